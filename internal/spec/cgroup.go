@@ -1,0 +1,12 @@
+package spec
+
+// Cgroup is where a container's processes are accounted and limited.
+type Cgroup struct {
+	// Path is the cgroup's path below each hierarchy's root, e.g. "/gantry/<id>".
+	Path string
+	// Dirs are absolute directories by controller on v1 ("memory" → …), or the
+	// single key "" on v2. On hybrid hosts the v2 hierarchy is the key "unified".
+	Dirs map[string]string
+	// Systemd is set where a systemd scope owns the cgroup.
+	Systemd bool
+}
