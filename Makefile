@@ -1,0 +1,83 @@
+# Gantry: everything a developer or CI runs. `make help` lists the targets.
+SHELL       := /bin/bash
+GO          ?= go
+export CGO_ENABLED = 0
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT      ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+LDFLAGS     := -s -w -X github.com/gantry-engine/gantry/internal/version.Version=$(VERSION) -X github.com/gantry-engine/gantry/internal/version.Commit=$(COMMIT)
+LINUX_CMDS  := gantryd gantry-keeper gantry-anchor gantry-net gantry-runtime
+PREFIX      ?= /usr
+DESTDIR     ?=
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN{FS=":.*## "} /^[a-zA-Z0-9_-]+:.*## /{printf "  %-16s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build all executables into bin/
+	@mkdir -p bin
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./cmd/,gantry $(LINUX_CMDS))
+	$(GO) build -trimpath -ldflags '-s -w' -o bin/gantry-init ./cmd/gantry-init
+	@ls -l bin
+
+.PHONY: run
+run: deps-run build ## Build, start an engine of its own and run a web application in it
+	packaging/first-run.sh
+
+.PHONY: test
+test: deps-test build ## Run all tests (root, about 20 minutes)
+	test/run.sh
+
+.PHONY: test-unit
+test-unit: ## Tests that need no engine process
+	$(GO) test ./internal/... ./runtime/... ./cmd/... ./test/arch/...
+
+.PHONY: test-oci
+test-oci: deps-test build ## OCI validation suite, beside Debian's runc
+	GANTRY_TEST_OCI=1 $(GO) test ./test/oci -count=1 -v -timeout 60m -run Validation
+
+.PHONY: test-compat
+test-compat: deps-test build ## The official docker client against Debian's dockerd and gantryd
+	$(GO) test ./test/compat -count=1 -timeout 60m
+
+.PHONY: test-crash
+test-crash: deps-test build ## Kill processes at every failpoint under load (SEED=n repeats a run)
+	GANTRY_CRASH_KILLS=$(or $(KILLS),1000) $(GO) test ./test/crash -count=1 -timeout 80m -v
+
+.PHONY: bench
+bench: deps-test build ## Time Gantry, Docker, Podman and the kernel's floor; print one table
+	$(GO) run ./test/bench
+
+.PHONY: fuzz
+fuzz: ## Run every fuzzer for FUZZTIME (default 30s)
+	test/fuzz.sh $(or $(FUZZTIME),30s)
+
+.PHONY: lint
+lint: ## Formatting, vet on all platforms, static analysis, shell scripts
+	test/lint.sh
+
+.PHONY: cross
+cross: ## Build the command line for every platform
+	@for os in linux darwin windows; do for arch in amd64 arm64; do \
+	  echo "gantry $$os/$$arch"; GOOS=$$os GOARCH=$$arch $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o dist/gantry-$$os-$$arch$$([ $$os = windows ] && echo .exe) ./cmd/gantry || exit 1; \
+	done; done
+
+.PHONY: deb
+deb: build ## Make the Debian package in dist/
+	packaging/build-deb.sh
+
+.PHONY: install
+install: build ## Install into DESTDIR/PREFIX
+	packaging/install.sh "$(DESTDIR)" "$(PREFIX)"
+
+.PHONY: deps-run deps-test
+deps-run:
+	@packaging/deps.sh run
+deps-test:
+	@packaging/deps.sh test
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf bin dist
