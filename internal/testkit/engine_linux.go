@@ -83,9 +83,12 @@ func New(o Options, bin func() string) (*Engine, error) {
 	}
 	if o.Docker {
 		e.Kind = "docker"
+		if err := os.WriteFile(filepath.Join(dir, "daemon.json"), []byte("{}\n"), 0o600); err != nil {
+			return nil, err
+		}
 		e.args = []string{
 			"/usr/sbin/dockerd", "--data-root", e.DataRoot, "--exec-root", e.ExecRoot, "--pidfile", filepath.Join(dir, "pid"),
-			"-H", "unix://" + e.Socket, "--storage-driver", "overlay2", "--config-file", filepath.Join(dir, "none.json"),
+			"-H", "unix://" + e.Socket, "--storage-driver", "overlay2", "--config-file", filepath.Join(dir, "daemon.json"),
 		}
 	} else {
 		b := bin()
