@@ -147,11 +147,11 @@ func compare(s scenario, a, b []result) string {
 
 func TestComparable(t *testing.T) {
 	for in, want := range map[string]string{
-		"a 0123456789ab b":                         "a <id12> b",
-		"Exited (0) 3 seconds ago":                 "Exited (0) <duration>",
-		"Up Less than a second":                    "Up <duration>",
-		"x      y":                                 "x   y",
-		"2026-01-02T03:04:05.678Z 172.17.0.3":      "<time> <ip>",
+		"a 0123456789ab b":                          "a <id12> b",
+		"Exited (0) 3 seconds ago":                  "Exited (0) <duration>",
+		"Up Less than a second":                     "Up <duration>",
+		"x      y":                                  "x   y",
+		"2026-01-02T03:04:05.678Z 172.17.0.3":       "<time> <ip>",
 		"sha256:" + strings.Repeat("0f", 32) + "\n": "<digest>",
 	} {
 		if got := comparable(in); got != want {
