@@ -1,0 +1,128 @@
+package containers
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/gantry-engine/gantry/internal/kit/keylock"
+)
+
+// core is what all use cases share: the ports, the index, the locks.
+type core struct {
+	Deps
+	reg   *registry
+	locks keylock.Locker // by container ID; held while changing, never while waiting or streaming
+	now   func() time.Time
+	after func(d time.Duration, f func()) (cancel func())
+	log   *slog.Logger
+
+	// base outlives requests and ends with Shutdown: restarts, health checks and exits run under it.
+	base context.Context
+	stop context.CancelCauseFunc
+}
+
+func newCore(d Deps) *core {
+	d.Config = d.Config.withDefaults()
+	base, stop := context.WithCancelCause(context.Background())
+	return &core{
+		Deps: d, reg: newRegistry(), now: func() time.Time { return time.Now().UTC() },
+		after: func(d time.Duration, f func()) func() { t := time.AfterFunc(d, f); return func() { t.Stop() } },
+		log:   slog.Default().With("component", "containers"),
+		base:  base, stop: stop,
+	}
+}
+
+func (c Config) withDefaults() Config {
+	if c.ShutdownTimeout == 0 {
+		c.ShutdownTimeout = 15 * time.Second
+	}
+	if c.DefaultRuntime == "" {
+		c.DefaultRuntime = "gantry"
+	}
+	if c.LogDriver == "" {
+		c.LogDriver = "json-file"
+	}
+	if c.ShmSize == 0 {
+		c.ShmSize = 64 << 20
+	}
+	if c.IpcMode == "" {
+		c.IpcMode = "private"
+	}
+	if c.CgroupnsMode == "" {
+		c.CgroupnsMode = "host"
+		if c.Host.CgroupV2 {
+			c.CgroupnsMode = "private"
+		}
+	}
+	if c.StorageDriver == "" {
+		c.StorageDriver = "overlayfs"
+	}
+	return c
+}
+
+// durability is how much a change of a record must survive.
+type durability uint8
+
+const (
+	inMemory durability = iota // nothing is written
+	soon                       // within a second: what the keeper could tell again
+	durable                    // before the answer: an API promise
+)
+
+// open resolves ref and locks the container. The caller unlocks.
+func (c *core) open(ctx context.Context, ref string) (*entry, func(), error) {
+	e, err := c.reg.get(ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	unlock, err := c.locks.Lock(ctx, e.id)
+	if err != nil {
+		return nil, nil, err
+	}
+	if c.reg.byID(e.id) != e { // removed while we waited
+		unlock()
+		return nil, nil, noSuch(ref)
+	}
+	return e, unlock, nil
+}
+
+// change makes a new version of the record: disk first, then memory. The caller
+// holds the container's lock. edit gets a shallow copy and must not fail.
+func (c *core) change(ctx context.Context, e *entry, d durability, edit func(*Container)) (*Container, error) {
+	next := *e.snapshot()
+	edit(&next)
+	if err := c.save(ctx, &next, d); err != nil {
+		return nil, err
+	}
+	e.rec.Store(&next)
+	return &next, nil
+}
+
+func (c *core) save(ctx context.Context, rec *Container, d durability) error {
+	if d == inMemory {
+		return nil
+	}
+	data, err := rec.encode()
+	if err != nil {
+		return err
+	}
+	switch {
+	case d == soon:
+		c.Records.SaveSoon(rec.ID, data)
+	case rec.Volatile:
+		return c.Records.SaveVolatile(ctx, rec.ID, data)
+	default:
+		return c.Records.Save(ctx, rec.ID, data)
+	}
+	return nil
+}
+
+// Dir is the folder of a container's own files: hostname, hosts, resolv.conf, logs.
+func (c *core) Dir(rec *Container) string {
+	if rec.Volatile {
+		return filepath.Join(c.Config.ExecRoot, "containers", rec.ID)
+	}
+	return filepath.Join(c.Config.DataRoot, "containers", rec.ID)
+}
