@@ -3,9 +3,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CGO_ENABLED=0
-unformatted=$(gofmt -l $(git ls-files '*.go'))
+unformatted=$(git ls-files -z '*.go' | xargs -0 gofmt -l)
 [ -z "$unformatted" ] || { echo "gofmt would change:"; echo "$unformatted"; exit 1; }
 go vet ./...
 for os in darwin windows; do GOOS=$os go vet ./cmd/gantry ./internal/cli/...; done
 GOARCH=arm64 go build -o /dev/null ./cmd/gantryd
-if command -v shellcheck >/dev/null; then shellcheck -S warning $(git ls-files '*.sh' .ci/run); fi
+git ls-files -z '*.sh' .ci/run | xargs -0 shellcheck -S warning
