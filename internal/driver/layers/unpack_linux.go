@@ -1,0 +1,424 @@
+package layers
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/gantry-engine/gantry/internal/kit/atomicfile"
+	"github.com/gantry-engine/gantry/internal/service/images"
+	"github.com/gantry-engine/gantry/internal/sys/overlayfs"
+	"github.com/gantry-engine/gantry/internal/sys/tarfs"
+)
+
+// emptyChain names the stack of an image without layers.
+const emptyChain = "empty"
+
+// chainNames are the names of the chain IDs of the first 1, 2, … n layers.
+func chainNames(diffIDs []digest.Digest) []string {
+	names := make([]string, len(diffIDs))
+	var id digest.Digest
+	for i, d := range diffIDs {
+		if i == 0 {
+			id = d
+		} else {
+			id = digest.FromString(id.String() + " " + d.String())
+		}
+		names[i] = id.Encoded()
+	}
+	return names
+}
+
+func chainName(diffIDs []digest.Digest) string {
+	if len(diffIDs) == 0 {
+		return emptyChain
+	}
+	names := chainNames(diffIDs)
+	return names[len(names)-1]
+}
+
+// unpacking is one call of Unpack.
+type unpacking struct {
+	s      *Store
+	layers []images.Layer
+	names  []string // of chain IDs
+	dirs   []string // chosen directory per layer; "" is not known yet
+
+	mu   sync.Mutex
+	made []made // unpacked below tmp/, not yet named
+}
+
+type made struct {
+	tmp, name string
+	layer     *layer
+}
+
+// Unpack implements images.Layers.
+func (s *Store) Unpack(ctx context.Context, ls []images.Layer) (release func(), err error) {
+	diffIDs := make([]digest.Digest, len(ls))
+	for i, l := range ls {
+		if err := l.DiffID.Validate(); err != nil {
+			return nil, fmt.Errorf("diff ID %q: %w: %w", l.DiffID, err, errdefs.ErrInvalidArgument)
+		}
+		diffIDs[i] = l.DiffID
+	}
+	if len(ls) == 0 {
+		return func() {}, nil
+	}
+	u := &unpacking{s: s, layers: ls, names: chainNames(diffIDs), dirs: make([]string, len(ls))}
+	held := slices.Clone(u.names)
+	for _, d := range diffIDs {
+		held = append(held, d.Encoded())
+	}
+	s.hold(held, 1)
+	release = sync.OnceFunc(func() { s.hold(held, -1) })
+	defer func() {
+		if err != nil {
+			release()
+		}
+	}()
+	// Two images that share layers are unpacked one after the other from the first
+	// shared one on; locks are taken in one order.
+	keys := slices.Compact(slices.Sorted(slices.Values(held)))
+	for _, k := range keys {
+		unlock, err := s.locks.Lock(ctx, k)
+		if err != nil {
+			return nil, err
+		}
+		defer unlock()
+	}
+	if c := s.chain(chainName(diffIDs)); c != nil {
+		return release, nil
+	}
+	defer u.discard()
+	if s.driver == DriverCopy {
+		err = u.copies(ctx)
+	} else {
+		err = u.overlays(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return release, u.finish(diffIDs)
+}
+
+func (s *Store) hold(names []string, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, d := range names {
+		if s.held[d] += n; s.held[d] == 0 {
+			delete(s.held, d)
+		}
+	}
+}
+
+func (s *Store) chain(name string) *chain {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.chains[name]
+}
+
+func (s *Store) layer(name string) *layer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.layers[name]
+}
+
+// overlays unpacks all layers side by side, then those that need the ones below on top of them.
+func (u *unpacking) overlays(ctx context.Context) error {
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(max(2, runtime.NumCPU()))
+	started := map[string]bool{}
+	for i, l := range u.layers {
+		diff := l.DiffID.Encoded()
+		switch known := u.s.layer(diff); {
+		case i > 0 && u.s.layer(u.names[i]) != nil:
+			u.dirs[i] = u.names[i]
+		case known != nil:
+			if i == 0 || !known.Implied {
+				u.dirs[i] = diff
+			}
+		case !started[diff]:
+			started[diff] = true
+			g.Go(func() error { return u.alone(gctx, i) })
+		}
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	for i, l := range u.layers {
+		if u.dirs[i] != "" {
+			continue
+		}
+		diff := l.DiffID.Encoded()
+		if m := u.find(diff); m != nil && (i == 0 || !m.layer.Implied) {
+			u.dirs[i] = diff // the same layer twice in one image
+			continue
+		}
+		if err := u.onTop(ctx, i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (u *unpacking) find(name string) *made {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for i := range u.made {
+		if u.made[i].name == name {
+			return &u.made[i]
+		}
+	}
+	return nil
+}
+
+// alone unpacks layer i without the others. It leaves dirs[i] empty where that is not possible.
+func (u *unpacking) alone(ctx context.Context, i int) error {
+	tmp, st, err := u.extract(ctx, u.layers[i], func(tmp string) (*os.File, error) {
+		return tarfs.OpenRoot(filepath.Join(tmp, "fs"))
+	}, tarfs.Overlay)
+	if err != nil {
+		return err
+	}
+	if i == 0 && st.Missing != nil {
+		return errors.Join(fmt.Errorf("layer %s: %w", u.layers[i].DiffID, st.Missing), u.s.discard(tmp))
+	}
+	if i > 0 && (st.Missing != nil || st.Implied) {
+		return u.s.discard(tmp)
+	}
+	u.add(i, tmp, u.layers[i].DiffID.Encoded(), &layer{Size: st.Size, Entries: st.Entries, Implied: st.Implied})
+	return nil
+}
+
+func (u *unpacking) add(i int, tmp, name string, l *layer) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.made = append(u.made, made{tmp, name, l})
+	u.dirs[i] = name
+}
+
+// path is where layer directory name is now: still below tmp/, or named.
+func (u *unpacking) path(name string) string {
+	if m := u.find(name); m != nil {
+		return filepath.Join(m.tmp, "fs")
+	}
+	return u.s.layerFS(name)
+}
+
+// onTop unpacks layer i through an overlay mount of those below, which gives
+// implied folders their mode and owner, follows links, and copies up what is linked to.
+func (u *unpacking) onTop(ctx context.Context, i int) error {
+	var lower []string
+	for j := i - 1; j >= 0; j-- {
+		lower = append(lower, u.path(u.dirs[j]))
+	}
+	tmp, st, err := u.extract(ctx, u.layers[i], func(tmp string) (*os.File, error) {
+		work := filepath.Join(tmp, "work")
+		if err := os.Mkdir(work, 0o700); err != nil {
+			return nil, err
+		}
+		upper := filepath.Join(tmp, "fs")
+		if err := likeRoot(upper, lower[0]); err != nil {
+			return nil, err
+		}
+		return overlayfs.Detached(overlayfs.Layers{Lower: lower, Upper: upper, Work: work, Options: mountOptions})
+	}, tarfs.Apply)
+	if err != nil {
+		return err
+	}
+	if err := os.RemoveAll(filepath.Join(tmp, "work")); err != nil {
+		return err
+	}
+	u.add(i, tmp, u.names[i], &layer{Size: st.Size, Entries: st.Entries, Chain: true})
+	return nil
+}
+
+// copies unpacks each layer onto a copy of the tree below it.
+func (u *unpacking) copies(ctx context.Context) error {
+	for i, l := range u.layers {
+		if u.s.layer(u.names[i]) != nil {
+			u.dirs[i] = u.names[i]
+			continue
+		}
+		tmp, st, err := u.extract(ctx, l, func(tmp string) (*os.File, error) {
+			fs := filepath.Join(tmp, "fs")
+			if i > 0 {
+				if err := copyTree(ctx, u.path(u.dirs[i-1]), fs); err != nil {
+					return nil, err
+				}
+			}
+			return tarfs.OpenRoot(fs)
+		}, tarfs.Apply)
+		if err != nil {
+			return err
+		}
+		u.add(i, tmp, u.names[i], &layer{Size: st.Size, Entries: st.Entries, Chain: true})
+	}
+	return nil
+}
+
+// extract unpacks one layer into a new directory below tmp/, whose "fs" open
+// opens or mounts, and verifies its diff ID.
+func (u *unpacking) extract(ctx context.Context, l images.Layer, open func(tmp string) (*os.File, error), w tarfs.Whiteouts) (tmp string, st tarfs.Stats, err error) {
+	if tmp, err = u.s.temp(); err != nil {
+		return "", st, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, u.s.discard(tmp))
+		}
+	}()
+	if err := os.Mkdir(filepath.Join(tmp, "fs"), 0o755); err != nil {
+		return "", st, err
+	}
+	root, err := open(tmp)
+	if err != nil {
+		return "", st, err
+	}
+	defer root.Close()
+	r, err := l.Open(ctx)
+	if err != nil {
+		return "", st, fmt.Errorf("reading layer %s: %w", l.DiffID, err)
+	}
+	defer r.Close()
+	verifier := l.DiffID.Verifier()
+	st, err = tarfs.Extract(ctx, root, io.TeeReader(bufio.NewReaderSize(r, 256<<10), verifier), tarfs.ExtractOptions{Whiteouts: w})
+	if err != nil {
+		return "", st, fmt.Errorf("layer %s: %w", l.DiffID, err)
+	}
+	if !verifier.Verified() {
+		return "", st, fmt.Errorf("layer %s: its content has another digest than the image's configuration says: %w", l.DiffID, errdefs.ErrInvalidArgument)
+	}
+	return tmp, st, nil
+}
+
+// finish makes all that was unpacked durable, then gives it its names.
+func (u *unpacking) finish(diffIDs []digest.Digest) error {
+	s := u.s
+	for _, m := range u.made {
+		b, err := json.Marshal(m.layer)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(m.tmp, "meta"), b, 0o600); err != nil {
+			return err
+		}
+		if err := os.Chmod(m.tmp, 0o710); err != nil {
+			return err
+		}
+	}
+	if len(u.made) > 0 {
+		if err := s.syncAll(); err != nil {
+			return err
+		}
+	}
+	for len(u.made) > 0 {
+		m := u.made[0]
+		if err := os.Rename(m.tmp, filepath.Join(s.dir, "layers", m.name)); err != nil {
+			return fmt.Errorf("naming layer %s: %w", m.name, err)
+		}
+		s.mu.Lock()
+		s.layers[m.name] = m.layer
+		s.mu.Unlock()
+		u.made = u.made[1:]
+	}
+	c := &chain{DiffIDs: diffIDs, Dirs: u.dirs}
+	b, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	if err := syncDir(filepath.Join(s.dir, "layers")); err != nil {
+		return err
+	}
+	name := chainName(diffIDs)
+	if err := atomicfile.Write(filepath.Join(s.dir, "chains", name), b, 0o600); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.chains[name] = c
+	return nil
+}
+
+// discard removes what was unpacked but not named.
+func (u *unpacking) discard() {
+	for _, m := range u.made {
+		_ = u.s.discard(m.tmp)
+	}
+}
+
+func syncDir(p string) error {
+	d, err := os.Open(p)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// Unpacked implements images.Layers.
+func (s *Store) Unpacked(diffIDs []digest.Digest) (sizes []int64, ok bool) {
+	if len(diffIDs) == 0 {
+		return nil, true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.chains[chainName(diffIDs)]
+	if c == nil {
+		return nil, false
+	}
+	for _, d := range c.Dirs {
+		sizes = append(sizes, s.layers[d].Size)
+	}
+	return sizes, true
+}
+
+// Collect implements images.Layers.
+func (s *Store) Collect(ctx context.Context, keep [][]digest.Digest) (freed int64, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	live := map[string]bool{}
+	for _, k := range keep {
+		live[chainName(k)] = true
+	}
+	for _, c := range s.containers {
+		live[c.chain] = true
+	}
+	used := map[string]bool{}
+	for name, c := range s.chains {
+		if live[name] || s.held[name] > 0 {
+			for _, d := range c.Dirs {
+				used[d] = true
+			}
+			continue
+		}
+		if err := os.Remove(filepath.Join(s.dir, "chains", name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return freed, err
+		}
+		delete(s.chains, name)
+	}
+	for name, l := range s.layers {
+		if used[name] || s.held[name] > 0 {
+			continue
+		}
+		if err := s.discard(filepath.Join(s.dir, "layers", name)); err != nil {
+			return freed, err
+		}
+		delete(s.layers, name)
+		freed += l.Size
+	}
+	return freed, context.Cause(ctx)
+}

@@ -1,0 +1,10 @@
+// Package tarfs moves file trees between tar streams and directories without
+// ever leaving the tree it was given. Every path is resolved by openat2 with
+// RESOLVE_IN_ROOT from a descriptor of the tree's root and every object is then
+// handled through its parent's descriptor, so neither "../", absolute names nor
+// symbolic links (also those that somebody swaps meanwhile) reach the host.
+//
+// It knows three ways to treat the whiteouts of image layers (see Whiteouts),
+// extended attributes, hard links, sparse files and device nodes. Contents are
+// streamed: memory does not grow with the size of files.
+package tarfs
