@@ -16,6 +16,8 @@ import (
 type Content interface {
 	Blobs() content.Store
 	Images() cimages.Store
+	// Context adds what every call of the stores needs.
+	Context(ctx context.Context) context.Context
 	// Hold takes a lease: what is written with the returned context stays until release.
 	Hold(ctx context.Context) (held context.Context, release func(), err error)
 	// Update makes all changes of names in fn durable together, or none.
@@ -67,7 +69,8 @@ type Committable struct {
 	ID     string
 	Image  spec.Image       // what it was made from
 	Config spec.ImageConfig // its own configuration, merged with the image's
-	Host   string           // its hostname, as in config.Hostname of the old API
+	// Attributes are those of the container's events: name, image, labels.
+	Attributes map[string]string
 }
 
 // Events publishes what happened. Implemented by service/events.
