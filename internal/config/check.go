@@ -1,0 +1,152 @@
+package config
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// check finds values that cannot be meant. It names the option and what would do.
+func (c *Config) check() error {
+	oneOf := func(what, got string, of ...string) error {
+		if slices.Contains(of, got) {
+			return nil
+		}
+		return invalid("invalid %s: %s: one of %s is needed", what, got, strings.Join(of, ", "))
+	}
+	errs := []error{
+		oneOf("logging level", c.LogLevel, "debug", "info", "warn", "error", "fatal", "trace", "panic"),
+		oneOf("log format", c.LogFormat, "text", "json"),
+		oneOf("default cgroup namespace mode", c.DefaultCgroupnsMode, "private", "host"),
+		oneOf("default ipc mode", c.DefaultIpcMode, "private", "shareable"),
+		oneOf("default runtime", c.DefaultRuntime, "gantry", "runc", "io.containerd.runc.v2"),
+	}
+	for _, o := range c.ExecOpts {
+		k, v, ok := cut(o)
+		if !ok || k != "native.cgroupdriver" || v != "cgroupfs" && v != "systemd" {
+			errs = append(errs, invalid("invalid exec-opt %q: native.cgroupdriver=cgroupfs or native.cgroupdriver=systemd is needed", o))
+		}
+	}
+	for name, p := range map[string]string{"data-root": c.DataRoot, "exec-root": c.ExecRoot} {
+		if !filepath.IsAbs(p) {
+			errs = append(errs, invalid("invalid %s %q: an absolute path is needed", name, p))
+		}
+	}
+	for name, n := range map[string]int{"mtu": c.MTU, "shutdown-timeout": c.ShutdownTimeout + 1} {
+		if n < 0 {
+			errs = append(errs, invalid("invalid %s: a number that is not negative is needed", name))
+		}
+	}
+	if c.MaxDownloads < 0 || c.MaxUploads < 0 || c.MaxRetries <= 0 {
+		errs = append(errs, invalid("invalid max-concurrent-downloads, max-concurrent-uploads or max-download-attempts: positive numbers are needed"))
+	}
+	for _, l := range c.Labels {
+		if k, _, ok := cut(l); !ok || k == "" {
+			errs = append(errs, invalid("bad attribute format: %s: a daemon label is key=value", l))
+		}
+	}
+	for _, d := range c.DNS {
+		if _, err := netip.ParseAddr(d); err != nil {
+			errs = append(errs, invalid("invalid dns server %q: an ip address is needed", d))
+		}
+	}
+	for _, g := range c.HostGatewayIPs {
+		if _, err := netip.ParseAddr(g); err != nil {
+			errs = append(errs, invalid("invalid host-gateway-ip %q: an ip address is needed", g))
+		}
+	}
+	if c.BIP != "" {
+		p, err := netip.ParsePrefix(c.BIP)
+		if err != nil || !p.Addr().Is4() {
+			errs = append(errs, invalid("invalid bip %q: an IPv4 address with prefix length is needed, e.g. 172.17.0.1/16", c.BIP))
+		}
+	}
+	if c.BIP != "" && c.Bridge != "" {
+		errs = append(errs, invalid("You specified -b & --bip, mutually exclusive options. Please specify only one"))
+	}
+	if !c.ICC && !c.IPTables {
+		errs = append(errs, invalid("You specified --iptables=false with --icc=false. ICC=false uses iptables to function. Please set --icc or --iptables to true"))
+	}
+	for i, h := range c.Hosts {
+		full, err := NormalizeHost(h, c.TLS, c.DefaultHost())
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		c.Hosts[i] = full
+	}
+	return errors.Join(errs...)
+}
+
+// NormalizeHost completes a --host as dockerd does: a bare path or "unix://" is a
+// UNIX socket, a bare address is TCP, TCP's ports are 2375 and, with TLS, 2376.
+func NormalizeHost(h string, tls bool, def string) (string, error) {
+	h = strings.TrimSpace(h)
+	if h == "" {
+		return def, nil
+	}
+	proto, addr, ok := strings.Cut(h, "://")
+	if !ok {
+		proto, addr = "tcp", h
+		if strings.HasPrefix(h, "/") {
+			proto = "unix"
+		}
+	}
+	switch proto {
+	case "unix":
+		if addr == "" {
+			return def, nil
+		}
+		if !filepath.IsAbs(addr) {
+			return "", invalid("invalid bind address %q: a UNIX socket needs an absolute path", h)
+		}
+		if len(addr) > 107 {
+			return "", invalid("invalid bind address %q: the path of a UNIX socket has at most 107 bytes", h)
+		}
+		return "unix://" + addr, nil
+	case "fd":
+		return "fd://" + addr, nil
+	case "npipe":
+		return "", invalid("invalid bind address %q: named pipes exist on Windows only", h)
+	case "tcp":
+		return normalizeTCP(h, addr, tls)
+	}
+	return "", invalid("invalid bind address (%s): unsupported proto: %s: unix://, tcp:// or fd:// is needed", h, proto)
+}
+
+func normalizeTCP(h, addr string, tls bool) (string, error) {
+	defPort := "2375"
+	if tls {
+		defPort = "2376"
+	}
+	addr = strings.TrimSuffix(addr, "/")
+	if strings.ContainsAny(addr, "/?# ") {
+		return "", invalid("invalid bind address (%s): an address has no path", h)
+	}
+	if addr == "" {
+		return "tcp://" + net.JoinHostPort("localhost", defPort), nil
+	}
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		host, port = strings.Trim(addr, "[]"), ""
+	}
+	if strings.Contains(host, ":") {
+		if _, err := netip.ParseAddr(host); err != nil {
+			return "", invalid("invalid bind address (%s): %q is no address", h, host)
+		}
+	}
+	if host == "" {
+		host = "localhost"
+	}
+	if port == "" {
+		port = defPort
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n > 65535 {
+		return "", invalid("invalid bind address (%s): %q is no port number", h, port)
+	}
+	return "tcp://" + net.JoinHostPort(host, port), nil
+}
