@@ -46,6 +46,10 @@ test-compat: deps-test build ## The official docker client against Debian's dock
 test-crash: deps-test build ## Kill processes at every failpoint under load (SEED=n repeats a run)
 	GANTRY_CRASH_KILLS=$(or $(KILLS),1000) $(GO) test ./test/crash -count=1 -timeout 80m -v
 
+.PHONY: test-vm
+test-vm: deps-vm build deb ## cgroup v2, systemd and the package, in a virtual machine (slow: emulated)
+	test/vm/run.sh
+
 .PHONY: bench
 bench: deps-test build ## Time Gantry, Docker, Podman and the kernel's floor; print one table
 	$(GO) run ./test/bench
@@ -72,7 +76,9 @@ deb: build ## Make the Debian package in dist/
 install: build ## Install into DESTDIR/PREFIX
 	packaging/install.sh "$(DESTDIR)" "$(PREFIX)"
 
-.PHONY: deps-run deps-test
+.PHONY: deps-run deps-test deps-vm
+deps-vm:
+	@packaging/deps.sh vm
 deps-run:
 	@packaging/deps.sh run
 deps-test:

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Installs what a target needs from Debian's archive, saying so. Usage: deps.sh run|test
+# Installs what a target needs from Debian's archive, saying so. Usage: deps.sh run|test|vm
 set -euo pipefail
 case "${1:-}" in
 run)  want=(busybox-static nftables iproute2 curl ca-certificates) ;;
 test) want=(busybox-static nftables iproute2 iptables curl ca-certificates strace jq procps docker.io podman crun runc
             gcc libc6-dev libseccomp-dev libcap2-bin e2fsprogs tmux zstd xz-utils shellcheck) ;;
-*) echo "usage: deps.sh run|test" >&2; exit 2 ;;
+vm)   want=(qemu-system-x86 mmdebstrap e2fsprogs) ;;
+*) echo "usage: deps.sh run|test|vm" >&2; exit 2 ;;
 esac
 missing=()
 for p in "${want[@]}"; do
