@@ -26,6 +26,7 @@ import (
 	"github.com/containerd/containerd/v2/core/metadata/boltutil"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/containerd/v2/plugins/content/local"
+	"github.com/containerd/log"
 	bolt "go.etcd.io/bbolt"
 )
 
@@ -49,6 +50,8 @@ func Open(ctx context.Context, dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the content store: %w", err)
 	}
+	// containerd's packages log through their own global logger; what matters comes back as errors.
+	_ = log.SetLevel("error")
 	blobs, err := local.NewStore(dir)
 	if err != nil {
 		return nil, fmt.Errorf("opening the content store: %w", err)

@@ -83,10 +83,10 @@ func (s *Store) Unpack(ctx context.Context, ls []images.Layer) (release func(), 
 		held = append(held, d.Encoded())
 	}
 	s.hold(held, 1)
-	release = sync.OnceFunc(func() { s.hold(held, -1) })
+	drop := sync.OnceFunc(func() { s.hold(held, -1) })
 	defer func() {
 		if err != nil {
-			release()
+			drop()
 		}
 	}()
 	// Two images that share layers are unpacked one after the other from the first
@@ -100,7 +100,7 @@ func (s *Store) Unpack(ctx context.Context, ls []images.Layer) (release func(), 
 		defer unlock()
 	}
 	if c := s.chain(chainName(diffIDs)); c != nil {
-		return release, nil
+		return drop, nil
 	}
 	defer u.discard()
 	if s.driver == DriverCopy {
@@ -111,7 +111,7 @@ func (s *Store) Unpack(ctx context.Context, ls []images.Layer) (release func(), 
 	if err != nil {
 		return nil, err
 	}
-	return release, u.finish(diffIDs)
+	return drop, u.finish(diffIDs)
 }
 
 func (s *Store) hold(names []string, n int) {

@@ -213,7 +213,7 @@ func (s *Service) archiveImages(ctx context.Context, a *archive) ([]named, error
 	case a.isDocker:
 		return s.dockerImages(ctx, a)
 	}
-	return nil, fmt.Errorf("the archive is neither made by docker save (manifest.json) nor an OCI layout (oci-layout, index.json); a root file system is imported with docker import: %w", errdefs.ErrInvalidArgument)
+	return nil, fmt.Errorf("the archive is neither made by docker save (manifest.json) nor an OCI layout (oci-layout, index.json); a root file system is imported with docker import; or the archive is truncated: %w", errdefs.ErrInvalidArgument)
 }
 
 func layoutImages(idx *ocispec.Index) ([]named, error) {
