@@ -1,0 +1,143 @@
+// Package system serves /info, /version, /system/df and /auth.
+package system
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/build"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/system"
+	"github.com/moby/moby/api/types/volume"
+
+	"github.com/gantry-engine/gantry/internal/server/httpapi"
+	service "github.com/gantry-engine/gantry/internal/service/system"
+)
+
+// Service is what the routes need.
+type Service interface {
+	Info(ctx context.Context) system.Info
+	Version() system.VersionResponse
+	DiskUsage(ctx context.Context, kinds []string) (service.Usage, error)
+}
+
+type router struct{ s Service }
+
+// New makes the routes.
+func New(s Service) httpapi.Router { return router{s} }
+
+func (rt router) Routes() []httpapi.Route {
+	return []httpapi.Route{
+		{Method: http.MethodGet, Path: "/info", Handler: rt.info},
+		{Method: http.MethodGet, Path: "/version", Handler: rt.version},
+		{Method: http.MethodGet, Path: "/system/df", Handler: rt.df, Since: "1.25"},
+		{Method: http.MethodPost, Path: "/auth", Handler: auth},
+	}
+}
+
+// oldInfo carries fields that later versions dropped.
+type oldInfo struct {
+	system.Info
+	BridgeNfIptables  *bool `json:",omitempty"`
+	BridgeNfIP6tables *bool `json:"BridgeNfIp6tables,omitempty"`
+}
+
+func (rt router) info(ctx context.Context, w http.ResponseWriter, _ *http.Request, _ httpapi.Vars) error {
+	v := httpapi.Version(ctx)
+	out := oldInfo{Info: rt.s.Info(ctx)}
+	if httpapi.VersionLess(v, "1.50") {
+		out.BridgeNfIptables, out.BridgeNfIP6tables = new(bool), new(bool)
+	}
+	if httpapi.VersionLess(v, "1.49") {
+		out.FirewallBackend = nil
+	}
+	if httpapi.VersionLess(v, "1.44") {
+		out.CDISpecDirs = nil
+	}
+	return httpapi.WriteJSON(w, http.StatusOK, out)
+}
+
+func (rt router) version(_ context.Context, w http.ResponseWriter, _ *http.Request, _ httpapi.Vars) error {
+	return httpapi.WriteJSON(w, http.StatusOK, rt.s.Version())
+}
+
+// legacyUsage are the fields of /system/df up to API 1.52.
+type legacyUsage struct {
+	LayersSize *int64               `json:",omitempty"`
+	Images     *[]image.Summary     `json:",omitempty"`
+	Containers *[]container.Summary `json:",omitempty"`
+	Volumes    *[]volume.Volume     `json:",omitempty"`
+	BuildCache *[]build.CacheRecord `json:",omitempty"`
+}
+
+func (rt router) df(ctx context.Context, w http.ResponseWriter, r *http.Request, _ httpapi.Vars) error {
+	v := httpapi.Version(ctx)
+	var kinds []string
+	if !httpapi.VersionLess(v, "1.42") {
+		_ = r.ParseForm()
+		kinds = r.Form["type"]
+	}
+	u, err := rt.s.DiskUsage(ctx, kinds)
+	if err != nil {
+		return err
+	}
+	var out struct {
+		legacyUsage
+		system.DiskUsage
+	}
+	verbose := httpapi.Bool(r, "verbose")
+	if httpapi.VersionLess(v, "1.52") || !verbose && v == "1.52" {
+		out.legacyUsage = legacy(u)
+	}
+	if !httpapi.VersionLess(v, "1.52") {
+		out.DiskUsage = u.DiskUsage
+		if !verbose {
+			strip(&out.DiskUsage)
+		}
+	}
+	return httpapi.WriteJSON(w, http.StatusOK, out)
+}
+
+func legacy(u service.Usage) legacyUsage {
+	var l legacyUsage
+	if u.ImageUsage != nil {
+		l.LayersSize, l.Images = &u.LayersSize, &u.ImageUsage.Items
+	}
+	if u.ContainerUsage != nil {
+		l.Containers = &u.ContainerUsage.Items
+	}
+	if u.VolumeUsage != nil {
+		l.Volumes = &u.VolumeUsage.Items
+	}
+	if u.BuildCacheUsage != nil {
+		l.BuildCache = &u.BuildCacheUsage.Items
+	}
+	return l
+}
+
+// strip leaves the sums and drops the lists, in copies.
+func strip(u *system.DiskUsage) {
+	if p := u.ImageUsage; p != nil {
+		c := *p
+		c.Items, u.ImageUsage = nil, &c
+	}
+	if p := u.ContainerUsage; p != nil {
+		c := *p
+		c.Items, u.ContainerUsage = nil, &c
+	}
+	if p := u.VolumeUsage; p != nil {
+		c := *p
+		c.Items, u.VolumeUsage = nil, &c
+	}
+	if p := u.BuildCacheUsage; p != nil {
+		c := *p
+		c.Items, u.BuildCacheUsage = nil, &c
+	}
+}
+
+func auth(context.Context, http.ResponseWriter, *http.Request, httpapi.Vars) error {
+	return fmt.Errorf("logging in to registries is not supported by this version of the engine: %w", errdefs.ErrNotImplemented)
+}

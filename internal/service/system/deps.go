@@ -1,0 +1,41 @@
+// Package system answers what the engine is, where it runs and what it takes:
+// /info, /version, /system/df.
+package system
+
+import (
+	"context"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/volume"
+)
+
+// The ports that cmd/gantryd fills. Each may be nil: then there is none of it.
+
+// Containers counts and weighs containers.
+type Containers interface {
+	// Counts is the number of containers by state.
+	Counts(ctx context.Context) Counts
+	// Usage lists all containers with their sizes.
+	Usage(ctx context.Context) ([]container.Summary, error)
+}
+
+// Counts are containers by state; the three add up to all of them.
+type Counts struct{ Running, Paused, Stopped int }
+
+// Images counts and weighs images.
+type Images interface {
+	Count(ctx context.Context) int
+	// Usage lists all images with sizes and shared sizes; total is what their
+	// layers take on disk, each counted once, in bytes.
+	Usage(ctx context.Context) (list []image.Summary, total int64, err error)
+}
+
+// Volumes weighs volumes.
+type Volumes interface {
+	// Usage lists all volumes with UsageData.
+	Usage(ctx context.Context) ([]volume.Volume, error)
+}
+
+// Events counts those who listen.
+type Events interface{ Listeners() int }
