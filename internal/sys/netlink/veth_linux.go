@@ -1,0 +1,72 @@
+package netlink
+
+import (
+	"fmt"
+	"net"
+	"os"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// Pair describes a veth pair whose one end is a bridge's port and whose other end
+// is born inside a namespace under its final name, up.
+type Pair struct {
+	Name     string   // the host's end, at most 15 characters
+	Bridge   int      // interface index of the bridge
+	NS       *os.File // where the peer goes
+	PeerName string
+	PeerMAC  net.HardwareAddr
+	MTU      int
+}
+
+// AddPair makes the pair in two messages: the pair itself, with the peer named,
+// addressed and up in its namespace; then the host's end joined to the bridge and
+// up in one go, without IPv6 of its own.
+func (c *Conn) AddPair(p Pair) error {
+	req := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK)
+	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
+	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(p.Name)))
+	req.AddData(nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(p.MTU))))
+	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
+	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("veth"))
+	peer := info.AddRtAttr(nl.IFLA_INFO_DATA, nil).AddRtAttr(nl.VETH_INFO_PEER, nil)
+	head := nl.NewIfInfomsgChild(peer, unix.AF_UNSPEC)
+	head.Flags, head.Change = unix.IFF_UP, unix.IFF_UP
+	peer.AddRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(p.PeerName))
+	peer.AddRtAttr(unix.IFLA_ADDRESS, p.PeerMAC)
+	peer.AddRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(p.MTU)))
+	peer.AddRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(p.NS.Fd())))
+	req.AddData(info)
+	if err := c.do(req); err != nil {
+		return fmt.Errorf("making veth pair %s: %w", p.Name, err)
+	}
+
+	req = nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_ACK)
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
+	req.AddData(msg)
+	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(p.Name)))
+	req.AddData(nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(p.Bridge))))
+	if ipv6() {
+		af := nl.NewRtAttr(unix.IFLA_AF_SPEC, nil)
+		const addrGenMode, addrGenNone = 8, 1 // IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE
+		af.AddRtAttr(unix.AF_INET6, nil).AddRtAttr(addrGenMode, nl.Uint8Attr(addrGenNone))
+		req.AddData(af)
+	}
+	if err := c.do(req); err != nil {
+		return fmt.Errorf("joining veth %s to its bridge: %w", p.Name, err)
+	}
+	return nil
+}
+
+func (c *Conn) do(req *nl.NetlinkRequest) error {
+	req.Sockets = c.own
+	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
+	return err
+}
+
+func ipv6() bool {
+	_, err := os.Stat("/proc/sys/net/ipv6")
+	return err == nil
+}
