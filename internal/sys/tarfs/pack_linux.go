@@ -130,7 +130,7 @@ func (p *packer) dir(fd int, st *unix.Stat_t, h *tar.Header, out string) error {
 	if p.flat || p.o.SkipMounts && st.Dev != p.dev {
 		return nil
 	}
-	return p.children(fd, out+"/")
+	return p.children(fd, strings.TrimSuffix(out, "/")+"/")
 }
 
 func (p *packer) children(fd int, prefix string) error {
@@ -177,7 +177,7 @@ func (p *packer) header(fd int, st *unix.Stat_t, out string) (*tar.Header, error
 		h.Typeflag, h.Size = tar.TypeReg, st.Size
 	case unix.S_IFDIR:
 		h.Typeflag = tar.TypeDir
-		h.Name += "/"
+		h.Name = strings.TrimSuffix(h.Name, "/") + "/"
 	case unix.S_IFLNK:
 		h.Typeflag = tar.TypeSymlink
 		target, err := readlink(fd, "")
