@@ -19,30 +19,30 @@ import (
 
 // Facts are what cmd/gantryd knows of the daemon; the reloadable ones may change.
 type Facts struct {
-	ID               string // of the engine, kept in the data root
-	Version, Commit  string
-	APIVersion       string
-	MinAPIVersion    string
-	DataRoot         string
-	Debug            bool
-	Experimental     bool
-	Labels           []string
-	LiveRestore      bool
-	DefaultRuntime   string
-	LogDriver        string
-	LogDrivers       []string
-	CgroupDriver     string // "cgroupfs" or "systemd"
-	HTTPProxy        string
-	HTTPSProxy       string
-	NoProxy          string
-	Insecure         []string // registries by name or CIDR
-	Mirrors          []string
-	StorageDriver    string
-	StorageStatus    [][2]string
-	SecurityOptions  []string
-	NetworkDrivers   []string
-	Firewall         string
-	Warnings         []string // besides those that the host itself gives reason for
+	ID              string // of the engine, kept in the data root
+	Version, Commit string
+	APIVersion      string
+	MinAPIVersion   string
+	DataRoot        string
+	Debug           bool
+	Experimental    bool
+	Labels          []string
+	LiveRestore     bool
+	DefaultRuntime  string
+	LogDriver       string
+	LogDrivers      []string
+	CgroupDriver    string // "cgroupfs" or "systemd"
+	HTTPProxy       string
+	HTTPSProxy      string
+	NoProxy         string
+	Insecure        []string // registries by name or CIDR
+	Mirrors         []string
+	StorageDriver   string
+	StorageStatus   [][2]string
+	SecurityOptions []string
+	NetworkDrivers  []string
+	Firewall        string
+	Warnings        []string // besides those that the host itself gives reason for
 }
 
 // Ports are the other services.
