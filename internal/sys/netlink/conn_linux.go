@@ -215,19 +215,9 @@ func (c *Conn) AddDefaultRoute(index int, gateway netip.Addr) error {
 	return nil
 }
 
-// ForgetFlows drops what the kernel's connection tracking remembers of UDP flows
-// from or to an address, so that a new owner of a port gets the next packet.
-func (c *Conn) ForgetFlows(addr netip.Addr) error {
-	f := &nl.ConntrackFilter{}
-	if err := errors.Join(f.AddIP(nl.ConntrackReplyAnyIP, addr.AsSlice()), f.AddProtocol(unix.IPPROTO_UDP)); err != nil {
-		return err
-	}
-	_, err := nl.ConntrackDeleteFilters(nl.ConntrackTable, unix.AF_INET, f)
-	return err
-}
-
-// ForgetPort drops tracked UDP flows to a local port.
-func (c *Conn) ForgetPort(port uint16) error {
+// ForgetPort drops what connection tracking remembers of UDP flows to a local port,
+// so that a new owner of the port gets the next packet. It acts on the caller's namespace.
+func ForgetPort(port uint16) error {
 	f := &nl.ConntrackFilter{}
 	if err := errors.Join(f.AddProtocol(unix.IPPROTO_UDP), f.AddPort(nl.ConntrackOrigDstPort, port)); err != nil {
 		return err

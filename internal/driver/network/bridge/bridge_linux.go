@@ -1,0 +1,309 @@
+// Package bridge is the driver of the default network: a Linux bridge on the host,
+// a veth pair per container, IPv4 addresses from one subnet. Namespaces with their
+// interface in place are kept warm.
+package bridge
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/gantry-engine/gantry/internal/driver/network/ipam"
+	"github.com/gantry-engine/gantry/internal/driver/network/warm"
+	"github.com/gantry-engine/gantry/internal/service/networks"
+	"github.com/gantry-engine/gantry/internal/spec"
+	"github.com/gantry-engine/gantry/internal/sys/netlink"
+)
+
+// Config is what dockerd's flags say about the default bridge.
+type Config struct {
+	// Name is the bridge's interface. A bridge that the user made (External, --bridge)
+	// is used as it is and never deleted.
+	Name     string
+	External bool
+	// Address is --bip: the bridge's address and subnet; invalid picks a free subnet.
+	Address netip.Prefix
+	// Range is --fixed-cidr: where containers' addresses come from; invalid is the whole subnet.
+	Range netip.Prefix
+	// Gateway is --default-gateway: the containers' default route; invalid is the bridge.
+	Gateway netip.Addr
+	MTU     int // 0 is 1500
+	NoICC   bool
+	NoMasq  bool
+	HostIP  netip.Addr // --ip: where ports are published by default
+	// LocalPorts lets ports published on 127.0.0.1 reach containers; only with our
+	// firewall in place, which drops what outsiders would send there.
+	LocalPorts bool
+	PoolSize   int // ready namespaces at most; 0 keeps none
+}
+
+// Driver is one bridge.
+type Driver struct {
+	cfg     Config
+	index   int
+	subnet  netip.Prefix // with the bridge's address
+	gateway netip.Addr
+	pool    *warm.Pool[*port]
+	ips     *ipam.Pool
+	conn    *netlink.Conn
+	prefix  string // of our veths' names
+	seq     atomic.Uint32
+
+	mu   sync.Mutex
+	live map[string]bool // host ends of restored containers
+}
+
+// port is a namespace with its interface attached, addressed and up.
+type port struct {
+	ns    *os.File
+	veth  string
+	addr  netip.Addr
+	mac   net.HardwareAddr
+	iface string
+}
+
+// New describes a bridge; Open makes it.
+func New(cfg Config) *Driver {
+	if cfg.MTU == 0 {
+		cfg.MTU = 1500
+	}
+	sum := sha256.Sum256([]byte(cfg.Name))
+	d := &Driver{cfg: cfg, prefix: "gv" + hex.EncodeToString(sum[:2]), live: map[string]bool{}}
+	return d
+}
+
+// Subnet is the bridge's address with its prefix length; valid after Prepare.
+func (d *Driver) Subnet() netip.Prefix { return d.subnet }
+
+// Prepare finds or makes the bridge and settles its subnet: the first half of Open,
+// for callers that need the subnet before.
+func (d *Driver) Prepare() (err error) {
+	if d.conn != nil {
+		return nil
+	}
+	conn, err := netlink.OpenForPairs()
+	if err != nil {
+		return err
+	}
+	d.conn = conn
+	if err := d.bridge(); err != nil {
+		d.conn.Close()
+		d.conn = nil
+		return err
+	}
+	return nil
+}
+
+// Open implements networks.Driver.
+func (d *Driver) Open(context.Context) (_ networks.Facts, err error) {
+	if err := d.Prepare(); err != nil {
+		return networks.Facts{}, err
+	}
+	d.gateway = d.subnet.Addr()
+	if d.cfg.Gateway.IsValid() {
+		if !d.subnet.Contains(d.cfg.Gateway) {
+			return networks.Facts{}, fmt.Errorf("default gateway %s is not in the bridge's subnet %s: %w", d.cfg.Gateway, d.subnet.Masked(), errdefs.ErrInvalidArgument)
+		}
+		d.gateway = d.cfg.Gateway
+	}
+	if d.ips, err = ipam.New(d.subnet, d.cfg.Range, d.subnet.Addr(), d.gateway); err != nil {
+		return networks.Facts{}, err
+	}
+	// Ready namespaces hold addresses: a small network keeps most of them for containers.
+	d.pool = warm.New(min(d.cfg.PoolSize, d.ips.Size()/8), d.make, d.drop)
+	if d.cfg.LocalPorts {
+		if err := netlink.WriteSysctl("net/ipv4/conf/"+d.cfg.Name+"/route_localnet", "1"); err != nil {
+			return networks.Facts{}, err
+		}
+	}
+	return d.facts(), nil
+}
+
+func (d *Driver) facts() networks.Facts {
+	host := "0.0.0.0"
+	if d.cfg.HostIP.IsValid() {
+		host = d.cfg.HostIP.String()
+	}
+	return networks.Facts{
+		Subnet: d.subnet.Masked(), Range: d.cfg.Range, Gateway: d.gateway,
+		Options: map[string]string{
+			"com.docker.network.bridge.default_bridge":       "true",
+			"com.docker.network.bridge.enable_icc":           strconv.FormatBool(!d.cfg.NoICC),
+			"com.docker.network.bridge.enable_ip_masquerade": strconv.FormatBool(!d.cfg.NoMasq),
+			"com.docker.network.bridge.host_binding_ipv4":    host,
+			"com.docker.network.bridge.name":                 d.cfg.Name,
+			"com.docker.network.driver.mtu":                  strconv.Itoa(d.cfg.MTU),
+		},
+	}
+}
+
+// Ready implements networks.Driver: deletes the veths of dead daemons, fills the pool.
+func (d *Driver) Ready(context.Context) error {
+	err := d.sweep()
+	d.pool.Start()
+	return err
+}
+
+// Close implements networks.Driver.
+func (d *Driver) Close(_ context.Context, remove bool) error {
+	if d.conn == nil {
+		return nil
+	}
+	d.pool.Stop()
+	var err error
+	if remove && !d.cfg.External {
+		err = d.conn.Delete(netlink.Link{Index: d.index, Name: d.cfg.Name})
+	}
+	d.conn.Close()
+	d.conn = nil
+	return err
+}
+
+// Attach implements networks.Driver.
+func (d *Driver) Attach(_ context.Context, j networks.Join) (_ networks.Attached, err error) {
+	if j.NetNS != nil {
+		return networks.Attached{}, fmt.Errorf("the default bridge can only be a container's first network: %w", errdefs.ErrNotImplemented)
+	}
+	p, err := d.take(j)
+	if err != nil {
+		return networks.Attached{}, err
+	}
+	if err := d.adapt(p, j); err != nil {
+		d.drop(p)
+		return networks.Attached{}, err
+	}
+	return networks.Attached{NetNS: p.ns, Endpoint: spec.Endpoint{
+		Interface: p.iface, HostVeth: p.veth, MAC: p.mac.String(),
+		IPv4: netip.PrefixFrom(p.addr, d.subnet.Bits()), Gateway4: d.gateway,
+	}}, nil
+}
+
+func (d *Driver) take(j networks.Join) (*port, error) {
+	if j.IPv4.IsValid() {
+		if err := d.ips.Take(j.IPv4); err != nil {
+			return nil, err
+		}
+		return d.makeAt(j.IPv4)
+	}
+	return d.pool.Take()
+}
+
+// adapt gives a ready port what only this container wants.
+func (d *Driver) adapt(p *port, j networks.Join) error {
+	if len(j.MAC) > 0 {
+		c, err := netlink.Open(p.ns)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		l, err := c.Link(p.iface)
+		if err != nil {
+			return err
+		}
+		if err := c.SetMAC(l.Index, j.MAC); err != nil {
+			return err
+		}
+		p.mac = j.MAC
+	}
+	return netlink.SetSysctls(p.ns, j.Sysctls)
+}
+
+// Restore implements networks.Driver.
+func (d *Driver) Restore(_ context.Context, ep spec.Endpoint) error {
+	d.mu.Lock()
+	d.live[ep.HostVeth] = true
+	d.mu.Unlock()
+	return d.ips.Take(ep.IPv4.Addr())
+}
+
+// Detach implements networks.Driver. The veth goes with its namespace.
+func (d *Driver) Detach(_ context.Context, ep spec.Endpoint) error {
+	d.mu.Lock()
+	delete(d.live, ep.HostVeth)
+	d.mu.Unlock()
+	d.ips.Free(ep.IPv4.Addr())
+	return nil
+}
+
+// make makes a port with the next free address.
+func (d *Driver) make() (*port, error) {
+	addr, err := d.ips.Next()
+	if err != nil {
+		return nil, err
+	}
+	return d.makeAt(addr)
+}
+
+func (d *Driver) makeAt(addr netip.Addr) (_ *port, err error) {
+	p := &port{addr: addr, mac: macOf(addr), iface: "eth0", veth: fmt.Sprintf("%s%08x", d.prefix, d.nextName())}
+	p.ns, err = netlink.NewNamespace(func() error {
+		if err := netlink.WriteSysctl("net.ipv6.conf.default.disable_ipv6", "1"); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		return netlink.LoopbackUp()
+	})
+	if err != nil {
+		d.ips.Free(addr)
+		return nil, err
+	}
+	if err := d.plug(p); err != nil {
+		d.drop(p)
+		return nil, err
+	}
+	return p, nil
+}
+
+func (d *Driver) plug(p *port) error {
+	if err := d.conn.AddPair(netlink.Pair{Name: p.veth, Bridge: d.index, NS: p.ns, PeerName: p.iface, PeerMAC: p.mac, MTU: d.cfg.MTU}); err != nil {
+		return err
+	}
+	if d.cfg.NoICC {
+		l, err := d.conn.Link(p.veth)
+		if err != nil {
+			return err
+		}
+		if err := d.conn.SetIsolated(l.Index, true); err != nil {
+			return err
+		}
+	}
+	c, err := netlink.Open(p.ns)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	l, err := c.Link(p.iface)
+	if err != nil {
+		return err
+	}
+	if err := c.AddAddress(l.Index, netip.PrefixFrom(p.addr, d.subnet.Bits())); err != nil {
+		return err
+	}
+	return c.AddDefaultRoute(l.Index, d.gateway)
+}
+
+func (d *Driver) drop(p *port) {
+	_ = p.ns.Close() // the kernel takes the veth along
+	d.ips.Free(p.addr)
+}
+
+// nextName differs between daemons that follow each other.
+func (d *Driver) nextName() uint32 {
+	return uint32(os.Getpid())<<16 ^ uint32(os.Getpid()>>16)<<12 ^ d.seq.Add(1)
+}
+
+// macOf derives the hardware address from the IP, so that an address that comes
+// back to another container does not meet stale ARP entries.
+func macOf(a netip.Addr) net.HardwareAddr {
+	b := a.As4()
+	return net.HardwareAddr{0x02, 0x42, b[0], b[1], b[2], b[3]}
+}

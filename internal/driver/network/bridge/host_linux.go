@@ -1,0 +1,139 @@
+package bridge
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/gantry-engine/gantry/internal/sys/netlink"
+)
+
+// bridge finds or makes the interface and settles d.subnet.
+func (d *Driver) bridge() error {
+	l, err := d.conn.Link(d.cfg.Name)
+	switch {
+	case errors.Is(err, os.ErrNotExist) && d.cfg.External:
+		return fmt.Errorf("bridge device %s given with --bridge does not exist, make it first: %w", d.cfg.Name, errdefs.ErrFailedPrecondition)
+	case errors.Is(err, os.ErrNotExist):
+		return d.makeBridge()
+	case err != nil:
+		return err
+	case l.Kind != "bridge":
+		return fmt.Errorf("network interface %s is a %s, not a bridge: %w", l.Name, l.Kind, errdefs.ErrFailedPrecondition)
+	}
+	d.index = l.Index
+	have, err := d.conn.Addresses(l.Index)
+	if err != nil {
+		return err
+	}
+	want := d.cfg.Address
+	switch {
+	case len(have) > 0 && !want.IsValid():
+		d.subnet = have[0]
+	case len(have) == 0 && !want.IsValid():
+		if d.subnet, err = d.pick(); err != nil {
+			return err
+		}
+	default:
+		d.subnet = want
+	}
+	if !d.cfg.External {
+		for _, p := range have {
+			if p != d.subnet {
+				if err := d.conn.DeleteAddress(l.Index, p); err != nil {
+					return err
+				}
+			}
+		}
+		if l.MTU != d.cfg.MTU {
+			if err := d.conn.SetMTU(l.Index, d.cfg.MTU); err != nil {
+				return err
+			}
+		}
+	}
+	if err := d.conn.AddAddress(l.Index, d.subnet); err != nil {
+		return err
+	}
+	return d.conn.SetUp(l.Index)
+}
+
+func (d *Driver) makeBridge() (err error) {
+	d.subnet = d.cfg.Address
+	if !d.subnet.IsValid() {
+		if d.subnet, err = d.pick(); err != nil {
+			return err
+		}
+	}
+	// With a fixed hardware address the bridge keeps it when ports come and go.
+	l, err := d.conn.AddBridge(d.cfg.Name, d.cfg.MTU, macOf(d.subnet.Addr()))
+	if err != nil {
+		return err
+	}
+	d.index = l.Index
+	if err := d.conn.AddAddress(l.Index, d.subnet); err != nil {
+		return errors.Join(err, d.conn.Delete(l))
+	}
+	return nil
+}
+
+// pick finds a subnet that the host does not route yet: 172.17 to 172.31, then
+// 192.168.0.0/16 in /20s, as Docker's default address pools.
+func (d *Driver) pick() (netip.Prefix, error) {
+	used, err := d.conn.Routes()
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	addrs, err := d.conn.Addresses(0)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	for _, a := range addrs {
+		used = append(used, a.Masked())
+	}
+	if d.cfg.Range.IsValid() { // --fixed-cidr alone names the subnet
+		return netip.PrefixFrom(d.cfg.Range.Masked().Addr().Next(), d.cfg.Range.Bits()), nil
+	}
+	return pickFrom(used)
+}
+
+func pickFrom(used []netip.Prefix) (netip.Prefix, error) {
+	var pools []netip.Prefix
+	for i := byte(17); i <= 31; i++ {
+		pools = append(pools, netip.PrefixFrom(netip.AddrFrom4([4]byte{172, i}), 16))
+	}
+	for i := 0; i < 256; i += 16 {
+		pools = append(pools, netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 168, byte(i)}), 20))
+	}
+next:
+	for _, p := range pools {
+		for _, u := range used {
+			if u.Overlaps(p) {
+				continue next
+			}
+		}
+		return netip.PrefixFrom(p.Addr().Next(), p.Bits()), nil
+	}
+	return netip.Prefix{}, fmt.Errorf("the host routes all default address pools already, choose a subnet with --bip: %w", errdefs.ErrFailedPrecondition)
+}
+
+// sweep deletes host ends with our names that no restored container has. Normally
+// there are none: the kernel takes them away with the dead daemon's descriptors.
+func (d *Driver) sweep() error {
+	links, err := d.conn.Links()
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var errs []error
+	for _, l := range links {
+		if strings.HasPrefix(l.Name, d.prefix) && l.Kind == "veth" && l.Master == d.index && !d.live[l.Name] {
+			errs = append(errs, d.conn.Delete(netlink.Link{Index: l.Index, Name: l.Name}))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,289 @@
+// Package publish opens containers' ports on the host: gantry-net reserves them,
+// the firewall leads them to the container. It implements networks.Ports.
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/gantry-engine/gantry/internal/driver/network/firewall"
+	"github.com/gantry-engine/gantry/internal/kit/undo"
+	"github.com/gantry-engine/gantry/internal/netproto"
+	"github.com/gantry-engine/gantry/internal/service/networks"
+	"github.com/gantry-engine/gantry/internal/spec"
+	"github.com/gantry-engine/gantry/internal/sys/netlink"
+)
+
+// Rules is the part of the firewall that is needed. nil rules mean --iptables=false.
+type Rules interface {
+	Rebuild(ports []firewall.Mapping) error
+	Add(ports []firewall.Mapping) error
+	Remove(ports []firewall.Mapping) error
+	Repair() error
+	Present() (bool, error)
+}
+
+// Reserver is the client's side of gantry-net.
+type Reserver interface {
+	Reserve(ctx context.Context, owner string, wants []netproto.Want) ([]uint16, error)
+	Release(ctx context.Context, owner string) error
+	Keep(ctx context.Context, owners []string) error
+	Running() bool
+	Close() error
+}
+
+// Config is what the daemon decides.
+type Config struct {
+	HostIP netip.Addr // --ip; invalid is every address
+	IPv6   bool       // forward connections over IPv6 too
+}
+
+// Publisher implements networks.Ports.
+type Publisher struct {
+	cfg   Config
+	rules Rules
+	net   Reserver
+
+	mu    sync.Mutex
+	open  map[string][]firewall.Mapping // by container
+	stop  chan struct{}
+	ended chan struct{}
+}
+
+// New makes a publisher. rules is nil with --iptables=false.
+func New(cfg Config, rules Rules, reserver Reserver) *Publisher {
+	return &Publisher{cfg: cfg, rules: rules, net: reserver, open: map[string][]firewall.Mapping{}}
+}
+
+// Publish implements networks.Ports.
+func (p *Publisher) Publish(ctx context.Context, container string, to netip.Addr, ports []spec.Port) (_ []spec.Port, err error) {
+	var steps undo.Stack
+	defer steps.OnError(ctx, &err)
+	bound := p.defaults(ports)
+	got, err := p.net.Reserve(ctx, container, p.wants(bound, to))
+	if err != nil {
+		return nil, p.explain(err, bound)
+	}
+	steps.Push("port reservation", func(ctx context.Context) error { return p.net.Release(ctx, container) })
+	for i := range bound {
+		bound[i].HostPort, bound[i].HostPortEnd = got[i], 0
+	}
+	m := mappings(bound, to)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.rules != nil {
+		if err := p.rules.Add(m); err != nil {
+			return nil, err
+		}
+	}
+	p.open[container] = m
+	forgetFlows(m)
+	return bound, nil
+}
+
+// Restore implements networks.Ports.
+func (p *Publisher) Restore(_ context.Context, container string, to netip.Addr, ports []spec.Port) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.open[container] = mappings(ports, to)
+	return nil
+}
+
+// Ready implements networks.Ports.
+func (p *Publisher) Ready(ctx context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.rebuild(); err != nil {
+		return err
+	}
+	if err := p.reserveAll(ctx); err != nil {
+		return err
+	}
+	if p.rules != nil && p.stop == nil {
+		p.stop, p.ended = make(chan struct{}), make(chan struct{})
+		go p.watch(p.stop, p.ended)
+	}
+	return nil
+}
+
+// rebuild writes the whole table. The caller holds the lock.
+func (p *Publisher) rebuild() error {
+	if p.rules == nil {
+		return nil
+	}
+	var all []firewall.Mapping
+	for _, m := range p.open {
+		all = append(all, m...)
+	}
+	return errors.Join(p.rules.Rebuild(all), p.rules.Repair())
+}
+
+// reserveAll tells gantry-net everything again. The caller holds the lock.
+func (p *Publisher) reserveAll(ctx context.Context) error {
+	var errs []error
+	var owners []string
+	for c, m := range p.open {
+		owners = append(owners, c)
+		wants := make([]netproto.Want, len(m))
+		for i, x := range m {
+			wants[i] = netproto.Want{Proto: x.Proto, Host: x.Host, Port: x.Port, Target: x.Target, IPv6: p.cfg.IPv6 && x.Host.IsUnspecified()}
+		}
+		if _, err := p.net.Reserve(ctx, c, wants); err != nil {
+			errs = append(errs, fmt.Errorf("reserving the ports of running container %s again: %w", c, err))
+		}
+	}
+	if len(owners) > 0 || p.net.Running() {
+		errs = append(errs, p.net.Keep(ctx, owners))
+	}
+	return errors.Join(errs...)
+}
+
+// Withdraw implements networks.Ports.
+func (p *Publisher) Withdraw(ctx context.Context, container string) error {
+	p.mu.Lock()
+	m := p.open[container]
+	delete(p.open, container)
+	var err error
+	if p.rules != nil && len(m) > 0 {
+		err = p.rules.Remove(m)
+	}
+	p.mu.Unlock()
+	if len(m) == 0 {
+		return nil
+	}
+	forgetFlows(m)
+	return errors.Join(err, p.net.Release(ctx, container))
+}
+
+// Close implements networks.Ports. gantry-net ends by itself when nothing is left.
+func (p *Publisher) Close(_ context.Context, remove bool) error {
+	p.mu.Lock()
+	stop, ended := p.stop, p.ended
+	p.stop = nil
+	p.mu.Unlock()
+	if stop != nil {
+		close(stop)
+		<-ended
+	}
+	var errs []error
+	if f, ok := p.rules.(*firewall.Firewall); ok && f != nil {
+		if remove {
+			errs = append(errs, f.Teardown())
+		}
+		errs = append(errs, f.Close())
+	}
+	return errors.Join(append(errs, p.net.Close())...)
+}
+
+// watchEvery is how often foreign changes are looked for: firewall reloads that
+// flush our table or our accepts, a gantry-net that was killed.
+const watchEvery = 5 * time.Second
+
+func (p *Publisher) watch(stop <-chan struct{}, ended chan<- struct{}) {
+	defer close(ended)
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+			if err := p.repair(); err != nil {
+				slog.Warn("the packet rules of published ports could not be repaired", "error", err)
+			}
+		}
+	}
+}
+
+func (p *Publisher) repair() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	there, err := p.rules.Present()
+	if err != nil {
+		return err
+	}
+	if !there {
+		slog.Warn("another program removed our nftables table: it is made again")
+		return p.rebuild()
+	}
+	err = p.rules.Repair()
+	if len(p.open) > 0 && !p.net.Running() {
+		ctx, cancel := context.WithTimeout(context.Background(), watchEvery)
+		defer cancel()
+		err = errors.Join(err, p.reserveAll(ctx))
+	}
+	return err
+}
+
+func (p *Publisher) defaults(ports []spec.Port) []spec.Port {
+	out := make([]spec.Port, len(ports))
+	for i, x := range ports {
+		x.Proto = strings.ToLower(x.Proto)
+		switch {
+		case !x.HostIP.IsValid() && p.cfg.HostIP.IsValid():
+			x.HostIP = p.cfg.HostIP
+		case !x.HostIP.IsValid() || x.HostIP.IsUnspecified():
+			x.HostIP = netip.IPv4Unspecified()
+		}
+		out[i] = x
+	}
+	return out
+}
+
+func (p *Publisher) wants(ports []spec.Port, to netip.Addr) []netproto.Want {
+	out := make([]netproto.Want, len(ports))
+	for i, x := range ports {
+		out[i] = netproto.Want{
+			Proto: x.Proto, Host: x.HostIP, Port: x.HostPort, End: x.HostPortEnd,
+			Target: netip.AddrPortFrom(to, x.ContainerPort), IPv6: p.cfg.IPv6 && x.HostIP.IsUnspecified(),
+		}
+	}
+	return out
+}
+
+func (p *Publisher) explain(err error, ports []spec.Port) error {
+	var taken *TakenError
+	if !errors.As(err, &taken) || taken.Index < 0 || taken.Index >= len(ports) {
+		return err
+	}
+	port := ports[taken.Index]
+	port.HostPort = taken.Port
+	return &networks.PortTakenError{Port: port, Owner: taken.Owner, Cause: taken.Cause}
+}
+
+func mappings(ports []spec.Port, to netip.Addr) []firewall.Mapping {
+	out := make([]firewall.Mapping, len(ports))
+	for i, x := range ports {
+		host := x.HostIP
+		if !host.IsValid() {
+			host = netip.IPv4Unspecified()
+		}
+		out[i] = firewall.Mapping{Proto: x.Proto, Host: host, Port: x.HostPort, Target: netip.AddrPortFrom(to, x.ContainerPort)}
+	}
+	return out
+}
+
+// forgetFlows makes the kernel look UDP ports up again: it has no connections whose
+// end it could see, and would go on as before for minutes.
+func forgetFlows(ports []firewall.Mapping) {
+	for _, m := range ports {
+		if m.Proto == "udp" {
+			if err := netlink.ForgetPort(m.Port); err != nil {
+				slog.Debug("tracked flows could not be dropped", "port", m.Port, "error", err)
+			}
+		}
+	}
+}
+
+// errNoHelper is what a daemon without gantry-net says.
+func errNoHelper(err error) error {
+	return fmt.Errorf("gantry-net, which reserves published ports, is not there: %w: %w", err, errdefs.ErrUnavailable)
+}
