@@ -69,10 +69,36 @@ type Config struct {
 // embedded part is a small group of use cases over one shared core.
 type Service struct {
 	*core
+	*creator
+	*starter
+	*stopper
+	*pauser
+	*waiter
+	*attacher
+	*logReader
+	*remover
+	*execs
+	*recoverer
 }
 
-// New makes the service.
-func New(d Deps) *Service { return &Service{core: newCore(d)} }
+// New makes the service. Recover must be called before it is used.
+func New(d Deps) *Service {
+	c := newCore(d)
+	s := &Service{core: c}
+	s.remover = &remover{core: c}
+	s.stopper = &stopper{core: c, remove: s.remover}
+	s.execs = newExecs(c)
+	health := &healthMonitor{core: c, execs: s.execs}
+	s.starter = &starter{core: c, remove: s.remover, execs: s.execs, health: health}
+	s.stopper.start = s.starter
+	s.creator = &creator{core: c}
+	s.pauser = &pauser{core: c, health: health}
+	s.waiter = &waiter{core: c}
+	s.attacher = &attacher{core: c}
+	s.logReader = &logReader{core: c}
+	s.recoverer = &recoverer{core: c, start: s.starter, stop: s.stopper, remove: s.remover, health: health}
+	return s
+}
 
 // Snapshot resolves a name, an ID or a unique ID prefix to the container's
 // present record, without waiting for anybody.

@@ -1,0 +1,434 @@
+package containers
+
+import (
+	"context"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/network"
+	ociimage "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/gantry-engine/gantry/internal/kit/undo"
+	"github.com/gantry-engine/gantry/internal/service/containers/ocispec"
+	"github.com/gantry-engine/gantry/internal/spec"
+)
+
+// CreateRequest is what POST /containers/create says.
+type CreateRequest struct {
+	Name       string // empty for a random one; a leading slash is dropped
+	Platform   *ociimage.Platform
+	Config     *container.Config
+	HostConfig *container.HostConfig
+	Networking *network.NetworkingConfig
+}
+
+type creator struct{ *core }
+
+// Create makes a container: everything is checked, the name is reserved, the
+// writable layer and volumes are made, one record is committed. Errors carry
+// Docker's texts; nothing is left behind by a create that fails.
+func (c *creator) Create(ctx context.Context, req CreateRequest) (resp container.CreateResponse, err error) {
+	if req.Config == nil {
+		return resp, invalid("config cannot be empty in order to create a container")
+	}
+	config, hc := *req.Config, container.HostConfig{}
+	if req.HostConfig != nil {
+		hc = *req.HostConfig
+	}
+	name := strings.TrimPrefix(req.Name, "/")
+	if name != "" || req.Name != "" {
+		if err := ValidName(name); err != nil {
+			return resp, err
+		}
+	}
+	c.fillHostConfig(&hc)
+	warnings, err := c.checkOptions(&config, &hc)
+	if err != nil {
+		return resp, err
+	}
+	img, err := c.Images.Resolve(ctx, config.Image, req.Platform)
+	if err != nil {
+		return resp, err
+	}
+	if err := mergeImage(&config, &img.Runtime); err != nil {
+		return resp, err
+	}
+	if w := c.platformWarning(img, req.Platform); w != "" {
+		warnings = append(warnings, w)
+	}
+
+	rec := &Container{ID: newID(), Created: c.now(), Config: &config, HostConfig: &hc, Volatile: hc.AutoRemove,
+		Image: ImageRef{ID: img.ID.String(), Manifest: img.Manifest.String(), Platform: img.Platform},
+		State: State{Status: Created}}
+	rec.Path, rec.Args = commandOf(&config)
+	if rec.Networks, err = c.networksOf(&config, &hc, req.Networking); err != nil {
+		return resp, err
+	}
+	if err := c.resolveModes(rec); err != nil {
+		return resp, err
+	}
+	if err := c.label(rec); err != nil {
+		return resp, err
+	}
+	if err := c.checkSpec(rec); err != nil {
+		return resp, err
+	}
+
+	var u undo.Stack
+	defer func() { u.OnError(ctx, &err) }()
+	if err := c.name(rec, name, &u); err != nil {
+		return resp, err
+	}
+	if err := c.Networks.Check(ctx, sandboxRequest(rec)); err != nil {
+		return resp, err
+	}
+	if err := c.materialize(ctx, rec, img, &u); err != nil {
+		return resp, err
+	}
+	e := newEntry(rec)
+	if err := c.save(ctx, rec, durable); err != nil {
+		return resp, err
+	}
+	c.reg.add(e)
+	c.publish(rec, events.ActionCreate, nil)
+	if warnings == nil {
+		warnings = []string{}
+	}
+	return container.CreateResponse{ID: rec.ID, Warnings: warnings}, nil
+}
+
+// name reserves the container's name.
+func (c *creator) name(rec *Container, name string, u *undo.Stack) error {
+	for attempt := 0; ; attempt++ {
+		rec.Name = name
+		if name == "" {
+			rec.Name = randomName(attempt)
+		}
+		err := c.reg.reserve(rec.Name, rec.ID)
+		if err == nil {
+			break
+		}
+		if name != "" || attempt > 20 {
+			return err
+		}
+	}
+	u.Push("name", func(context.Context) error { c.reg.release(rec.Name, rec.ID); return nil })
+	return nil
+}
+
+// materialize makes what a container owns on disk: its writable layer and its volumes.
+func (c *creator) materialize(ctx context.Context, rec *Container, img spec.Image, u *undo.Stack) error {
+	size, err := sizeLimit(rec.HostConfig.StorageOpt)
+	if err != nil {
+		return err
+	}
+	root, err := c.Layers.Create(ctx, rec.ID, img, LayerOptions{SizeLimit: size, Volatile: rec.Volatile})
+	if err != nil {
+		return err
+	}
+	u.Push("writable layer", func(ctx context.Context) error { return c.Layers.Remove(ctx, rec.ID) })
+	p := mountPlanner{core: c.core, rec: rec, root: root, undo: u}
+	if rec.Mounts, err = p.plan(ctx); err != nil {
+		return err
+	}
+	rec.Log = c.logConfig(rec)
+	if rec.AppArmor == "" && c.Config.Host.AppArmor && !rec.HostConfig.Privileged {
+		rec.AppArmor = "gantry-default"
+	}
+	return nil
+}
+
+// commandOf is the program and its arguments: entry point and command in one.
+func commandOf(config *container.Config) (string, []string) {
+	if len(config.Entrypoint) > 0 {
+		return config.Entrypoint[0], slices.Concat(config.Entrypoint[1:], config.Cmd)
+	}
+	return config.Cmd[0], slices.Clone(config.Cmd[1:])
+}
+
+// mergeImage completes the configuration by the image's, as Docker does.
+func mergeImage(c *container.Config, img *spec.ImageConfig) error {
+	if c.User == "" {
+		c.User = img.User
+	}
+	if c.WorkingDir == "" {
+		c.WorkingDir = img.WorkingDir
+	}
+	if c.StopSignal == "" {
+		c.StopSignal = img.StopSignal
+	}
+	if len(c.Shell) == 0 {
+		c.Shell = img.Shell
+	}
+	if err := mergePorts(c, img); err != nil {
+		return err
+	}
+	env := slices.Clone(c.Env)
+	have := map[string]bool{}
+	for _, e := range env {
+		n, _, _ := strings.Cut(e, "=")
+		have[n] = true
+	}
+	for _, e := range img.Env {
+		if n, _, _ := strings.Cut(e, "="); !have[n] {
+			env = append(env, e)
+		}
+	}
+	c.Env = env
+	labels := maps.Clone(img.Labels)
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	maps.Copy(labels, c.Labels)
+	c.Labels = labels
+	if len(c.Entrypoint) == 0 {
+		if len(c.Cmd) == 0 {
+			c.Cmd = img.Cmd
+		}
+		if c.Entrypoint == nil {
+			c.Entrypoint = img.Entrypoint
+		}
+	} else if len(c.Entrypoint) == 1 && c.Entrypoint[0] == "" {
+		c.Entrypoint = nil // --entrypoint "" clears the image's
+	}
+	volumes := maps.Clone(c.Volumes)
+	for v := range img.Volumes {
+		if volumes == nil {
+			volumes = map[string]struct{}{}
+		}
+		volumes[v] = struct{}{}
+	}
+	c.Volumes = volumes
+	mergeHealth(c, img)
+	if len(c.Entrypoint) == 0 && len(c.Cmd) == 0 {
+		return invalid("no command specified")
+	}
+	if c.WorkingDir != "" {
+		if !filepath.IsAbs(c.WorkingDir) {
+			return invalid("the working directory '%s' is invalid, it needs to be an absolute path", c.WorkingDir)
+		}
+		c.WorkingDir = filepath.Clean(c.WorkingDir)
+	}
+	return nil
+}
+
+func mergePorts(c *container.Config, img *spec.ImageConfig) error {
+	if len(img.ExposedPorts) == 0 {
+		return nil
+	}
+	ports := maps.Clone(c.ExposedPorts)
+	if ports == nil {
+		ports = network.PortSet{}
+	}
+	for p := range img.ExposedPorts {
+		port, err := network.ParsePort(p)
+		if err != nil {
+			return invalid("the image exposes an invalid port %q: %v", p, err)
+		}
+		ports[port] = struct{}{}
+	}
+	c.ExposedPorts = ports
+	return nil
+}
+
+func mergeHealth(c *container.Config, img *spec.ImageConfig) {
+	if img.Healthcheck == nil {
+		return
+	}
+	if c.Healthcheck == nil {
+		h := *img.Healthcheck
+		c.Healthcheck = &h
+		return
+	}
+	h := *c.Healthcheck
+	if len(h.Test) == 0 {
+		h.Test = img.Healthcheck.Test
+	}
+	if h.Interval == 0 {
+		h.Interval = img.Healthcheck.Interval
+	}
+	if h.Timeout == 0 {
+		h.Timeout = img.Healthcheck.Timeout
+	}
+	if h.StartPeriod == 0 {
+		h.StartPeriod = img.Healthcheck.StartPeriod
+	}
+	if h.StartInterval == 0 {
+		h.StartInterval = img.Healthcheck.StartInterval
+	}
+	if h.Retries == 0 {
+		h.Retries = img.Healthcheck.Retries
+	}
+	c.Healthcheck = &h
+}
+
+// platformWarning tells of an image that is not for this host, unless it was asked for.
+func (c *creator) platformWarning(img spec.Image, asked *ociimage.Platform) string {
+	host := c.Config.Platform
+	if asked != nil || host.Architecture == "" || img.Platform.Architecture == "" || img.Platform.Architecture == host.Architecture && img.Platform.OS == host.OS {
+		return ""
+	}
+	return "The requested image's platform (" + platformText(img.Platform) + ") does not match the detected host platform (" + platformText(host) +
+		") and no specific platform was requested"
+}
+
+func platformText(p ociimage.Platform) string {
+	s := p.OS + "/" + p.Architecture
+	if p.Variant != "" {
+		s += "/" + p.Variant
+	}
+	return s
+}
+
+// fillHostConfig sets what inspect shows where the request said nothing.
+func (c *creator) fillHostConfig(hc *container.HostConfig) {
+	cfg := c.Config
+	if hc.NetworkMode == "" {
+		hc.NetworkMode = network.NetworkDefault
+	}
+	if hc.NetworkMode == network.NetworkDefault {
+		hc.NetworkMode = network.NetworkBridge
+	}
+	if hc.RestartPolicy.Name == "" {
+		hc.RestartPolicy.Name = container.RestartPolicyDisabled
+	}
+	if hc.ShmSize == 0 {
+		hc.ShmSize = cfg.ShmSize
+	}
+	if hc.IpcMode == "" {
+		hc.IpcMode = container.IpcMode(cfg.IpcMode)
+	}
+	if hc.CgroupnsMode == "" {
+		hc.CgroupnsMode = container.CgroupnsMode(cfg.CgroupnsMode)
+		if hc.Privileged && !cfg.Host.CgroupV2 {
+			hc.CgroupnsMode = container.CgroupnsModeHost
+		}
+	}
+	if hc.Runtime == "" {
+		hc.Runtime = cfg.DefaultRuntime
+	}
+	if hc.LogConfig.Type == "" {
+		hc.LogConfig.Type = cfg.LogDriver
+	}
+	if hc.LogConfig.Type == cfg.LogDriver && len(cfg.LogOpts) > 0 {
+		opts := maps.Clone(cfg.LogOpts)
+		maps.Copy(opts, hc.LogConfig.Config)
+		hc.LogConfig.Config = opts
+	}
+	if hc.LogConfig.Config == nil {
+		hc.LogConfig.Config = map[string]string{}
+	}
+	if hc.MaskedPaths == nil && !hc.Privileged {
+		hc.MaskedPaths = ocispec.DefaultMaskedPaths
+	}
+	if hc.ReadonlyPaths == nil && !hc.Privileged {
+		hc.ReadonlyPaths = ocispec.DefaultReadonlyPaths
+	}
+	if hc.MemorySwap == 0 && hc.Memory > 0 {
+		hc.MemorySwap = 2 * hc.Memory
+	}
+	if hc.OomKillDisable == nil && !cfg.Host.CgroupV2 {
+		no := false
+		hc.OomKillDisable = &no
+	}
+	if hc.PidMode == "private" {
+		hc.PidMode = ""
+	}
+}
+
+// logConfig is what the keeper is told about the log.
+func (c *creator) logConfig(rec *Container) spec.LogConfig {
+	lc := rec.HostConfig.LogConfig
+	out := spec.LogConfig{Driver: lc.Type, Options: lc.Config, Attrs: logAttrs(rec)}
+	switch lc.Type {
+	case "json-file":
+		out.Path = filepath.Join(c.Dir(rec), rec.ID+"-json.log")
+	case "local":
+		out.Path = filepath.Join(c.Dir(rec), "local-logs", "container.log")
+	}
+	return out
+}
+
+// logAttrs picks the labels and environment that --log-opt labels=… env=… name.
+func logAttrs(rec *Container) map[string]string {
+	opts := rec.HostConfig.LogConfig.Config
+	attrs := map[string]string{}
+	for _, k := range strings.Split(opts["labels"], ",") {
+		if v, ok := rec.Config.Labels[k]; ok && k != "" {
+			attrs[k] = v
+		}
+	}
+	addMatches(attrs, opts["labels-regex"], maps.All(rec.Config.Labels))
+	env := map[string]string{}
+	for _, e := range rec.Config.Env {
+		k, v, _ := strings.Cut(e, "=")
+		env[k] = v
+	}
+	for _, k := range strings.Split(opts["env"], ",") {
+		if v, ok := env[k]; ok && k != "" {
+			attrs[k] = v
+		}
+	}
+	addMatches(attrs, opts["env-regex"], maps.All(env))
+	if opts["tag"] != "" {
+		attrs["tag"] = expandTag(opts["tag"], rec)
+	}
+	if len(attrs) == 0 {
+		return nil
+	}
+	return attrs
+}
+
+// resolveModes turns "container:name" into "container:id", as inspect shows it,
+// and fills the host name.
+func (c *creator) resolveModes(rec *Container) error {
+	hc := rec.HostConfig
+	for _, m := range []struct {
+		set func(string)
+		now string
+	}{
+		{func(s string) { hc.NetworkMode = container.NetworkMode(s) }, string(hc.NetworkMode)},
+		{func(s string) { hc.PidMode = container.PidMode(s) }, string(hc.PidMode)},
+		{func(s string) { hc.IpcMode = container.IpcMode(s) }, string(hc.IpcMode)},
+	} {
+		ref, ok := strings.CutPrefix(m.now, "container:")
+		if !ok {
+			continue
+		}
+		other, err := c.reg.get(ref)
+		if err != nil {
+			if errdefs.IsNotFound(err) {
+				return noSuch(ref)
+			}
+			return err
+		}
+		m.set("container:" + other.id)
+	}
+	if hc.IpcMode.IsContainer() {
+		other, err := c.reg.get(hc.IpcMode.Container())
+		if err != nil {
+			return err
+		}
+		if m := other.snapshot().HostConfig.IpcMode; m.IsPrivate() || m.IsNone() {
+			return classed(errdefs.ErrInvalidArgument, "cannot join IPC of a container %s: non-shareable IPC (hint: use IpcMode:shareable for the donor container)", other.id)
+		}
+	}
+	if rec.Config.Hostname == "" {
+		switch {
+		case hc.NetworkMode.IsHost() || hc.UTSMode.IsHost():
+			rec.Config.Hostname = hostHostname()
+		case hc.NetworkMode.IsContainer():
+			if other := c.reg.byID(hc.NetworkMode.ConnectedContainer()); other != nil {
+				rec.Config.Hostname = other.snapshot().Config.Hostname
+			}
+		default:
+			rec.Config.Hostname = rec.ID[:12]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,54 @@
+package containers
+
+import (
+	"iter"
+	"maps"
+	"regexp"
+	"strings"
+
+	"github.com/moby/moby/api/types/events"
+)
+
+// publish tells of what happened to a container, with Docker's attributes: the
+// labels, image and name, and what the action adds.
+func (c *core) publish(rec *Container, action events.Action, extra map[string]string) {
+	attrs := make(map[string]string, len(rec.Config.Labels)+len(extra)+2)
+	maps.Copy(attrs, rec.Config.Labels)
+	if rec.Config.Image != "" {
+		attrs["image"] = rec.Config.Image
+	}
+	attrs["name"] = rec.Name
+	maps.Copy(attrs, extra)
+	now := c.now()
+	c.Events.Publish(events.Message{
+		Type: events.ContainerEventType, Action: action, Scope: "local",
+		Actor: events.Actor{ID: rec.ID, Attributes: attrs},
+		Time:  now.Unix(), TimeNano: now.UnixNano(),
+	})
+}
+
+// addMatches copies the pairs whose name matches the expression.
+func addMatches(dst map[string]string, expr string, pairs iter.Seq2[string, string]) {
+	if expr == "" {
+		return
+	}
+	re, err := regexp.Compile(expr)
+	if err != nil {
+		return // Logs.Validate has refused it at create
+	}
+	for k, v := range pairs {
+		if re.MatchString(k) {
+			dst[k] = v
+		}
+	}
+}
+
+// expandTag fills the placeholders of --log-opt tag.
+func expandTag(tag string, rec *Container) string {
+	imageID := strings.TrimPrefix(rec.Image.ID, "sha256:")
+	return strings.NewReplacer(
+		"{{.ID}}", rec.ID[:12], "{{.FullID}}", rec.ID, "{{.Name}}", rec.Name,
+		"{{.ImageID}}", imageID[:min(12, len(imageID))], "{{.ImageFullID}}", rec.Image.ID, "{{.ImageName}}", rec.Config.Image,
+		"{{.DaemonName}}", "docker",
+	).Replace(tag)
+}

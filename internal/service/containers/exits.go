@@ -1,0 +1,179 @@
+package containers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+
+	"github.com/gantry-engine/gantry/internal/spec"
+)
+
+// unknownExit is the record's text for an exit that nobody saw.
+const unknownExit = "the exit status is unknown: the engine and its keeper were down when the container ended"
+
+// watch takes exits from the keeper until the service stops. Every exit is
+// handled on its own: one container never waits for another.
+func (s *starter) watch(ctx context.Context) {
+	for x := range s.Lifetimes.Exits(ctx) {
+		go s.onExit(ctx, x)
+	}
+}
+
+func (s *starter) onExit(ctx context.Context, x spec.Exit) {
+	if x.Key.Exec != "" {
+		s.execs.exited(ctx, x)
+		return
+	}
+	e, unlock, err := s.open(ctx, x.Key.Container)
+	if err != nil {
+		if errdefs.IsNotFound(err) {
+			s.forget(ctx, x.Key)
+		}
+		return
+	}
+	defer unlock()
+	if !e.snapshot().State.Status.Alive() {
+		s.forget(ctx, x.Key)
+		return
+	}
+	s.ended(ctx, e, x)
+}
+
+func (s *starter) forget(ctx context.Context, key spec.ProcessKey) {
+	if err := s.Lifetimes.Forget(ctx, key); err != nil && !errdefs.IsNotFound(err) {
+		s.log.Warn("an ended process could not be forgotten", "process", key, "error", err)
+	}
+}
+
+// ended records an exit, tells the world, frees what the run held, and starts
+// again or removes as the container wants. The caller holds the lock.
+func (s *starter) ended(ctx context.Context, e *entry, x spec.Exit) {
+	rec := e.snapshot()
+	ran := max(x.Time.Sub(rec.State.Started), 0)
+	e.mu.Lock()
+	byUser := e.stopping
+	e.mu.Unlock()
+	again := !byUser && rec.wantsRestart(x.Code) && s.base.Err() == nil
+	ev := EvExited
+	if again {
+		ev = EvExitedAgain
+	}
+	s.health.end(e)
+	s.release(ctx, rec)
+	text := ""
+	if x.Unknown {
+		text = unknownExit
+	}
+	d := soon
+	if rec.HostConfig.AutoRemove {
+		d = inMemory // the removal that follows is the one commit
+	}
+	next, err := s.change(ctx, e, d, func(c *Container) {
+		c.moved(ev)
+		st := &c.State
+		st.Pid, st.Finished, st.ExitCode, st.Error = 0, x.Time.UTC(), x.Code, text
+		st.OOMKilled = x.OOM
+		if byUser {
+			st.StoppedBy = StoppedByUser
+		}
+		c.Sandbox, c.Cgroup = spec.Sandbox{}, spec.Cgroup{}
+		if again {
+			c.RestartCount++
+		}
+	})
+	if err != nil {
+		s.log.Error("an exit could not be recorded", "container", rec.ID, "error", err)
+		return
+	}
+	s.execs.dropAll(e)
+	if x.OOM {
+		s.publish(next, events.ActionOOM, nil)
+	}
+	attrs := map[string]string{"exitCode": strconv.Itoa(x.Code), "execDuration": strconv.FormatInt(int64(ran/time.Second), 10)}
+	s.publish(next, events.ActionDie, attrs)
+	e.finish(false, exitResult{code: x.Code, err: text})
+	s.forget(ctx, x.Key)
+	switch {
+	case again:
+		s.scheduleRestart(e, ran)
+	case next.HostConfig.AutoRemove:
+		if err := s.remove.removeLocked(ctx, e, RemoveOptions{Volumes: true}); err != nil {
+			s.log.Error("an auto-remove container could not be removed", "container", rec.ID, "error", err)
+		}
+	}
+}
+
+// release frees what a run held besides its files.
+func (s *starter) release(ctx context.Context, rec *Container) {
+	var errs []error
+	if rec.Sandbox.ID != "" || len(rec.Sandbox.Endpoints) > 0 {
+		errs = append(errs, s.Networks.Release(ctx, rec.ID, rec.Sandbox))
+	}
+	if rec.Cgroup.Path != "" {
+		errs = append(errs, s.Cgroups.Destroy(ctx, rec.Cgroup))
+	}
+	if !rec.Volatile {
+		errs = append(errs, os.RemoveAll(s.FilesDir(rec.ID)))
+	}
+	if err := errors.Join(errs...); err != nil {
+		s.log.Warn("what a container held could not be freed", "container", rec.ID, "error", err)
+	}
+}
+
+// wantsRestart is the restart policy's word on an exit that nobody asked for.
+func (c *Container) wantsRestart(code int) bool {
+	switch p := c.HostConfig.RestartPolicy; p.Name {
+	case container.RestartPolicyAlways, container.RestartPolicyUnlessStopped:
+		return true
+	case container.RestartPolicyOnFailure:
+		return code != 0 && (p.MaximumRetryCount == 0 || c.RestartCount < p.MaximumRetryCount)
+	}
+	return false
+}
+
+// scheduleRestart starts the container again after its back-off.
+func (s *starter) scheduleRestart(e *entry, ran time.Duration) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.restart = s.after(e.backoff.next(ran), func() { s.restartDue(e) })
+}
+
+func (s *starter) restartDue(e *entry) {
+	ctx := s.base
+	got, unlock, err := s.open(ctx, e.id)
+	if err != nil || got != e {
+		return
+	}
+	defer unlock()
+	if e.snapshot().State.Status != Restarting {
+		return
+	}
+	e.mu.Lock()
+	e.restart = nil
+	e.mu.Unlock()
+	if err := s.launch(ctx, e, EvRestartDue); err != nil {
+		s.log.Error("a container could not be started again", "container", e.id, "error", fmt.Sprint(err))
+	}
+}
+
+// callOffRestart ends a pending restart: the container counts as exited.
+func (c *core) callOffRestart(ctx context.Context, e *entry, by Stopper) error {
+	e.mu.Lock()
+	if e.restart != nil {
+		e.restart()
+		e.restart = nil
+	}
+	e.mu.Unlock()
+	_, err := c.change(ctx, e, soon, func(r *Container) { r.moved(EvRestartOff); r.State.StoppedBy = by })
+	if err == nil {
+		e.finish(false, exitResult{code: e.snapshot().State.ExitCode})
+	}
+	return err
+}

@@ -1,0 +1,179 @@
+package containers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// FilesDir is where the files that are mounted into the container are made. They
+// are made anew at every start, so they lie on tmpfs and cost no sync.
+func (c *core) FilesDir(id string) string {
+	return filepath.Join(c.Config.ExecRoot, "containers", id)
+}
+
+func (a *attempt) filesDir() string { return a.FilesDir(a.rec.ID) }
+
+// files writes hostname, hosts and resolv.conf, and makes the folders for the log
+// and for shared memory.
+func (a *attempt) files(ctx context.Context) error {
+	rec, dir := a.rec, a.filesDir()
+	made := !exists(dir)
+	if err := os.MkdirAll(dir, 0o710); err != nil {
+		return err
+	}
+	if made && !rec.Volatile {
+		a.undo.Push("files", func(context.Context) error { return os.RemoveAll(dir) })
+	}
+	if rec.Log.Path != "" {
+		if err := os.MkdirAll(filepath.Dir(rec.Log.Path), 0o710); err != nil {
+			return fmt.Errorf("making the folder for the log: %w", err)
+		}
+	}
+	if err := a.sharedMemory(dir); err != nil {
+		return err
+	}
+	resolver, err := a.resolvConf(ctx)
+	if err != nil {
+		return err
+	}
+	if rec.HostConfig.NetworkMode.IsContainer() {
+		return a.borrowFiles(dir)
+	}
+	for name, text := range map[string]string{
+		"hostname": rec.Config.Hostname + "\n", "hosts": a.hosts(), "resolv.conf": resolver,
+	} {
+		if err := writeInPlace(filepath.Join(dir, name), text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sharedMemory decides what is /dev/shm: the host's, another container's, one
+// that others may join (a folder on the exec root's tmpfs), or a tmpfs of its own.
+func (a *attempt) sharedMemory(dir string) error {
+	m := a.rec.HostConfig.IpcMode
+	switch {
+	case m.IsHost():
+		a.shm = "/dev/shm"
+	case m.IsContainer():
+		other, err := a.reg.get(m.Container())
+		if err != nil {
+			return err
+		}
+		a.shm = filepath.Join(a.FilesDir(other.id), "shm")
+		if other.snapshot().HostConfig.IpcMode.IsHost() {
+			a.shm = "/dev/shm"
+		}
+	case m.IsShareable():
+		a.shm = filepath.Join(dir, "shm")
+		if err := os.Mkdir(a.shm, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		return os.Chmod(a.shm, 0o777|os.ModeSticky)
+	}
+	return nil
+}
+
+// borrowFiles takes over the files of the container whose network is shared.
+func (a *attempt) borrowFiles(dir string) error {
+	other := a.FilesDir(a.rec.HostConfig.NetworkMode.ConnectedContainer())
+	for _, f := range []string{"hostname", "hosts", "resolv.conf"} {
+		data, err := os.ReadFile(filepath.Join(other, f))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err := writeInPlace(filepath.Join(dir, f), string(data)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *attempt) hosts() string {
+	rec := a.rec
+	if rec.HostConfig.NetworkMode.IsHost() {
+		if data, err := os.ReadFile("/etc/hosts"); err == nil {
+			return string(data) + joinLines(hostsLines(rec.HostConfig.ExtraHosts, a.Config.HostGatewayIPs))
+		}
+	}
+	lines := []string{"127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback", "fe00::\tip6-localnet", "ff00::\tip6-mcastprefix", "ff02::1\tip6-allnodes", "ff02::2\tip6-allrouters"}
+	lines = append(lines, hostsLines(rec.HostConfig.ExtraHosts, a.Config.HostGatewayIPs)...)
+	names := rec.Config.Hostname
+	if d := rec.Config.Domainname; d != "" {
+		names = rec.Config.Hostname + "." + d + " " + rec.Config.Hostname
+	}
+	for _, ep := range a.sandbox.Endpoints {
+		if ep.IPv4.IsValid() {
+			lines = append(lines, ep.IPv4.Addr().String()+"\t"+names)
+		}
+		if ep.IPv6.IsValid() {
+			lines = append(lines, ep.IPv6.Addr().String()+"\t"+names)
+		}
+	}
+	return joinLines(lines)
+}
+
+func (a *attempt) resolvConf(ctx context.Context) (string, error) {
+	hc := a.rec.HostConfig
+	if hc.NetworkMode.IsContainer() {
+		return "", nil
+	}
+	servers, search, options, err := a.Networks.Resolver(ctx, a.sandbox.Endpoints)
+	if err != nil {
+		return "", err
+	}
+	dns, opts, dom := hc.DNS, hc.DNSOptions, hc.DNSSearch
+	if len(dns) == 0 {
+		dns = a.Config.DNS
+	}
+	if len(opts) == 0 {
+		opts = a.Config.DNSOptions
+	}
+	if len(dom) == 0 {
+		dom = a.Config.DNSSearch
+	}
+	if len(dns) > 0 {
+		servers = nil
+		for _, d := range dns {
+			servers = append(servers, d.String())
+		}
+	}
+	if len(opts) > 0 {
+		options = opts
+	}
+	if len(dom) > 0 {
+		search = dom
+	}
+	var lines []string
+	for _, s := range servers {
+		lines = append(lines, "nameserver "+s)
+	}
+	if len(search) > 0 && (len(search) != 1 || search[0] != ".") {
+		lines = append(lines, "search "+strings.Join(search, " "))
+	}
+	if len(options) > 0 {
+		lines = append(lines, "options "+strings.Join(options, " "))
+	}
+	return joinLines(lines), nil
+}
+
+func joinLines(lines []string) string {
+	if len(lines) == 0 {
+		return ""
+	}
+	return strings.Join(lines, "\n") + "\n"
+}
+
+// writeInPlace keeps the file's inode: it may be mounted in a container that shares it.
+func writeInPlace(path, text string) error { return os.WriteFile(path, []byte(text), 0o644) }
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}

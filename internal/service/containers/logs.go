@@ -1,0 +1,38 @@
+package containers
+
+import (
+	"context"
+	"iter"
+)
+
+type logReader struct{ *core }
+
+// LogStream is a container's log, ready to be written to a client.
+type LogStream struct {
+	TTY     bool // raw bytes; otherwise frames
+	Entries iter.Seq2[LogEntry, error]
+}
+
+// ReadLogs opens a container's log. With opts.Follow the entries end when the container does.
+func (l *logReader) ReadLogs(ctx context.Context, ref string, opts LogOptions) (LogStream, error) {
+	if !opts.Stdout && !opts.Stderr {
+		return LogStream{}, invalid("Bad parameters: you must choose at least one stream")
+	}
+	e, err := l.reg.get(ref)
+	if err != nil {
+		return LogStream{}, err
+	}
+	rec := e.snapshot()
+	if rec.State.Status == Removing || rec.State.Status == Dead {
+		return LogStream{}, conflict("can not get logs from container which is dead or marked for removal")
+	}
+	if err := l.Logs.Readable(rec.Log.Driver); err != nil {
+		return LogStream{}, err
+	}
+	r := e.current()
+	ended := r.ended
+	if !e.snapshot().Running() {
+		opts.Follow = opts.Follow && rec.State.Status == Created
+	}
+	return LogStream{TTY: rec.Config.Tty, Entries: l.Logs.Read(ctx, rec.Log, opts, ended)}, nil
+}

@@ -1,0 +1,235 @@
+package containers
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+
+	"github.com/gantry-engine/gantry/internal/spec"
+)
+
+// Finding is what a starting daemon sees of one container besides its record.
+type Finding struct {
+	Process  bool // the keeper looks after its init
+	Exit     bool // the keeper recorded an exit
+	Rebooted bool // the record was last started during another boot
+}
+
+// Action is what recovery does with one container.
+type Action uint8
+
+// What recovery can do.
+const (
+	Leave      Action = iota // the record is true
+	Adopt                    // it runs: take it over
+	AwaitExit                // it ended meanwhile: the keeper delivers its exit
+	LostExit                 // it ended and nobody saw how: record the exit as unknown
+	Clear                    // its removal or start was interrupted: finish the removal
+	StartAgain               // its restart policy wants it now
+)
+
+// decide is the decision table of a starting daemon: record × what runs × what
+// the keeper recorded.
+func decide(rec *Container, f Finding) Action {
+	switch st := rec.State.Status; {
+	case st == Removing || st == Dead:
+		return Clear
+	case f.Process && !f.Rebooted: // also a start that was not recorded any more
+		return Adopt
+	case f.Exit:
+		return AwaitExit
+	case st.Alive():
+		return LostExit
+	case st == Restarting:
+		return StartAgain
+	case st == Exited && rec.comesBack():
+		return StartAgain
+	}
+	return Leave
+}
+
+// comesBack tells whether the restart policy starts a stopped container with the daemon.
+func (c *Container) comesBack() bool {
+	switch p := c.HostConfig.RestartPolicy; p.Name {
+	case container.RestartPolicyAlways:
+		return true
+	case container.RestartPolicyUnlessStopped:
+		return c.State.StoppedBy != StoppedByUser
+	case container.RestartPolicyOnFailure:
+		return c.State.StoppedBy == StoppedByDaemon && c.State.ExitCode != 0
+	}
+	return false
+}
+
+type recoverer struct {
+	*core
+	start  *starter
+	stop   *stopper
+	remove *remover
+	health *healthMonitor
+}
+
+// Recover reads all records, compares them with what runs, and puts right what
+// differs. It returns when every record is in memory; restarts and clean-up go on
+// in the background. It must be called once, before anything else.
+func (r *recoverer) Recover(ctx context.Context) error {
+	alive, err := r.Lifetimes.Alive(ctx)
+	if err != nil {
+		return fmt.Errorf("asking the keeper what runs: %w", err)
+	}
+	var todo []func()
+	for id, data := range r.Records.All(ctx) {
+		rec, err := decodeContainer(id, data)
+		if err != nil {
+			r.log.Error("a container's record cannot be used", "container", id, "error", err)
+			continue
+		}
+		if err := r.reg.reserve(rec.Name, rec.ID); err != nil {
+			r.log.Error("two containers have one name", "container", id, "error", err)
+			rec.Name = id[:12]
+		}
+		e := newEntry(rec)
+		r.reg.add(e)
+		running, runs := alive[rec.Key()]
+		f := Finding{Process: runs, Rebooted: rec.State.BootID != "" && rec.State.BootID != r.Config.BootID}
+		switch decide(rec, f) {
+		case Adopt:
+			todo = append(todo, func() { r.adopt(e, running) })
+		case LostExit:
+			todo = append(todo, func() { r.lost(e) })
+		case Clear:
+			todo = append(todo, func() { r.clear(e) })
+		case StartAgain:
+			todo = append(todo, func() { r.again(e) })
+		}
+	}
+	r.background(ctx, todo)
+	return nil
+}
+
+// background adopts before exits are taken in, so that an exit finds its container running.
+func (r *recoverer) background(_ context.Context, todo []func()) {
+	sem := make(chan struct{}, 8)
+	var wg sync.WaitGroup
+	for _, f := range todo {
+		wg.Add(1)
+		sem <- struct{}{}
+		go func() {
+			defer func() { <-sem; wg.Done() }()
+			f()
+		}()
+	}
+	wg.Wait()
+	go r.start.watch(r.base)
+}
+
+// adopt takes over a container that lived on without a daemon.
+func (r *recoverer) adopt(e *entry, running spec.Running) {
+	ctx := r.base
+	_, unlock, err := r.open(ctx, e.id)
+	if err != nil {
+		return
+	}
+	defer unlock()
+	rec, err := r.change(ctx, e, soon, func(c *Container) {
+		if !c.State.Status.Alive() {
+			c.State.Status = Running
+			c.State.Started = running.Started
+		}
+		c.State.Pid, c.State.Error = running.PID, ""
+	})
+	if err != nil {
+		r.log.Error("a running container could not be recorded", "container", e.id, "error", err)
+		return
+	}
+	if len(rec.Sandbox.Endpoints) > 0 || rec.Sandbox.ID != "" {
+		if err := r.Networks.Restore(ctx, rec.ID, rec.Sandbox, running.PID); err != nil {
+			r.log.Error("a running container's network could not be taken over", "container", e.id, "error", err)
+		}
+	}
+	for _, m := range rec.Mounts {
+		if m.Name != "" {
+			if _, err := r.Volumes.Acquire(ctx, m.Name, rec.ID); err != nil {
+				r.log.Error("a running container's volume is missing", "container", e.id, "volume", m.Name, "error", err)
+			}
+		}
+	}
+	e.markStarted()
+	r.health.begin(e, rec)
+}
+
+// lost records an exit that nobody saw, unless the keeper tells of it after all.
+func (r *recoverer) lost(e *entry) {
+	_, unlock, err := r.open(r.base, e.id)
+	if err != nil {
+		return
+	}
+	defer unlock()
+	rec := e.snapshot()
+	if rec.State.BootID == r.Config.BootID {
+		// Same boot: an exit record may be on its way. The exits that the keeper holds come at
+		// once; what has not come by then was never seen.
+		r.after(lostPatience, func() { r.giveUp(e) })
+		return
+	}
+	r.unknown(e, rec)
+}
+
+// lostPatience is how long the keeper's exit records may take to arrive.
+const lostPatience = 2 * time.Second
+
+func (r *recoverer) giveUp(e *entry) {
+	_, unlock, err := r.open(r.base, e.id)
+	if err != nil {
+		return
+	}
+	defer unlock()
+	if rec := e.snapshot(); rec.State.Status.Alive() {
+		alive, err := r.Lifetimes.Alive(r.base)
+		if _, runs := alive[rec.Key()]; err == nil && !runs {
+			r.unknown(e, rec)
+		}
+	}
+}
+
+func (r *recoverer) unknown(e *entry, rec *Container) {
+	when := r.now()
+	if when.Before(rec.State.Started) { // the clock jumped: a run does not end before it began
+		when = rec.State.Started
+	}
+	r.start.ended(r.base, e, spec.Exit{Key: rec.Key(), Code: 255, Time: when, Unknown: true})
+}
+
+// clear finishes a removal.
+func (r *recoverer) clear(e *entry) {
+	_, unlock, err := r.open(r.base, e.id)
+	if err != nil {
+		return
+	}
+	defer unlock()
+	if _, err := r.change(r.base, e, inMemory, func(c *Container) { c.State.Status = Dead }); err != nil {
+		return
+	}
+	if err := r.remove.removeLocked(r.base, e, RemoveOptions{Force: true}); err != nil {
+		r.log.Error("an interrupted removal could not be finished", "container", e.id, "error", err)
+	}
+}
+
+// again starts a container whose restart policy wants it.
+func (r *recoverer) again(e *entry) {
+	_, unlock, err := r.open(r.base, e.id)
+	if err != nil {
+		return
+	}
+	defer unlock()
+	ev := EvStart
+	if e.snapshot().State.Status == Restarting {
+		ev = EvRestartDue
+	}
+	if err := r.start.launch(r.base, e, ev); err != nil {
+		r.log.Error("a container could not be started with the engine", "container", e.id, "error", err)
+	}
+}

@@ -1,0 +1,336 @@
+package containers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/mount"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/gantry-engine/gantry/internal/kit/undo"
+	"github.com/gantry-engine/gantry/internal/service/containers/ocispec"
+	"github.com/gantry-engine/gantry/internal/spec"
+)
+
+type starter struct {
+	*core
+	remove *remover
+	execs  *execs
+	health *healthMonitor
+}
+
+// Start runs a created or exited container. errdefs.NotModified means that it
+// runs already. A failed start leaves the container as it was, but for exit code
+// and error; one with auto-remove is removed.
+func (s *starter) Start(ctx context.Context, ref string) error {
+	e, unlock, err := s.open(ctx, ref)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	e.mu.Lock()
+	e.backoff, e.stopping = backoff{}, false
+	e.mu.Unlock()
+	return s.launch(ctx, e, EvStart)
+}
+
+// launch does the work of a start; the caller holds the container's lock.
+func (s *starter) launch(ctx context.Context, e *entry, ev Event) error {
+	rec := e.snapshot()
+	if err := rec.may(ev); err != nil {
+		return err
+	}
+	a := attempt{starter: s, rec: rec}
+	if err := a.run(ctx); err != nil {
+		return s.failed(ctx, e, err)
+	}
+	durability := soon
+	if !rec.HostConfig.RestartPolicy.IsNone() {
+		durability = durable // that it should run is a promise over reboots
+	}
+	rec, err := s.change(ctx, e, durability, func(c *Container) {
+		c.moved(ev)
+		st := &c.State
+		st.Pid, st.Started, st.Finished = a.running.PID, a.running.Started.UTC(), c.State.Finished
+		st.ExitCode, st.Error, st.OOMKilled, st.StoppedBy, st.BootID = 0, "", false, StoppedBySelf, s.Config.BootID
+		c.Sandbox, c.Cgroup = a.sandbox, a.launch.Cgroup
+		c.Sandbox.NetNS = nil
+		if ev == EvStart {
+			c.RestartCount = 0
+		}
+	})
+	if err != nil { // the disk refused: what runs unrecorded must not stay
+		_ = s.Processes.Signal(context.WithoutCancel(ctx), e.snapshot().Key(), int(syscall.SIGKILL))
+		return s.failed(ctx, e, errors.Join(err, a.undo.Run(ctx)))
+	}
+	a.undo.Commit()
+	e.markStarted()
+	s.publish(rec, events.ActionStart, nil)
+	s.health.begin(e, rec)
+	return nil
+}
+
+// failed records why a start failed and makes the error that clients map to an exit code.
+func (s *starter) failed(ctx context.Context, e *entry, cause error) error {
+	ctx = context.WithoutCancel(ctx)
+	code, err := startError(cause)
+	rec, serr := s.change(ctx, e, soon, func(c *Container) {
+		c.State.ExitCode, c.State.Error, c.State.Pid = code, err.Error(), 0
+		if c.State.Status == Restarting {
+			c.moved(EvRestartOff)
+		}
+	})
+	e.finish(true, exitResult{code: code, err: err.Error()})
+	if serr != nil {
+		return errors.Join(err, serr)
+	}
+	if rec.HostConfig.AutoRemove {
+		if rerr := s.remove.removeLocked(ctx, e, RemoveOptions{Volumes: true, Force: true}); rerr != nil {
+			err = errors.Join(err, rerr)
+		}
+	}
+	return err
+}
+
+// startError gives a failed start its exit code and text. Clients look for these
+// words: "not found" and "no such file or directory" make 127, "permission denied"
+// and "is a directory" 126, anything else 125 at the command line and 128 in the record.
+func startError(cause error) (int, error) {
+	var le *spec.LaunchError
+	if !errors.As(cause, &le) {
+		return 128, cause
+	}
+	text := "failed to create task for container: " + le.Text
+	bad := func(code int) (int, error) { return code, classed(errdefs.ErrInvalidArgument, "%s", text) }
+	errno := syscall.Errno(le.Errno)
+	switch {
+	case le.Stage == "exec" && errno == syscall.ENOENT:
+		if !strings.Contains(text, "executable file not found") && !strings.Contains(text, "no such file or directory") {
+			text += ": no such file or directory"
+		}
+		return bad(127)
+	case le.Stage == "exec" && (errno == syscall.EACCES || errno == syscall.EPERM):
+		if !strings.Contains(text, "permission denied") && !strings.Contains(text, "is a directory") {
+			text += ": permission denied"
+		}
+		return bad(126)
+	case le.Stage == "exec" && errno == syscall.EISDIR:
+		return bad(126)
+	case le.Stage == "exec":
+		return bad(126)
+	case errno == syscall.ENOTDIR && (le.Stage == "mount" || le.Stage == "cwd"):
+		return bad(127)
+	}
+	return 128, fmt.Errorf("%s", text)
+}
+
+// attempt is one try to start a container: every step pushes its undo.
+type attempt struct {
+	*starter
+	rec     *Container
+	undo    undo.Stack
+	sandbox spec.Sandbox
+	launch  spec.Launch
+	running spec.Running
+	shm     string
+}
+
+// run goes through the life of a run (docs/dev/life-of-a-run.md) as far as the
+// launch. On success the caller commits or runs the undo stack.
+func (a *attempt) run(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.undo.Run(ctx))
+		}
+	}()
+	a.launch = spec.Launch{Key: a.rec.Key(), Stdin: a.rec.Config.OpenStdin, Log: a.rec.Log}
+	for _, step := range []func(context.Context) error{a.root, a.network, a.files, a.cgroup, a.joins, a.start} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *attempt) root(ctx context.Context) (err error) {
+	a.launch.Rootfs, err = a.Layers.Rootfs(ctx, a.rec.ID)
+	return err
+}
+
+// network attaches the container; the sandbox's namespace goes into the launch.
+func (a *attempt) network(ctx context.Context) error {
+	if a.rec.HostConfig.NetworkMode.IsContainer() {
+		return nil
+	}
+	sb, err := a.Networks.Attach(ctx, sandboxRequest(a.rec))
+	if err != nil {
+		return err
+	}
+	a.sandbox = sb
+	a.undo.Push("network", func(ctx context.Context) error { return a.Networks.Release(ctx, a.rec.ID, sb) })
+	a.launch.NetNS = sb.NetNS
+	return nil
+}
+
+func (a *attempt) cgroup(ctx context.Context) error {
+	in := a.specInput(a.rec)
+	own, err := a.mountsOf(ctx)
+	if err != nil {
+		return err
+	}
+	in.Mounts, in.ShmPath = own, a.shm
+	in.NetStart = a.sandbox.NetNS != nil
+	in.JoinNet = a.sandbox.NetNS != nil || a.rec.HostConfig.NetworkMode.IsContainer()
+	s, err := ocispec.Build(in)
+	if err != nil {
+		return err
+	}
+	parent := a.rec.HostConfig.CgroupParent
+	if parent == "" {
+		parent = a.Config.CgroupParent
+	}
+	cg, err := a.Cgroups.Create(ctx, a.rec.ID, parent, s.Linux.Resources)
+	if err != nil {
+		return err
+	}
+	a.undo.Push("cgroup", func(ctx context.Context) error { return a.Cgroups.Destroy(ctx, cg) })
+	s.Linux.CgroupsPath = cg.Path
+	a.launch.OCI, a.launch.Cgroup = s, cg
+	a.launch.UseInit = a.Config.Init
+	if i := a.rec.HostConfig.Init; i != nil {
+		a.launch.UseInit = *i
+	}
+	return nil
+}
+
+// joins names the containers whose namespaces are shared; each must run.
+func (a *attempt) joins(context.Context) error {
+	hc := a.rec.HostConfig
+	for _, j := range []struct {
+		on   bool
+		id   string
+		kind spec.NamespaceKind
+		what string
+	}{
+		{hc.NetworkMode.IsContainer(), hc.NetworkMode.ConnectedContainer(), specs.NetworkNamespace, "network"},
+		{hc.PidMode.IsContainer(), hc.PidMode.Container(), specs.PIDNamespace, "PID"},
+		{hc.IpcMode.IsContainer(), hc.IpcMode.Container(), specs.IPCNamespace, "IPC"},
+	} {
+		if !j.on {
+			continue
+		}
+		e, err := a.reg.get(j.id)
+		if err != nil {
+			return err
+		}
+		if other := e.snapshot(); !other.State.Status.Alive() {
+			return conflict("cannot join %s namespace of a non running container: %s", j.what, other.ID)
+		}
+		a.launch.Join = append(a.launch.Join, spec.Join{Kind: j.kind, Container: e.id})
+	}
+	return nil
+}
+
+func (a *attempt) start(ctx context.Context) (err error) {
+	a.running, err = a.Processes.Launch(ctx, a.launch)
+	if err != nil {
+		return err
+	}
+	a.undo.Push("process", func(ctx context.Context) error {
+		if err := a.Processes.Signal(ctx, a.launch.Key, int(syscall.SIGKILL)); !errdefs.IsNotFound(err) {
+			return err
+		}
+		return nil
+	})
+	return nil
+}
+
+// mountsOf are the container's mount points and files as the runtime takes them.
+func (a *attempt) mountsOf(context.Context) ([]specs.Mount, error) {
+	var out []specs.Mount
+	for _, m := range a.rec.Mounts {
+		sm, err := mountSpec(m, a.Config.Host.RecursiveReadOnly)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, sm)
+	}
+	own := map[string]bool{}
+	for _, m := range a.rec.Mounts {
+		own[m.Destination] = true
+	}
+	dir := a.filesDir()
+	for _, f := range []string{"resolv.conf", "hostname", "hosts"} {
+		if dst := "/etc/" + f; !own[dst] {
+			out = append(out, specs.Mount{Destination: dst, Type: "bind", Source: filepath.Join(dir, f), Options: []string{"rbind", "rprivate"}})
+		}
+	}
+	return out, nil
+}
+
+// mountSpec turns a mount point into a mount; a missing source of -v is made, as Docker does.
+func mountSpec(m MountPoint, canRecursive bool) (specs.Mount, error) {
+	sm := specs.Mount{Destination: m.Destination, Type: "bind", Source: m.Source}
+	if m.Type == mount.TypeTmpfs {
+		sm.Type, sm.Source, sm.Options = "tmpfs", "tmpfs", m.TmpfsOptions
+		return sm, nil
+	}
+	if m.Type == mount.TypeBind {
+		if _, err := os.Stat(m.Source); err != nil {
+			if !os.IsNotExist(err) {
+				return sm, err
+			}
+			if m.Spec {
+				return sm, invalid("invalid mount config for type %q: bind source path does not exist: %s", m.Type, m.Source)
+			}
+			if err := os.MkdirAll(m.Source, 0o755); err != nil {
+				return sm, fmt.Errorf("error while creating mount source path '%s': %w", m.Source, err)
+			}
+		}
+	}
+	kind := "rbind"
+	if m.NonRecursive {
+		kind = "bind"
+	}
+	sm.Options = []string{kind}
+	switch {
+	case m.RW:
+	case m.ReadOnlyForced && !canRecursive:
+		return sm, invalid("mount %s: this kernel cannot make mounts recursively read-only (mount_setattr is needed)", m.Destination)
+	case m.ReadOnlyNonRecursive, m.NonRecursive, !canRecursive:
+		sm.Options = append(sm.Options, "ro")
+	default:
+		sm.Options = append(sm.Options, "rro")
+	}
+	prop := string(m.Propagation)
+	if prop == "" {
+		prop = "rprivate"
+	}
+	sm.Options = append(sm.Options, prop)
+	return sm, nil
+}
+
+// specInput is what the runtime configuration is made of, as far as the record knows it.
+func (c *core) specInput(rec *Container) ocispec.Input {
+	hc := rec.HostConfig
+	apparmor := rec.AppArmor
+	if apparmor == "unconfined" {
+		apparmor = ""
+	}
+	return ocispec.Input{
+		ID: rec.ID, Path: rec.Path, Args: rec.Args, Config: rec.Config, HostConfig: hc,
+		Hostname: rec.Config.Hostname, Domainname: rec.Config.Domainname,
+		JoinIPC: hc.IpcMode.IsContainer(), JoinPID: hc.PidMode.IsContainer(),
+		NoNetNS: hc.NetworkMode.IsHost(), JoinNet: hc.NetworkMode.IsContainer(),
+		SeccompBody: c.Config.SeccompProfile, NoNewPrivs: c.Config.NoNewPrivs,
+		AppArmor: apparmor, ProcessLabel: rec.ProcessLabel, MountLabel: rec.MountLabel,
+		Ulimits: c.Config.Ulimits, Host: c.Config.Host,
+	}
+}

@@ -1,0 +1,98 @@
+package containers
+
+import (
+	"context"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+)
+
+type waiter struct{ *core }
+
+// Wait registers for a condition and returns at once; the channel yields one
+// response and is then closed, or is closed empty when ctx ends. The caller sends
+// its headers before it reads the channel: clients start the container only then.
+func (w *waiter) Wait(ctx context.Context, ref string, cond container.WaitCondition) (<-chan container.WaitResponse, error) {
+	switch cond {
+	case "", container.WaitConditionNotRunning, container.WaitConditionNextExit, container.WaitConditionRemoved:
+	default:
+		return nil, invalid("invalid condition: %q", cond)
+	}
+	e, err := w.reg.get(ref)
+	if err != nil {
+		return nil, err
+	}
+	out := make(chan container.WaitResponse, 1)
+	r := e.current() // before the state is looked at: an exit in between is not missed
+	rec := e.snapshot()
+	if (cond == "" || cond == container.WaitConditionNotRunning) && !rec.Running() {
+		out <- response(rec.State.ExitCode, rec.State.Error)
+		close(out)
+		return out, nil
+	}
+	go func() {
+		defer close(out)
+		if cond == container.WaitConditionRemoved {
+			select {
+			case <-e.removed:
+				st := e.snapshot().State
+				out <- response(st.ExitCode, st.Error)
+			case <-ctx.Done():
+			}
+			return
+		}
+		if code, text, ok := awaitExit(ctx, e, r); ok {
+			out <- response(code, text)
+		}
+	}()
+	return out, nil
+}
+
+// awaitExit waits for the end of a run; a failed start is none. A removed
+// container answers with its last exit.
+func awaitExit(ctx context.Context, e *entry, r *run) (code int, text string, ok bool) {
+	for {
+		select {
+		case <-r.ended:
+			if !r.failed {
+				return r.exit.code, r.exit.err, true
+			}
+			r = e.current()
+		case <-e.removed:
+			select {
+			case <-r.ended:
+				return r.exit.code, r.exit.err, true
+			default:
+			}
+			st := e.snapshot().State
+			return st.ExitCode, st.Error, true
+		case <-ctx.Done():
+			return 0, "", false
+		}
+	}
+}
+
+func response(code int, text string) container.WaitResponse {
+	r := container.WaitResponse{StatusCode: int64(code)}
+	if text != "" {
+		r.Error = &container.WaitExitError{Message: text}
+	}
+	return r
+}
+
+// Resize sets the size of a container's terminal in characters.
+func (w *waiter) Resize(ctx context.Context, ref string, height, width uint16) error {
+	e, err := w.reg.get(ref)
+	if err != nil {
+		return err
+	}
+	rec := e.snapshot()
+	if err := rec.may(EvResize); err != nil {
+		return err
+	}
+	if err := w.Processes.Resize(ctx, rec.Key(), height, width); err != nil {
+		return err
+	}
+	w.publish(rec, events.ActionResize, map[string]string{"height": itoa(height), "width": itoa(width)})
+	return nil
+}
