@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -42,7 +43,7 @@ type daemon struct {
 	id     string // of the engine
 	store  *store.Store
 	server *server.Server
-	engine *engine
+	engine atomic.Pointer[engine]
 	once   sync.Once // of stopping
 }
 
@@ -120,7 +121,7 @@ func (d *daemon) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.engine = e
+	d.engine.Store(e)
 	if err := d.server.Ready(routers...); err != nil {
 		return err
 	}
@@ -186,8 +187,8 @@ func (d *daemon) stop() error {
 	short, cancelShort := context.WithTimeout(ctx, 2*time.Second)
 	defer cancelShort()
 	err := d.server.Shutdown(short)
-	if d.engine != nil {
-		err = errors.Join(err, d.engine.stop(ctx, d.cfg.LiveRestore))
+	if e := d.engine.Load(); e != nil {
+		err = errors.Join(err, e.stop(ctx, d.cfg.LiveRestore))
 	}
 	return err
 }
@@ -269,3 +270,31 @@ func isDaemon(pid int) bool {
 
 // message is an error for people: without the names of error classes at its end.
 func message(err error) string { return server.Message(err) }
+
+// born is when the engine got its identity.
+func (d *daemon) born() time.Time {
+	st, err := os.Stat(filepath.Join(d.cfg.DataRoot, "engine-id"))
+	if err != nil {
+		return time.Time{}
+	}
+	return st.ModTime().UTC()
+}
+
+// sibling is the path of another executable of the engine: beside this one, or
+// else in the folders where packages put such programs.
+func sibling(name string) string {
+	var dirs []string
+	if self, err := os.Executable(); err == nil {
+		if real, err := filepath.EvalSymlinks(self); err == nil {
+			self = real
+		}
+		dirs = append(dirs, filepath.Dir(self), filepath.Join(filepath.Dir(self), "..", "libexec", "gantry"))
+	}
+	for _, dir := range append(dirs, "/usr/libexec/gantry", "/usr/lib/gantry", "/usr/local/bin", "/usr/bin") {
+		path := filepath.Join(dir, name)
+		if st, err := os.Stat(path); err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0 {
+			return path
+		}
+	}
+	return name
+}

@@ -34,8 +34,8 @@ func (d *daemon) reload() {
 	}
 	d.cfg = fresh
 	d.level.Set(logLevel(fresh.LogLevel))
-	if d.engine != nil {
-		d.engine.reload(fresh)
+	if e := d.engine.Load(); e != nil {
+		e.reload(fresh)
 	}
 	d.log.Info("reloaded the configuration", "changed", changed)
 	if len(pending) > 0 {
@@ -64,7 +64,7 @@ func (d *daemon) dump() {
 
 // states counts containers for /metrics.
 func (d *daemon) states() map[string]int {
-	if e := d.engine; e != nil {
+	if e := d.engine.Load(); e != nil {
 		return e.states()
 	}
 	return nil

@@ -2,40 +2,150 @@ package main
 
 import (
 	"context"
+	"errors"
+	"net/netip"
+	"path/filepath"
 
 	"github.com/moby/moby/api/types/events"
 
 	"github.com/gantry-engine/gantry/internal/config"
+	"github.com/gantry-engine/gantry/internal/driver/content"
+	"github.com/gantry-engine/gantry/internal/driver/layers"
+	"github.com/gantry-engine/gantry/internal/driver/network"
+	"github.com/gantry-engine/gantry/internal/driver/volume/local"
+	"github.com/gantry-engine/gantry/internal/kit/undo"
 	"github.com/gantry-engine/gantry/internal/server"
 	"github.com/gantry-engine/gantry/internal/server/httpapi"
 	buildroute "github.com/gantry-engine/gantry/internal/server/route/build"
 	distributionroute "github.com/gantry-engine/gantry/internal/server/route/distribution"
 	eventsroute "github.com/gantry-engine/gantry/internal/server/route/events"
+	imagesroute "github.com/gantry-engine/gantry/internal/server/route/images"
+	networksroute "github.com/gantry-engine/gantry/internal/server/route/networks"
 	pluginsroute "github.com/gantry-engine/gantry/internal/server/route/plugins"
 	sessionroute "github.com/gantry-engine/gantry/internal/server/route/session"
 	swarmroute "github.com/gantry-engine/gantry/internal/server/route/swarm"
 	systemroute "github.com/gantry-engine/gantry/internal/server/route/system"
+	volumesroute "github.com/gantry-engine/gantry/internal/server/route/volumes"
 	eventsservice "github.com/gantry-engine/gantry/internal/service/events"
+	imagesservice "github.com/gantry-engine/gantry/internal/service/images"
+	networksservice "github.com/gantry-engine/gantry/internal/service/networks"
 	systemservice "github.com/gantry-engine/gantry/internal/service/system"
+	volumesservice "github.com/gantry-engine/gantry/internal/service/volumes"
 	"github.com/gantry-engine/gantry/internal/version"
 )
 
 // engine is all services over all drivers. This file is the only place where
 // they meet; what is made here is stopped here, in reverse order.
 type engine struct {
-	events *eventsservice.Service
-	system *systemservice.Service
-	name   string
+	events   *eventsservice.Service
+	system   *systemservice.Service
+	images   *imagesservice.Service
+	volumes  *volumesservice.Service
+	networks *networksservice.Service
+
+	closers undo.Stack // what ends with the engine
 }
 
-// wire builds the engine and gives its routes.
-func wire(_ context.Context, d *daemon) (*engine, []httpapi.Router, error) {
+// wire builds the engine and gives its routes. What was made is ended again if a later part fails.
+func wire(ctx context.Context, d *daemon) (_ *engine, _ []httpapi.Router, err error) {
 	e := &engine{events: eventsservice.New(d.log)}
-	e.system = systemservice.New(facts(d), systemservice.Ports{Events: e.events})
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.closers.Run(ctx))
+		}
+	}()
+	if err := e.wireImages(ctx, d); err != nil {
+		return nil, nil, err
+	}
+	if err := e.wireVolumes(ctx, d); err != nil {
+		return nil, nil, err
+	}
+	if err := e.wireNetworks(ctx, d); err != nil {
+		return nil, nil, err
+	}
+	e.system = systemservice.New(facts(d), systemservice.Ports{Events: e.events, Images: imageCounter{e.images}, Volumes: e.volumes})
 	return e, []httpapi.Router{
 		systemroute.New(e.system), eventsroute.New(e.events), pluginsroute.New(), swarmroute.New(),
 		buildroute.New(), sessionroute.New(), distributionroute.New(),
+		imagesroute.New(e.images), volumesroute.New(e.volumes), networksroute.New(e.networks),
 	}, nil
+}
+
+func (e *engine) wireImages(ctx context.Context, d *daemon) error {
+	blobs, err := content.Open(ctx, filepath.Join(d.cfg.DataRoot, "content"))
+	if err != nil {
+		return err
+	}
+	e.closers.Push("content store", func(context.Context) error { return blobs.Close() })
+	store, err := layers.Open(ctx, filepath.Join(d.cfg.DataRoot, "layers"), layers.Options{})
+	if err != nil {
+		return err
+	}
+	e.closers.Push("layer store", func(context.Context) error { return store.Close() })
+	e.images, err = imagesservice.New(ctx, imagesservice.Deps{Content: blobs, Layers: store, Events: e.events, Log: d.log})
+	return err
+}
+
+func (e *engine) wireVolumes(ctx context.Context, d *daemon) error {
+	driver, err := local.New(d.cfg.DataRoot)
+	if err != nil {
+		return err
+	}
+	e.volumes, err = volumesservice.New(ctx, d.store.Bucket("volumes"), driver, driver, e.events)
+	return err
+}
+
+func (e *engine) wireNetworks(ctx context.Context, d *daemon) error {
+	c := d.cfg
+	n := network.Config{
+		ExecRoot: c.ExecRoot, GantryNet: sibling("gantry-net"), Bridge: c.BridgeName, Gateway: c.DefaultGateway, HostIP: c.IP, MTU: c.MTU,
+		NoICC: !c.ICC, NoMasq: !c.IPMasq, NoIPTables: !c.IPTables, NoIPForward: !c.IPForward, ForwardNoDrop: c.ForwardNoDrop,
+		Table: c.FirewallTable, PoolSize: poolSize,
+	}
+	if c.Bridge != "" {
+		n.Bridge, n.External = c.Bridge, true
+	}
+	var err error
+	for _, p := range []struct {
+		text string
+		to   *netip.Prefix
+	}{{c.BIP, &n.Address}, {c.FixedCIDR, &n.FixedCIDR}} {
+		if p.text != "" {
+			if *p.to, err = netip.ParsePrefix(p.text); err != nil {
+				return err
+			}
+		}
+	}
+	deps, err := network.New(n)
+	if err != nil {
+		return err
+	}
+	deps.Events = e.events
+	e.networks, err = networksservice.New(networksservice.Config{
+		Seed: d.id, Created: d.born(), DNS: c.DNS, DNSSearch: c.DNSSrc, DNSOptions: c.DNSOpts,
+	}, deps)
+	if err != nil {
+		return err
+	}
+	e.closers.Push("networks", e.networks.Close)
+	if err := e.networks.Open(ctx); err != nil {
+		return err
+	}
+	return e.networks.Start(ctx)
+}
+
+// poolSize is how many network namespaces are kept ready for containers.
+const poolSize = 8
+
+// imageCounter is the system's view of images.
+type imageCounter struct{ *imagesservice.Service }
+
+func (c imageCounter) Count(ctx context.Context) int {
+	list, err := c.List(ctx, imagesservice.ListOptions{})
+	if err != nil {
+		return 0
+	}
+	return len(list)
 }
 
 func facts(d *daemon) systemservice.Facts {
@@ -76,4 +186,4 @@ func (e *engine) reload(c *config.Config) {
 func (e *engine) states() map[string]int { return nil }
 
 // stop ends the services; with keep, containers go on without the daemon.
-func (e *engine) stop(context.Context, bool) error { return nil }
+func (e *engine) stop(ctx context.Context, _ bool) error { return e.closers.Run(ctx) }

@@ -65,6 +65,11 @@ func (c *Config) check() error {
 			errs = append(errs, invalid("invalid bip %q: an IPv4 address with prefix length is needed, e.g. 172.17.0.1/16", c.BIP))
 		}
 	}
+	if c.FixedCIDR != "" {
+		if p, err := netip.ParsePrefix(c.FixedCIDR); err != nil || !p.Addr().Is4() {
+			errs = append(errs, invalid("invalid fixed-cidr %q: an IPv4 network is needed, e.g. 172.17.1.0/24", c.FixedCIDR))
+		}
+	}
 	if c.BIP != "" && c.Bridge != "" {
 		errs = append(errs, invalid("You specified -b & --bip, mutually exclusive options. Please specify only one"))
 	}

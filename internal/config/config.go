@@ -72,6 +72,7 @@ type Config struct {
 	MTU                   int
 	ICC, IPMasq           bool
 	IPForward, IPTables   bool
+	ForwardNoDrop         bool
 	IP6Tables, IPv6       bool
 	FirewallTable         string
 	AddressPools          []Pool

@@ -26,9 +26,9 @@ type Counts struct{ Running, Paused, Stopped int }
 // Images counts and weighs images.
 type Images interface {
 	Count(ctx context.Context) int
-	// Usage lists all images with sizes and shared sizes; total is what their
-	// layers take on disk, each counted once, in bytes.
-	Usage(ctx context.Context) (list []image.Summary, total int64, err error)
+	// DiskUsage lists all images with sizes and shared sizes; the total counts
+	// every blob and layer once, in bytes.
+	DiskUsage(ctx context.Context) (image.DiskUsage, error)
 }
 
 // Volumes weighs volumes.

@@ -77,27 +77,14 @@ func (s *Service) weighImages(ctx context.Context) (*image.DiskUsage, int64, err
 	if s.ports.Images == nil {
 		return u, 0, nil
 	}
-	items, total, err := s.ports.Images.Usage(ctx)
+	weighed, err := s.ports.Images.DiskUsage(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
-	u.TotalSize = total
-	used := int64(0)
-	for _, i := range items {
-		u.TotalCount++
-		if i.Containers > 0 {
-			u.ActiveCount++
-			if i.Size != -1 && i.SharedSize != -1 {
-				used += i.Size - i.SharedSize
-			}
-		}
-		u.Items = append(u.Items, i)
+	if weighed.Items == nil {
+		weighed.Items = u.Items
 	}
-	u.Reclaimable = max(0, total-used)
-	if u.ActiveCount == u.TotalCount && u.TotalCount > 0 {
-		u.Reclaimable = 0 // shared layers are in use too
-	}
-	return u, total, nil
+	return &weighed, weighed.TotalSize, nil
 }
 
 func (s *Service) weighVolumes(ctx context.Context) (*volume.DiskUsage, error) {

@@ -1,4 +1,5 @@
-// Package build serves the builder's endpoints. There is no builder yet, so its cache is truthfully empty.
+// Package build serves POST /build/cancel. There is no builder yet, so there is
+// nothing to cancel; the other endpoints of builds stand with the images.
 package build
 
 import (
@@ -7,9 +8,7 @@ import (
 	"net/http"
 
 	"github.com/containerd/errdefs"
-	"github.com/moby/moby/api/types/build"
 
-	"github.com/gantry-engine/gantry/internal/kit/filters"
 	"github.com/gantry-engine/gantry/internal/server/httpapi"
 )
 
@@ -19,26 +18,13 @@ type router struct{}
 func New() httpapi.Router { return router{} }
 
 func (router) Routes() []httpapi.Route {
-	return []httpapi.Route{
-		{Method: http.MethodPost, Path: "/build", Handler: notYet},
-		{Method: http.MethodPost, Path: "/build/cancel", Handler: notYet},
-		{Method: http.MethodPost, Path: "/build/prune", Handler: prune, Since: "1.31"},
-	}
+	return []httpapi.Route{{Method: http.MethodPost, Path: "/build/cancel", Handler: cancel, Since: "1.39"}}
 }
 
-func notYet(context.Context, http.ResponseWriter, *http.Request, httpapi.Vars) error {
-	return fmt.Errorf("building images is not supported by this version of the engine: %w", errdefs.ErrNotImplemented)
-}
-
-// prune frees nothing, because nothing is there.
-func prune(_ context.Context, w http.ResponseWriter, r *http.Request, _ httpapi.Vars) error {
-	if _, err := filters.Parse(r.FormValue("filters")); err != nil {
-		return err
+func cancel(_ context.Context, _ http.ResponseWriter, r *http.Request, _ httpapi.Vars) error {
+	id := r.FormValue("id")
+	if id == "" {
+		return fmt.Errorf("build ID not provided: %w", errdefs.ErrInvalidArgument)
 	}
-	for _, size := range []string{"keep-storage", "reserved-space", "max-used-space", "min-free-space"} {
-		if _, err := httpapi.Int64(r, size, 0); err != nil {
-			return err
-		}
-	}
-	return httpapi.WriteJSON(w, http.StatusOK, build.CachePruneReport{CachesDeleted: []string{}})
+	return fmt.Errorf("no build %q is running: building images is not supported by this version of the engine: %w", id, errdefs.ErrNotImplemented)
 }
