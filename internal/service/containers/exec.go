@@ -184,7 +184,7 @@ func (x *execs) launch(ctx context.Context, p *execProc, rec *Container) error {
 			return nil
 		}
 	}
-	code, err := startError(err)
+	code, err := startError("OCI runtime exec failed: ", err)
 	p.finish(exitResult{code: code, err: err.Error()}, true)
 	x.later(p)
 	return err

@@ -80,7 +80,7 @@ func (s *starter) launch(ctx context.Context, e *entry, ev Event) error {
 // failed records why a start failed and makes the error that clients map to an exit code.
 func (s *starter) failed(ctx context.Context, e *entry, cause error) error {
 	ctx = context.WithoutCancel(ctx)
-	code, err := startError(cause)
+	code, err := startError("failed to create task for container: ", cause)
 	rec, serr := s.change(ctx, e, soon, func(c *Container) {
 		c.State.ExitCode, c.State.Error, c.State.Pid = code, err.Error(), 0
 		if c.State.Status == Restarting {
@@ -102,12 +102,12 @@ func (s *starter) failed(ctx context.Context, e *entry, cause error) error {
 // startError gives a failed start its exit code and text. Clients look for these
 // words: "not found" and "no such file or directory" make 127, "permission denied"
 // and "is a directory" 126, anything else 125 at the command line and 128 in the record.
-func startError(cause error) (int, error) {
+func startError(prefix string, cause error) (int, error) {
 	var le *spec.LaunchError
 	if !errors.As(cause, &le) {
 		return 128, cause
 	}
-	text := "failed to create task for container: " + le.Text
+	text := prefix + le.Text
 	bad := func(code int) (int, error) { return code, classed(errdefs.ErrInvalidArgument, "%s", text) }
 	errno := syscall.Errno(le.Errno)
 	switch {

@@ -1,0 +1,90 @@
+package httpapi
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+)
+
+// Media types of attach, exec and logs.
+const (
+	RawStream         = "application/vnd.docker.raw-stream"
+	MultiplexedStream = "application/vnd.docker.multiplexed-stream"
+)
+
+// Mux frames several streams onto one connection: eight bytes of header (stream
+// number, three zeros, length in big endian), then the data.
+type Mux struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+// NewMux writes frames to w.
+func NewMux(w io.Writer) *Mux { return &Mux{w: w} }
+
+// Stream is a writer whose data goes out as frames of stream n (1 output, 2 errors).
+func (m *Mux) Stream(n byte) io.Writer { return muxStream{m, n} }
+
+type muxStream struct {
+	m *Mux
+	n byte
+}
+
+func (s muxStream) Write(p []byte) (int, error) {
+	s.m.mu.Lock()
+	defer s.m.mu.Unlock()
+	head := [8]byte{s.n}
+	binary.BigEndian.PutUint32(head[4:], uint32(len(p)))
+	bufs := net.Buffers{head[:], p}
+	n, err := bufs.WriteTo(s.m.w)
+	return int(max(n-8, 0)), err
+}
+
+// Conn is a connection taken over from HTTP.
+type Conn struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+// Read yields what the client sent after its request.
+func (c *Conn) Read(p []byte) (int, error) { return c.r.Read(p) }
+
+// Finish tells the client that nothing more comes, and closes.
+func (c *Conn) Finish() {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+	}
+	_ = c.Conn.Close()
+}
+
+// Hijack takes the connection over and answers the request's head: 101 if the
+// client asked for an upgrade, else 200, as attach and exec of all API versions
+// expect. mux picks the media type.
+func Hijack(w http.ResponseWriter, r *http.Request, mux bool) (*Conn, error) {
+	h, ok := w.(http.Hijacker)
+	if !ok {
+		return nil, errors.New("this connection cannot be taken over for a stream (HTTP/2?)")
+	}
+	conn, rw, err := h.Hijack()
+	if err != nil {
+		return nil, fmt.Errorf("taking over the connection: %w", err)
+	}
+	media := RawStream
+	if mux && !VersionLess(Version(r.Context()), "1.42") {
+		media = MultiplexedStream
+	}
+	head := "HTTP/1.1 200 OK\r\nContent-Type: " + RawStream + "\r\n\r\n"
+	if r.Header.Get("Upgrade") != "" {
+		head = "HTTP/1.1 101 UPGRADED\r\nContent-Type: " + media + "\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+	}
+	if _, err := conn.Write([]byte(head)); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return &Conn{Conn: conn, r: rw.Reader}, nil
+}
