@@ -1,0 +1,74 @@
+package keeper
+
+import (
+	"context"
+	"sync"
+
+	"github.com/gantry-engine/gantry/internal/keeperproto"
+	"github.com/gantry-engine/gantry/internal/spec"
+)
+
+// exitBoard collects exits from one keeper after the other and delivers each once.
+type exitBoard struct {
+	mu    sync.Mutex
+	seen  map[spec.ProcessKey]uint64 // launch that was delivered, until Forget
+	queue []spec.Exit
+	wake  chan struct{}
+}
+
+func (b *exitBoard) init() {
+	b.seen = map[spec.ProcessKey]uint64{}
+	b.wake = make(chan struct{}, 1)
+}
+
+func (b *exitBoard) add(x keeperproto.Exited) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.seen[x.Exit.Key] == x.Gen {
+		return
+	}
+	b.seen[x.Exit.Key] = x.Gen
+	b.queue = append(b.queue, x.Exit)
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (b *exitBoard) forget(key spec.ProcessKey) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.seen, key)
+}
+
+func (b *exitBoard) take() []spec.Exit {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	q := b.queue
+	b.queue = nil
+	return q
+}
+
+// Exits delivers every exit once, also those that happened before, until ctx ends.
+// There is one consumer: what one call delivered, another does not.
+func (d *Driver) Exits(ctx context.Context) <-chan spec.Exit {
+	out := make(chan spec.Exit, 16)
+	go func() {
+		defer close(out)
+		for {
+			for _, x := range d.exits.take() {
+				select {
+				case out <- x:
+				case <-ctx.Done():
+					return
+				}
+			}
+			select {
+			case <-d.exits.wake:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return out
+}

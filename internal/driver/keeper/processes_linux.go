@@ -1,0 +1,220 @@
+package keeper
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/containerd/errdefs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/gantry-engine/gantry/internal/keeperproto"
+	"github.com/gantry-engine/gantry/internal/logformat/logopt"
+	"github.com/gantry-engine/gantry/internal/spec"
+)
+
+// Launch makes a process and returns when the user's program runs. A failure
+// before that is a *spec.LaunchError.
+func (d *Driver) Launch(ctx context.Context, l spec.Launch) (spec.Running, error) {
+	m, err := d.launchMessage(l)
+	if err != nil {
+		return spec.Running{}, err
+	}
+	var fds []int
+	if l.NetNS != nil {
+		fds = []int{int(l.NetNS.Fd())}
+	}
+	rs := d.claimWaiting(l.Key)
+	for _, r := range rs {
+		m.Watches = append(m.Watches, r.id)
+	}
+	link, err := d.current(ctx)
+	if err != nil {
+		d.unclaim(l.Key, rs)
+		return spec.Running{}, err
+	}
+	msg, err := link.call(ctx, keeperproto.TypeLaunch, m.Encode(), fds)
+	if errors.Is(err, errLinkLost) {
+		return d.launchAfterLoss(ctx, l.Key, rs)
+	}
+	if err != nil {
+		d.unclaim(l.Key, rs)
+		return spec.Running{}, err
+	}
+	defer msg.CloseFDs()
+	r, err := keeperproto.DecodeLaunchReply(msg.Payload)
+	if err != nil {
+		d.unclaim(l.Key, rs)
+		return spec.Running{}, err
+	}
+	for _, reader := range rs {
+		reader.begin(msg.FDs, r.Gen, 0)
+	}
+	return spec.Running{PID: int(r.PID), Started: time.Unix(0, r.Started)}, nil
+}
+
+// launchAfterLoss finds out what became of a launch whose answer was lost: the next keeper
+// either looks after the process or has made sure that there is none.
+func (d *Driver) launchAfterLoss(ctx context.Context, key spec.ProcessKey, rs []*reader) (spec.Running, error) {
+	l, err := d.entries(ctx)
+	if err == nil {
+		for _, e := range l.Entries {
+			if e.Key != key {
+				continue
+			}
+			for _, r := range rs {
+				if link, err := d.current(ctx); err == nil {
+					r.resume(ctx, link)
+				}
+			}
+			return spec.Running{PID: int(e.PID), Started: time.Unix(0, e.Started)}, nil
+		}
+	}
+	d.unclaim(key, rs)
+	return spec.Running{}, fmt.Errorf("launching %s: the keeper was replaced before the process ran; try again: %w", key, errdefs.ErrUnavailable)
+}
+
+func (d *Driver) launchMessage(l spec.Launch) (m keeperproto.Launch, err error) {
+	if _, err := keeperproto.ProcName(l.Key); err != nil {
+		return m, fmt.Errorf("launching %s: %w: %w", l.Key, errdefs.ErrInvalidArgument, err)
+	}
+	program, facts, err := d.cfg.Compile(l)
+	if err != nil {
+		return m, err
+	}
+	m = keeperproto.Launch{Key: l.Key, Program: program, Facts: facts, Stdin: l.Stdin, OOMFile: oomFile(l.Cgroup)}
+	m.Terminal = l.OCI != nil && l.OCI.Process != nil && l.OCI.Process.Terminal
+	for _, j := range l.Join {
+		kind, ok := nsKinds[j.Kind]
+		if !ok {
+			return m, fmt.Errorf("launching %s: joining the namespace %q: there is no such kind: %w", l.Key, j.Kind, errdefs.ErrInvalidArgument)
+		}
+		m.Join = append(m.Join, keeperproto.Join{Kind: kind, Key: spec.ProcessKey{Container: j.Container}})
+	}
+	m.Log, err = logMessage(l.Log)
+	return m, err
+}
+
+var nsKinds = map[spec.NamespaceKind]string{
+	specs.MountNamespace: "mnt", specs.NetworkNamespace: "net", specs.PIDNamespace: "pid", specs.IPCNamespace: "ipc",
+	specs.UTSNamespace: "uts", specs.UserNamespace: "user", specs.CgroupNamespace: "cgroup", specs.TimeNamespace: "time",
+}
+
+// logMessage decides everything about a log, so that the keeper parses nothing.
+func logMessage(c spec.LogConfig) (m keeperproto.Log, err error) {
+	switch c.Driver {
+	case "", "none":
+		return m, nil
+	case "json-file":
+		m.Driver = keeperproto.LogJSON
+	case "local":
+		m.Driver = keeperproto.LogLocal
+	}
+	o, err := logopt.Parse(c.Driver, c.Options)
+	if err != nil {
+		return m, err
+	}
+	if !filepath.IsAbs(c.Path) {
+		return m, fmt.Errorf("log file %q: an absolute path is needed: %w", c.Path, errdefs.ErrInvalidArgument)
+	}
+	m.Path, m.MaxSize, m.MaxFile, m.Compress = c.Path, o.MaxSize, int32(o.MaxFile), o.Compress
+	m.NonBlocking, m.MaxBuffer = o.NonBlocking, o.MaxBuffer
+	if len(c.Attrs) > 0 {
+		m.Attrs, err = json.Marshal(c.Attrs)
+	}
+	return m, err
+}
+
+// oomFile is where a cgroup counts the kernel's out-of-memory kills.
+func oomFile(c spec.Cgroup) string {
+	if dir := c.Dirs["memory"]; dir != "" {
+		return filepath.Join(dir, "memory.oom_control")
+	}
+	if dir := c.Dirs[""]; dir != "" {
+		return filepath.Join(dir, "memory.events")
+	}
+	return ""
+}
+
+func (d *Driver) about(ctx context.Context, t keeperproto.Type, r keeperproto.KeyRequest) ([]int, error) {
+	m, err := d.call(ctx, t, r.Encode())
+	if err != nil {
+		m.CloseFDs()
+		return nil, err
+	}
+	return m.FDs, nil
+}
+
+// Signal sends a signal by pidfd. errdefs.NotFound means that the process has ended.
+func (d *Driver) Signal(ctx context.Context, key spec.ProcessKey, signal int) error {
+	_, err := d.about(ctx, keeperproto.TypeSignal, keeperproto.KeyRequest{Key: key, A: int32(signal)})
+	return err
+}
+
+// CloseStdin closes the kept write end.
+func (d *Driver) CloseStdin(ctx context.Context, key spec.ProcessKey) error {
+	_, err := d.about(ctx, keeperproto.TypeCloseStdin, keeperproto.KeyRequest{Key: key})
+	return err
+}
+
+// Resize sets the terminal's size in characters.
+func (d *Driver) Resize(ctx context.Context, key spec.ProcessKey, height, width uint16) error {
+	_, err := d.about(ctx, keeperproto.TypeResize, keeperproto.KeyRequest{Key: key, A: int32(height), B: int32(width)})
+	return err
+}
+
+// Handle fetches a descriptor as an *os.File; the caller closes it.
+func (d *Driver) Handle(ctx context.Context, key spec.ProcessKey, h spec.Handle) (io.ReadWriteCloser, error) {
+	fds, err := d.about(ctx, keeperproto.TypeHandle, keeperproto.KeyRequest{Key: key, Name: string(h)})
+	if err != nil {
+		return nil, err
+	}
+	if len(fds) != 1 {
+		for _, fd := range fds {
+			_ = unix.Close(fd)
+		}
+		return nil, fmt.Errorf("fetching %s of %s: the keeper sent %d descriptors: %w", h, key, len(fds), errdefs.ErrInternal)
+	}
+	return os.NewFile(uintptr(fds[0]), string(h)+" of "+key.String()), nil
+}
+
+func (d *Driver) entries(ctx context.Context) (keeperproto.List, error) {
+	m, err := d.call(ctx, keeperproto.TypeList, nil)
+	if err != nil {
+		return keeperproto.List{}, err
+	}
+	return keeperproto.DecodeList(m.Payload)
+}
+
+// Alive lists the processes that run, or whose exit was not announced yet.
+func (d *Driver) Alive(ctx context.Context) (map[spec.ProcessKey]spec.Running, error) {
+	l, err := d.entries(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := map[spec.ProcessKey]spec.Running{}
+	for _, e := range l.Entries {
+		if e.Alive {
+			all[e.Key] = spec.Running{PID: int(e.PID), Started: time.Unix(0, e.Started)}
+		}
+	}
+	return all, nil
+}
+
+// Forget drops an ended process. Forgetting what is not there is no error.
+func (d *Driver) Forget(ctx context.Context, key spec.ProcessKey) error {
+	_, err := d.about(ctx, keeperproto.TypeForget, keeperproto.KeyRequest{Key: key})
+	if errdefs.IsNotFound(err) {
+		err = nil
+	}
+	if err == nil {
+		d.exits.forget(key)
+	}
+	return err
+}

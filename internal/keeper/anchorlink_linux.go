@@ -1,0 +1,197 @@
+package keeper
+
+import (
+	"errors"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/gantry-engine/gantry/internal/anchor"
+	"github.com/gantry-engine/gantry/internal/keeperproto"
+)
+
+// anchorLink is the keeper's side of the socket to the anchor.
+type anchorLink struct {
+	k  *Keeper
+	mu sync.Mutex
+	fd int // -1 while there is no anchor
+}
+
+// heldProc is what the anchor gave back for one process.
+type heldProc struct {
+	pid int
+	fds map[keeperproto.FDKind]int
+}
+
+// open takes the inherited socket over and receives what a former keeper left with the anchor.
+func (a *anchorLink) open(fd int) (map[string]heldProc, error) {
+	held := map[string]heldProc{}
+	if fd < 0 {
+		return held, nil
+	}
+	unix.CloseOnExec(fd)
+	a.fd = fd
+	// The anchor gives everything back on this word: a keeper that was exec'ed asks like a new one.
+	if err := keeperproto.SendPacket(fd, keeperproto.Message{Type: keeperproto.TypeHello}); err != nil {
+		return nil, err
+	}
+	for {
+		m, err := keeperproto.ReceivePacket(fd)
+		if err != nil {
+			return nil, err
+		}
+		switch m.Type {
+		case keeperproto.TypeHeldEnd:
+			return held, nil
+		case keeperproto.TypeHeld:
+			h, err := keeperproto.DecodeHold(m.Payload)
+			if err != nil || len(h.Kinds) != len(m.FDs) {
+				m.CloseFDs()
+				continue
+			}
+			p := heldProc{pid: int(h.PID), fds: map[keeperproto.FDKind]int{}}
+			for i, kind := range h.Kinds {
+				p.fds[kind] = m.FDs[i]
+			}
+			held[h.Name] = p
+		default:
+			m.CloseFDs()
+		}
+	}
+}
+
+// run listens to the anchor, and looks for a new one when it is gone.
+func (a *anchorLink) run() {
+	for {
+		a.mu.Lock()
+		fd := a.fd
+		a.mu.Unlock()
+		if fd >= 0 {
+			a.listen(fd)
+		}
+		if a.k.stopAsked.Load() || a.k.cfg.AnchorPath == "" {
+			return
+		}
+		a.k.logf("the anchor is gone; starting another")
+		if err := a.restart(); err != nil {
+			a.k.logf("starting an anchor: %v", err)
+			time.Sleep(time.Second)
+		}
+	}
+}
+
+func (a *anchorLink) listen(fd int) {
+	for {
+		m, err := keeperproto.ReceivePacket(fd)
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				a.k.logf("anchor: %v", err)
+			}
+			a.mu.Lock()
+			_ = unix.Close(fd)
+			a.fd = -1
+			a.mu.Unlock()
+			return
+		}
+		m.CloseFDs()
+		if m.Type != keeperproto.TypeOrphan {
+			continue
+		}
+		o, err := keeperproto.DecodeOrphan(m.Payload)
+		if err != nil {
+			continue
+		}
+		a.k.mu.Lock()
+		p := a.k.procs[o.Name]
+		a.k.mu.Unlock()
+		if p != nil {
+			a.k.post(func() { a.k.reap(p) })
+		}
+	}
+}
+
+// restart starts a new anchor below this keeper and gives it everything to hold. It cannot be
+// the keeper's parent any more; when the keeper dies it starts the next one and is its parent.
+func (a *anchorLink) restart() error {
+	// Until there is a proper anchor above, orphans of containers come here.
+	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+	fd, err := anchor.StartBelow(a.k.cfg.AnchorPath, a.k.cfg.AnchorArgs)
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	a.fd = fd
+	a.mu.Unlock()
+	a.k.mu.Lock()
+	all := make([]*proc, 0, len(a.k.procs))
+	for _, p := range a.k.procs {
+		all = append(all, p)
+	}
+	a.k.mu.Unlock()
+	for _, p := range all {
+		done := make(chan struct{})
+		a.k.post(func() { a.hold(p); close(done) })
+		<-done
+	}
+	return nil
+}
+
+func (a *anchorLink) send(m keeperproto.Message) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.fd < 0 {
+		return
+	}
+	if err := keeperproto.SendPacket(a.fd, m); err != nil {
+		a.k.logf("anchor: %v", err)
+	}
+}
+
+// hold gives the anchor copies of a process's descriptors.
+func (a *anchorLink) hold(p *proc) {
+	p.mu.Lock()
+	h := keeperproto.Hold{Name: p.name, Gen: p.gen, PID: int32(p.pid)}
+	var fds []int
+	add := func(kind keeperproto.FDKind, fd int) {
+		if fd >= 0 {
+			h.Kinds, fds = append(h.Kinds, kind), append(fds, fd)
+		}
+	}
+	add(keeperproto.FDPid, p.pidfd)
+	add(keeperproto.FDStdout, p.in[0])
+	add(keeperproto.FDStderr, p.in[1])
+	add(keeperproto.FDStdin, p.stdin)
+	add(keeperproto.FDTerminal, p.tty)
+	p.mu.Unlock()
+	a.send(keeperproto.Message{Type: keeperproto.TypeHold, Payload: h.Encode(), FDs: fds})
+}
+
+func (a *anchorLink) name(t keeperproto.Type, p *proc) {
+	h := keeperproto.Hold{Name: p.name, Gen: p.gen, PID: int32(p.pid)}
+	a.send(keeperproto.Message{Type: t, Payload: h.Encode()})
+}
+
+// retire says that a process has ended: input and terminal need no holding any more.
+func (a *anchorLink) retire(p *proc) { a.name(keeperproto.TypeRetire, p) }
+
+// drop says that nothing of a process is wanted any more.
+func (a *anchorLink) drop(p *proc) { a.name(keeperproto.TypeDrop, p) }
+
+// stop says that the anchor shall end with this keeper.
+func (a *anchorLink) stop() {
+	a.send(keeperproto.Message{Type: keeperproto.TypeAnchorStop})
+}
+
+// prepareExec lets the socket live through an exec, and gives its number.
+func (a *anchorLink) prepareExec() (int, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.fd < 0 {
+		return -1, os.ErrNotExist
+	}
+	_, err := unix.FcntlInt(uintptr(a.fd), unix.F_SETFD, 0)
+	return a.fd, err
+}

@@ -1,0 +1,220 @@
+package keeper
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/gantry-engine/gantry/internal/keeperproto"
+	"github.com/gantry-engine/gantry/internal/logformat/jsonfile"
+	"github.com/gantry-engine/gantry/internal/logformat/local"
+	"github.com/gantry-engine/gantry/internal/spec"
+)
+
+const (
+	logInput   = 256 << 10 // at least one whole frame of spliceMax
+	logOutput  = 512 << 10 // a batch ends after it
+	logWorkers = 4
+	fullRetry  = time.Second // how often a full disk is tried again
+)
+
+// logBuf is what a worker needs; workers share a few of them.
+type logBuf struct {
+	in, out, suffix []byte
+	cur             logCursor
+	moved           uint64 // payload bytes that the last format took in
+}
+
+// logWriter writes one process's log. Only one worker at a time is in it.
+type logWriter struct {
+	cfg       keeperproto.Log
+	fd        int // -1 when not open
+	full      time.Time
+	compress  chan struct{} // closed when the compression under way is done; nil for none
+	fail      func(string)
+	complains func(string, ...any)
+}
+
+func (w *logWriter) close() {
+	if w.fd >= 0 {
+		_ = unix.Close(w.fd)
+		w.fd = -1
+	}
+}
+
+// open opens the log file and gives its size; a torn last record, which only a crash of
+// the machine leaves, is repaired.
+func (w *logWriter) open() (int64, error) {
+	w.close()
+	fd, err := unix.Open(w.cfg.Path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o640)
+	if err != nil {
+		return 0, fmt.Errorf("opening the log %s: %w", w.cfg.Path, err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		_ = unix.Close(fd)
+		return 0, err
+	}
+	w.fd = fd
+	return st.Size, nil
+}
+
+// repair gives the size up to which an existing file has whole entries.
+func (w *logWriter) repair(size int64) int64 {
+	n := min(size, 64<<10)
+	if n == 0 {
+		return 0
+	}
+	b := make([]byte, n)
+	if m, err := unix.Pread(w.fd, b, size-n); err != nil || int64(m) != n {
+		return size
+	}
+	switch w.cfg.Driver {
+	case keeperproto.LogJSON:
+		if i := bytes.LastIndexByte(b, '\n'); i >= 0 {
+			return size - n + int64(i) + 1
+		}
+	case keeperproto.LogLocal:
+		// Walk back over torn bytes until a record ends here.
+		for end := len(b); end > 0; end-- {
+			m, err := local.LastSize(b[:end])
+			if err != nil || m == 0 {
+				continue
+			}
+			var r local.Record
+			if got, err := local.Decode(b[end-m:end], &r); err == nil && got == m {
+				return size - n + int64(end)
+			}
+		}
+	}
+	return size
+}
+
+// format turns spool bytes (frames from cur.frame on) into log entries in
+// b.out and moves b.cur. It ends at the input's end, when enough output is there, or at limit
+// bytes of log file, always between two entries.
+func (w *logWriter) format(b *logBuf, in []byte, limit int64) error {
+	c := &b.cur
+	for len(in) >= keeperproto.FrameHeader {
+		f, err := keeperproto.ParseFrame(in)
+		if err != nil {
+			return err
+		}
+		if len(in) < keeperproto.FrameHeader+f.Len {
+			return nil
+		}
+		data := in[keeperproto.FrameHeader : keeperproto.FrameHeader+f.Len]
+		if !w.formatFrame(b, f, data, limit) {
+			return nil
+		}
+		in = in[keeperproto.FrameHeader+f.Len:]
+		c.frame += keeperproto.FrameHeader + uint64(f.Len)
+		c.inside = 0
+	}
+	return nil
+}
+
+func (w *logWriter) enough(b *logBuf, limit int64) bool {
+	return len(b.out) >= logOutput || limit > 0 && b.cur.offset+int64(len(b.out)) >= limit
+}
+
+// formatFrame gives false when it stopped before the frame's end.
+func (w *logWriter) formatFrame(b *logBuf, f keeperproto.Frame, data []byte, limit int64) bool {
+	c := &b.cur
+	s := streamIndex(f.Stream)
+	if w.cfg.Driver == keeperproto.LogJSON {
+		b.suffix = jsonfile.AppendSuffix(b.suffix[:0], f.Stream, f.Time, w.cfg.Attrs)
+	}
+	data = data[c.inside:]
+	for len(data) > 0 {
+		if w.enough(b, limit) {
+			return false
+		}
+		// A piece of carrySize bytes without a line end goes out as it is, so there is always room.
+		room := carrySize - len(c.carry[s])
+		n := bytes.IndexByte(data[:min(len(data), room)], '\n') + 1
+		if n == 0 && len(data) >= room {
+			n = room
+		}
+		if n == 0 {
+			c.carry[s] = append(c.carry[s], data...)
+			c.inside += uint64(len(data))
+			b.moved += uint64(len(data))
+			return true
+		}
+		line := data[:n]
+		if len(c.carry[s]) > 0 {
+			c.carry[s] = append(c.carry[s], line...)
+			line = c.carry[s]
+		}
+		w.entry(b, f.Stream, f.Time, line)
+		c.carry[s] = c.carry[s][:0]
+		data = data[n:]
+		c.inside += uint64(n)
+		b.moved += uint64(n)
+	}
+	return true
+}
+
+func (w *logWriter) entry(b *logBuf, stream spec.Stream, unixNano int64, line []byte) {
+	if w.cfg.Driver == keeperproto.LogJSON {
+		b.out = jsonfile.AppendEntry(b.out, line, b.suffix)
+		return
+	}
+	b.out = local.Append(b.out, local.Record{Stream: stream, Time: unixNano, Line: line})
+}
+
+// flush writes incomplete lines at the end of all output.
+func (w *logWriter) flush(b *logBuf, unixNano int64) {
+	for s := range b.cur.carry {
+		if len(b.cur.carry[s]) == 0 {
+			continue
+		}
+		stream := spec.Stdout + spec.Stream(s)
+		b.suffix = jsonfile.AppendSuffix(b.suffix[:0], stream, unixNano, w.cfg.Attrs)
+		w.entry(b, stream, unixNano, b.cur.carry[s])
+		b.cur.carry[s] = b.cur.carry[s][:0]
+	}
+	b.cur.flushed = 1
+}
+
+// note writes into the log how much it lacks, with the time of the frame that
+// comes next: when it is redone after a kill, it is the same.
+func (w *logWriter) note(b *logBuf, in []byte) {
+	f, err := keeperproto.ParseFrame(in)
+	if b.cur.lostB == 0 || err != nil {
+		return
+	}
+	unixNano := f.Time
+	text := fmt.Appendf(nil, "gantry: %d bytes of output are missing here, the disk was full\n", b.cur.lostB)
+	b.suffix = jsonfile.AppendSuffix(b.suffix[:0], spec.Stderr, unixNano, w.cfg.Attrs)
+	w.entry(b, spec.Stderr, unixNano, text)
+	b.cur.lostB = 0
+}
+
+// errFull is a log that took nothing because its disk is full.
+var errFull = errors.New("the log's disk is full")
+
+// write puts b.out at the cursor's offset.
+func (w *logWriter) write(b *logBuf) error {
+	off, out := b.cur.offset, b.out
+	for len(out) > 0 {
+		n, err := unix.Pwrite(w.fd, out, off)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			_ = unix.Ftruncate(w.fd, b.cur.offset)
+			if err == unix.ENOSPC || err == unix.EDQUOT || err == unix.EFBIG {
+				return errFull
+			}
+			return err
+		}
+		out, off = out[n:], off+int64(n)
+	}
+	b.cur.offset = off
+	return nil
+}

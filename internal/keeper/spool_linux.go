@@ -1,0 +1,101 @@
+package keeper
+
+import (
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/gantry-engine/gantry/internal/keeperproto"
+	"github.com/gantry-engine/gantry/internal/spec"
+)
+
+const (
+	spliceMax    = 128 << 10 // one turn of one stream
+	pauseAt      = 4 << 20   // unlogged bytes that make a process wait for its log
+	resumeAt     = 1 << 20
+	punchIdle    = 16 << 10 // consumed bytes worth a system call when nothing waits
+	punchBusy    = 1 << 20
+	defaultSpool = 64 << 20  // unread bytes kept for attached clients, per process
+	defaultTotal = 512 << 20 // for all processes
+	fairShare    = 4 << 20   // what a process keeps for its clients when the total is used up
+)
+
+// spool is one process's output on its way. The loop appends; readers are the log
+// writer and watches.
+type spool struct {
+	fd   int
+	slot *slotPage
+}
+
+// appendFrom moves what fd (a pipe) holds to the spool's end, as one frame. It gives 0, nil at end
+// of file and unix.EAGAIN when nothing is there.
+func (s *spool) appendFrom(fd int, stream spec.Stream, fail func(string)) (int, error) {
+	tail := s.slot.tail.Load()
+	now := time.Now().UnixNano()
+	s.slot.pendStream.Store(uint64(stream))
+	s.slot.pendTime.Store(now)
+	hit(fail, "spool-intent")
+	off := int64(tail) + keeperproto.FrameHeader
+	n, err := unix.Splice(fd, nil, s.fd, &off, spliceMax, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
+	if n <= 0 {
+		return 0, err
+	}
+	hit(fail, "spool-spliced")
+	if err := s.frame(tail, keeperproto.Frame{Time: now, Stream: stream, Len: int(n)}, fail); err != nil {
+		return 0, err
+	}
+	return int(n), nil
+}
+
+func (s *spool) frame(at uint64, f keeperproto.Frame, fail func(string)) error {
+	var h [keeperproto.FrameHeader]byte
+	keeperproto.PutFrame(h[:], f)
+	if _, err := unix.Pwrite(s.fd, h[:], int64(at)); err != nil {
+		return fmt.Errorf("framing output in the spool: %w", err)
+	}
+	hit(fail, "spool-framed")
+	s.slot.tail.Store(at + keeperproto.FrameHeader + uint64(f.Len))
+	return nil
+}
+
+// recover frames what a killed keeper spliced and did not frame.
+func (s *spool) recover() error {
+	var st unix.Stat_t
+	if err := unix.Fstat(s.fd, &st); err != nil {
+		return err
+	}
+	tail := s.slot.tail.Load()
+	n := st.Size - int64(tail) - keeperproto.FrameHeader
+	if n <= 0 {
+		return nil
+	}
+	if n > keeperproto.MaxFrame {
+		return fmt.Errorf("spool: %w: %d bytes after its end", keeperproto.ErrMalformed, n)
+	}
+	return s.frame(tail, keeperproto.Frame{
+		Time: s.slot.pendTime.Load(), Stream: spec.Stream(s.slot.pendStream.Load()), Len: int(n),
+	}, nil)
+}
+
+// punch gives what is before floor back to the system. floor is at a frame's
+// begin. Readers look at the floor after reading, so it is stored first.
+func (s *spool) punch(floor uint64) {
+	old := s.slot.floor.Load()
+	if floor <= old {
+		return
+	}
+	s.slot.floor.Store(floor)
+	// Whole pages only: the page that a frame begins in stays until it is consumed.
+	from, to := int64(old)&^4095, int64(floor)&^4095
+	if to > from {
+		_ = unix.Fallocate(s.fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, from, to-from)
+	}
+}
+
+// hit is a failpoint: nothing in a release, where fail is nil.
+func hit(fail func(string), name string) {
+	if fail != nil {
+		fail(name)
+	}
+}
