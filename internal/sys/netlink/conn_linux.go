@@ -152,6 +152,14 @@ func (c *Conn) SetIsolated(index int, on bool) error {
 	return nil
 }
 
+// SetHairpin lets a bridge port send frames back where they came from.
+func (c *Conn) SetHairpin(index int, on bool) error {
+	if err := c.h.LinkSetHairpin(byIndex(index), on); err != nil {
+		return fmt.Errorf("setting bridge port %d to hairpin mode: %w", index, err)
+	}
+	return nil
+}
+
 // AddAddress gives an interface an address; having it already is no error.
 func (c *Conn) AddAddress(index int, p netip.Prefix) error {
 	a := &nl.Addr{IPNet: ipNet(p)}

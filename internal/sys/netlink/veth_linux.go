@@ -10,7 +10,7 @@ import (
 )
 
 // Pair describes a veth pair whose one end is a bridge's port and whose other end
-// is born inside a namespace under its final name, up.
+// is born inside a namespace under its final name.
 type Pair struct {
 	Name     string   // the host's end, at most 15 characters
 	Bridge   int      // interface index of the bridge
@@ -20,8 +20,8 @@ type Pair struct {
 	MTU      int
 }
 
-// AddPair makes the pair in two messages: the pair itself, with the peer named,
-// addressed and up in its namespace; then the host's end joined to the bridge and
+// AddPair makes the pair in two messages: the pair itself, with the peer named and
+// with its hardware address in its namespace, still down; then the host's end joined to the bridge and
 // up in one go, without IPv6 of its own.
 func (c *Conn) AddPair(p Pair) error {
 	req := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK)
@@ -31,8 +31,7 @@ func (c *Conn) AddPair(p Pair) error {
 	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("veth"))
 	peer := info.AddRtAttr(nl.IFLA_INFO_DATA, nil).AddRtAttr(nl.VETH_INFO_PEER, nil)
-	head := nl.NewIfInfomsgChild(peer, unix.AF_UNSPEC)
-	head.Flags, head.Change = unix.IFF_UP, unix.IFF_UP
+	nl.NewIfInfomsgChild(peer, unix.AF_UNSPEC) // not up: the kernel refuses until both ends know each other
 	peer.AddRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(p.PeerName))
 	peer.AddRtAttr(unix.IFLA_ADDRESS, p.PeerMAC)
 	peer.AddRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(p.MTU)))

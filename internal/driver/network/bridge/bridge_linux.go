@@ -58,6 +58,9 @@ type Driver struct {
 	conn    *netlink.Conn
 	prefix  string // of our veths' names
 	seq     atomic.Uint32
+	// hairpin: the kernel translates bridged packets itself (bridge-nf-call-iptables)
+	// and then sends a container's packet to its own published port back by the bridge.
+	hairpin bool
 
 	mu   sync.Mutex
 	live map[string]bool // host ends of restored containers
@@ -126,6 +129,8 @@ func (d *Driver) Open(context.Context) (_ networks.Facts, err error) {
 			return networks.Facts{}, err
 		}
 	}
+	call, err := netlink.ReadSysctl("net.bridge.bridge-nf-call-iptables")
+	d.hairpin = err == nil && call == "1"
 	return d.facts(), nil
 }
 
@@ -267,14 +272,8 @@ func (d *Driver) plug(p *port) error {
 	if err := d.conn.AddPair(netlink.Pair{Name: p.veth, Bridge: d.index, NS: p.ns, PeerName: p.iface, PeerMAC: p.mac, MTU: d.cfg.MTU}); err != nil {
 		return err
 	}
-	if d.cfg.NoICC {
-		l, err := d.conn.Link(p.veth)
-		if err != nil {
-			return err
-		}
-		if err := d.conn.SetIsolated(l.Index, true); err != nil {
-			return err
-		}
+	if err := d.portOptions(p.veth); err != nil {
+		return err
 	}
 	c, err := netlink.Open(p.ns)
 	if err != nil {
@@ -285,10 +284,33 @@ func (d *Driver) plug(p *port) error {
 	if err != nil {
 		return err
 	}
+	if err := c.SetUp(l.Index); err != nil {
+		return err
+	}
 	if err := c.AddAddress(l.Index, netip.PrefixFrom(p.addr, d.subnet.Bits())); err != nil {
 		return err
 	}
 	return c.AddDefaultRoute(l.Index, d.gateway)
+}
+
+// portOptions sets only what is needed, as each option has its price.
+func (d *Driver) portOptions(veth string) error {
+	if !d.cfg.NoICC && !d.hairpin {
+		return nil
+	}
+	l, err := d.conn.Link(veth)
+	if err != nil {
+		return err
+	}
+	if d.cfg.NoICC {
+		if err := d.conn.SetIsolated(l.Index, true); err != nil {
+			return err
+		}
+	}
+	if d.hairpin {
+		return d.conn.SetHairpin(l.Index, true)
+	}
+	return nil
 }
 
 func (d *Driver) drop(p *port) {
