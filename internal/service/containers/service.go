@@ -79,6 +79,10 @@ type Service struct {
 	*remover
 	*execs
 	*recoverer
+	*querier
+	*copier
+	*changer
+	*pruner
 }
 
 // New makes the service. Recover must be called before it is used.
@@ -96,6 +100,8 @@ func New(d Deps) *Service {
 	s.waiter = &waiter{core: c}
 	s.attacher = &attacher{core: c}
 	s.logReader = &logReader{core: c}
+	s.querier, s.copier, s.changer = &querier{c}, &copier{c}, &changer{c}
+	s.pruner = &pruner{core: c, remove: s.remover}
 	s.recoverer = &recoverer{core: c, start: s.starter, stop: s.stopper, remove: s.remover, health: health}
 	return s
 }

@@ -29,7 +29,7 @@ func TestPopulate(t *testing.T) {
 	must(t, os.Link(filepath.Join(low, "data/a"), filepath.Join(low, "data/b")))
 	must(t, os.Chown(filepath.Join(low, "data/a"), 12, 34))
 	must(t, os.MkdirAll(filepath.Join(up, "data"), 0o700))
-	must(t, os.Chmod(filepath.Join(up, "data"), 0o1777))
+	must(t, syscall.Chmod(filepath.Join(up, "data"), 0o1777))
 	must(t, os.WriteFile(filepath.Join(up, "data/c"), []byte("upper"), 0o600))
 	must(t, os.Symlink(host, filepath.Join(up, "out"))) // leads out of the image
 	root := spec.Rootfs{Lower: []string{up, low}}

@@ -1,0 +1,45 @@
+package containers
+
+import (
+	"context"
+	"strings"
+
+	"github.com/moby/moby/api/types/events"
+)
+
+// changer changes containers' records: names, limits, restart policies.
+type changer struct{ *core }
+
+// Rename gives a container another name.
+func (c *changer) Rename(ctx context.Context, ref, to string) error {
+	e, unlock, err := c.open(ctx, ref)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	old := e.snapshot().Name
+	name := strings.TrimPrefix(to, "/")
+	if name == "" {
+		return invalid("Neither old nor new names may be empty")
+	}
+	if name == old {
+		return invalid("Renaming a container with the same name as its current name")
+	}
+	if err := ValidName(name); err != nil {
+		return err
+	}
+	if err := e.snapshot().may(EvUpdate); err != nil {
+		return err
+	}
+	if err := c.reg.reserve(name, e.id); err != nil {
+		return err
+	}
+	rec, err := c.change(ctx, e, durable, func(r *Container) { r.Name = name })
+	if err != nil {
+		c.reg.release(name, e.id)
+		return err
+	}
+	c.reg.release(old, e.id)
+	c.publish(rec, events.ActionRename, map[string]string{"oldName": "/" + old})
+	return nil
+}
