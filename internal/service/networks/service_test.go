@@ -1,0 +1,178 @@
+package networks
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/network"
+
+	"github.com/gantry-engine/gantry/internal/kit/filters"
+	"github.com/gantry-engine/gantry/internal/spec"
+)
+
+var ctx = context.Background()
+
+// log is what the fakes were asked, in order.
+type log struct {
+	done []string
+	fail string
+}
+
+func (l *log) do(what string) error {
+	l.done = append(l.done, what)
+	if what == l.fail {
+		return errors.New("broken")
+	}
+	return nil
+}
+
+type fakeDriver struct {
+	*log
+	addr netip.Prefix
+}
+
+func (d fakeDriver) Open(context.Context) (Facts, error) {
+	return Facts{Subnet: d.addr.Masked()}, d.do("open")
+}
+func (d fakeDriver) Ready(context.Context) error                { return d.do("ready") }
+func (d fakeDriver) Close(_ context.Context, remove bool) error { return nil }
+func (d fakeDriver) Attach(context.Context, Join) (Attached, error) {
+	if err := d.do("attach"); err != nil {
+		return Attached{}, err
+	}
+	f, err := os.Open(os.DevNull)
+	return Attached{Endpoint: spec.Endpoint{IPv4: d.addr}, NetNS: f}, err
+}
+func (d fakeDriver) Restore(context.Context, spec.Endpoint) error { return d.do("restore") }
+func (d fakeDriver) Detach(context.Context, spec.Endpoint) error  { return d.do("detach") }
+
+type fakePorts struct{ *log }
+
+func (p fakePorts) Publish(_ context.Context, _ string, _ netip.Addr, ports []spec.Port) ([]spec.Port, error) {
+	return ports, p.do("publish")
+}
+func (p fakePorts) Restore(context.Context, string, netip.Addr, []spec.Port) error {
+	return p.do("restore ports")
+}
+func (p fakePorts) Ready(context.Context) error            { return p.do("ports ready") }
+func (p fakePorts) Withdraw(context.Context, string) error { return p.do("withdraw") }
+func (p fakePorts) Close(_ context.Context, remove bool) error {
+	if remove {
+		return p.do("remove all")
+	}
+	return p.do("leave all")
+}
+
+func (l *log) Publish(m events.Message) { l.done = append(l.done, string(m.Action)) }
+
+func service(t *testing.T) (*Service, *log) {
+	t.Helper()
+	l := &log{}
+	d := fakeDriver{l, netip.MustParsePrefix("172.17.0.2/16")}
+	s, err := New(Config{Seed: "x"}, Deps{Bridge: d, Host: d, None: d, Ports: fakePorts{l}, Events: l})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.Open(ctx), s.Start(ctx)); err != nil {
+		t.Fatal(err)
+	}
+	l.done = nil
+	return s, l
+}
+
+var request = spec.SandboxRequest{Container: "c", Name: "web", Ports: []spec.Port{{Proto: "tcp", ContainerPort: 80}}}
+
+func TestAttachAndRelease(t *testing.T) {
+	s, l := service(t)
+	sb, err := s.Attach(ctx, request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Attach(ctx, request); !errdefs.IsAlreadyExists(err) {
+		t.Errorf("attached twice: %v", err)
+	}
+	in, err := s.Inspect(ctx, "bridge", "")
+	if err != nil || in.Containers["c"].Name != "web" || in.Containers["c"].IPv4Address.String() != "172.17.0.2/16" {
+		t.Errorf("inspect shows %+v, %v", in.Containers, err)
+	}
+	for range 2 {
+		if err := s.Release(ctx, "c", sb); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := []string{"attach", "publish", "connect", "withdraw", "detach", "disconnect"}; !slices.Equal(l.done, want) {
+		t.Errorf("steps %v, want %v", l.done, want)
+	}
+	if err := sb.NetNS.Close(); !errors.Is(err, os.ErrClosed) {
+		t.Error("the namespace's descriptor was left open")
+	}
+}
+
+func TestFailingStepsAreUndone(t *testing.T) {
+	for fail, want := range map[string][]string{"attach": {"attach"}, "publish": {"attach", "publish", "detach"}} {
+		s, l := service(t)
+		l.fail = fail
+		if _, err := s.Attach(ctx, request); err == nil || !strings.Contains(err.Error(), "broken") {
+			t.Errorf("%s failing: %v", fail, err)
+		}
+		if !slices.Equal(l.done, want) {
+			t.Errorf("%s failing: steps %v, want %v", fail, l.done, want)
+		}
+		l.fail = ""
+		if _, err := s.Attach(ctx, request); err != nil {
+			t.Errorf("after a failed attempt: %v", err)
+		}
+	}
+}
+
+func TestCloseSparesLiving(t *testing.T) {
+	s, l := service(t)
+	sb, err := s.Attach(ctx, request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(ctx); err != nil || l.done[len(l.done)-1] != "leave all" {
+		t.Errorf("closing with a container: %v %v", l.done, err)
+	}
+	if _, err := s.Attach(ctx, spec.SandboxRequest{Container: "d"}); !errdefs.IsUnavailable(err) {
+		t.Errorf("attaching after Close: %v", err)
+	}
+	_ = s.Release(ctx, "c", sb)
+	if err := s.Close(ctx); err != nil || l.done[len(l.done)-1] != "remove all" {
+		t.Errorf("closing without: %v %v", l.done, err)
+	}
+}
+
+func TestObjects(t *testing.T) {
+	s, _ := service(t)
+	again, _ := service(t)
+	all, err := s.List(ctx, nil)
+	if err != nil || len(all) != 3 || all[0].Name != "bridge" || all[2].Driver != "null" || all[0].ID != again.nets[0].id || len(all[0].ID) != 64 {
+		t.Fatalf("list: %+v, %v", all, err)
+	}
+	if one, err := s.List(ctx, filters.Args{"driver": {"host"}}); err != nil || len(one) != 1 {
+		t.Errorf("filtered list: %+v, %v", one, err)
+	}
+	if _, err := s.Inspect(ctx, all[1].ID[:12], ""); err != nil {
+		t.Errorf("inspect by short ID: %v", err)
+	}
+	if err := s.Remove(ctx, "bridge"); !errdefs.IsPermissionDenied(err) || !strings.Contains(err.Error(), "bridge is a pre-defined network and cannot be removed") {
+		t.Errorf("remove: %v", err)
+	}
+	if _, err := s.Create(ctx, network.CreateRequest{Name: "mine"}); !errdefs.IsNotImplemented(err) {
+		t.Errorf("create: %v", err)
+	}
+	if err := s.Check(ctx, spec.SandboxRequest{Endpoints: []spec.EndpointRequest{{Network: "nope"}}}); !errdefs.IsNotFound(err) {
+		t.Errorf("unknown network: %v", err)
+	}
+	if err := s.Check(ctx, spec.SandboxRequest{Ports: []spec.Port{{Proto: "sctp", ContainerPort: 1}}}); !errdefs.IsNotImplemented(err) {
+		t.Errorf("sctp: %v", err)
+	}
+}
