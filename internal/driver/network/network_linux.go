@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"path/filepath"
 
 	"github.com/gantry-engine/gantry/internal/driver/network/bridge"
@@ -90,18 +91,24 @@ func New(cfg Config) (networks.Deps, error) {
 }
 
 // enableForwarding lets the host pass packets between interfaces, and tells whether
-// it did not before.
+// this engine is the one who did, now or before a restart: a file in the exec root
+// remembers it until the next boot, as long as the setting itself lasts.
 func enableForwarding(cfg Config) (switchedOn bool, err error) {
 	const name = "net.ipv4.ip_forward"
 	if cfg.NoIPForward {
 		return false, nil
 	}
 	now, err := netlink.ReadSysctl(name)
-	if err != nil || now != "0" {
+	if err != nil {
 		return false, err
+	}
+	marker := filepath.Join(cfg.ExecRoot, "ip-forward-switched-on")
+	if now != "0" {
+		_, err := os.Stat(marker)
+		return err == nil, nil
 	}
 	if err := netlink.WriteSysctl(name, "1"); err != nil {
 		return false, errors.Join(fmt.Errorf("containers would not reach other hosts, start with --ip-forward=false to accept that"), err)
 	}
-	return true, nil
+	return true, os.WriteFile(marker, nil, 0o600)
 }

@@ -404,3 +404,65 @@ func BenchmarkAttach(b *testing.B) {
 		})
 	}
 }
+
+func TestUDPAndNone(t *testing.T) {
+	out := outside(t)
+	e := start(t, testConfig())
+	dns := e.attach(t, "dns", spec.Port{Proto: "udp", ContainerPort: 53, HostPort: 5300})
+	var srv net.PacketConn
+	if err := netlink.Do(dns.NetNS, func() (err error) { srv, err = net.ListenPacket("udp4", ":53"); return err }); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		buf := make([]byte, 64)
+		for {
+			n, from, err := srv.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			_, _ = srv.WriteTo(append([]byte("re:"), buf[:n]...), from)
+		}
+	}()
+	for _, c := range []struct {
+		from          *os.File
+		network, addr string
+	}{{out, "udp4", "10.99.0.1:5300"}, {nil, "udp4", "127.0.0.1:5300"}, {nil, "udp6", "[::1]:5300"}} {
+		var conn net.Conn
+		dial := func() (err error) { conn, err = net.Dial(c.network, c.addr); return err }
+		err := error(nil)
+		if c.from == nil {
+			err = dial()
+		} else {
+			err = netlink.Do(c.from, dial)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetDeadline(time.Now().Add(2 * time.Second))
+		_, _ = conn.Write([]byte("x"))
+		buf := make([]byte, 64)
+		if n, err := conn.Read(buf); string(buf[:n]) != "re:x" {
+			t.Errorf("%s answered %q, %v", c.addr, buf[:n], err)
+		}
+		_ = conn.Close()
+	}
+	none, err := e.Attach(ctx, spec.SandboxRequest{Container: "n", Endpoints: []spec.EndpointRequest{{Network: "none"}}, Sysctls: map[string]string{"net.ipv4.ip_default_ttl": "77"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.Do(none.NetNS, func() error {
+		if v, err := netlink.ReadSysctl("net.ipv4.ip_default_ttl"); v != "77" {
+			t.Errorf("sysctl %q, %v", v, err)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	_ = srv.Close()
+	for id, sb := range map[string]spec.Sandbox{"dns": dns, "n": none} {
+		if err := e.Release(ctx, id, sb); err != nil {
+			t.Error(err)
+		}
+	}
+	e.stop(t)
+}
