@@ -31,24 +31,16 @@ type engine struct {
 	prefix string // of the host's ends of its veths
 }
 
-var helper string // gantry-net, built once
-
+// gantryNet builds the helper process, which the go tool does from its cache.
 func gantryNet(t testing.TB) string {
 	t.Helper()
-	if helper == "" {
-		dir, err := os.MkdirTemp("", "gn")
-		if err != nil {
-			t.Fatal(err)
-		}
-		out := filepath.Join(dir, "gantry-net")
-		cmd := exec.Command("go", "build", "-o", out, "github.com/gantry-engine/gantry/cmd/gantry-net")
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if b, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("building gantry-net: %v\n%s", err, b)
-		}
-		helper = out
+	out := filepath.Join(testkit.ShortTempDir(t), "gantry-net")
+	cmd := exec.Command("go", "build", "-o", out, "github.com/gantry-engine/gantry/cmd/gantry-net")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if b, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("building gantry-net: %v\n%s", err, b)
 	}
-	return helper
+	return out
 }
 
 func start(t testing.TB, cfg Config) *engine {
