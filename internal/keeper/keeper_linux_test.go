@@ -121,8 +121,11 @@ func newWorld(t testing.TB) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Mkdir(filepath.Join(root, "bin"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	for _, n := range []string{"keeper", "anchor"} {
-		if err := os.Symlink(self, filepath.Join(root, n)); err != nil {
+		if err := os.Symlink(self, filepath.Join(root, "bin", n)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -155,7 +158,7 @@ func newWorld(t testing.TB) *world {
 func (w *world) connect() {
 	w.t.Helper()
 	d, err := driver.New(driver.Config{
-		ExecRoot: w.root, KeeperPath: filepath.Join(w.root, "keeper"), AnchorPath: filepath.Join(w.root, "anchor"),
+		ExecRoot: w.root, KeeperPath: filepath.Join(w.root, "bin", "keeper"), AnchorPath: filepath.Join(w.root, "bin", "anchor"),
 		Logger: slog.New(slog.DiscardHandler),
 		Compile: func(l spec.Launch) ([]byte, []byte, error) {
 			return []byte(l.OCI.Process.Args[0]), nil, nil
