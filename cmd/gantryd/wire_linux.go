@@ -26,6 +26,7 @@ import (
 	swarmroute "github.com/gantry-engine/gantry/internal/server/route/swarm"
 	systemroute "github.com/gantry-engine/gantry/internal/server/route/system"
 	volumesroute "github.com/gantry-engine/gantry/internal/server/route/volumes"
+	containersservice "github.com/gantry-engine/gantry/internal/service/containers"
 	eventsservice "github.com/gantry-engine/gantry/internal/service/events"
 	imagesservice "github.com/gantry-engine/gantry/internal/service/images"
 	networksservice "github.com/gantry-engine/gantry/internal/service/networks"
@@ -37,11 +38,13 @@ import (
 // engine is all services over all drivers. This file is the only place where
 // they meet; what is made here is stopped here, in reverse order.
 type engine struct {
-	events   *eventsservice.Service
-	system   *systemservice.Service
-	images   *imagesservice.Service
-	volumes  *volumesservice.Service
-	networks *networksservice.Service
+	events     *eventsservice.Service
+	containers *containersservice.Service
+	layers     *layers.Store
+	system     *systemservice.Service
+	images     *imagesservice.Service
+	volumes    *volumesservice.Service
+	networks   *networksservice.Service
 
 	closers undo.Stack // what ends with the engine
 }
@@ -63,7 +66,7 @@ func wire(ctx context.Context, d *daemon) (_ *engine, _ []httpapi.Router, err er
 	if err := e.wireNetworks(ctx, d); err != nil {
 		return nil, nil, err
 	}
-	e.system = systemservice.New(facts(d), systemservice.Ports{Events: e.events, Images: imageCounter{e.images}, Volumes: e.volumes})
+	e.system = systemservice.New(engineFacts(d), systemservice.Ports{Events: e.events, Images: imageCounter{e.images}, Volumes: e.volumes})
 	return e, []httpapi.Router{
 		systemroute.New(e.system), eventsroute.New(e.events), pluginsroute.New(), swarmroute.New(),
 		buildroute.New(), sessionroute.New(), distributionroute.New(),
@@ -77,12 +80,11 @@ func (e *engine) wireImages(ctx context.Context, d *daemon) error {
 		return err
 	}
 	e.closers.Push("content store", func(context.Context) error { return blobs.Close() })
-	store, err := layers.Open(ctx, filepath.Join(d.cfg.DataRoot, "layers"), layers.Options{})
-	if err != nil {
+	if e.layers, err = layers.Open(ctx, filepath.Join(d.cfg.DataRoot, "layers"), layers.Options{}); err != nil {
 		return err
 	}
-	e.closers.Push("layer store", func(context.Context) error { return store.Close() })
-	e.images, err = imagesservice.New(ctx, imagesservice.Deps{Content: blobs, Layers: store, Events: e.events, Log: d.log})
+	e.closers.Push("layer store", func(context.Context) error { return e.layers.Close() })
+	e.images, err = imagesservice.New(ctx, imagesservice.Deps{Content: blobs, Layers: e.layers, Events: e.events, Log: d.log})
 	return err
 }
 
@@ -148,7 +150,7 @@ func (c imageCounter) Count(ctx context.Context) int {
 	return len(list)
 }
 
-func facts(d *daemon) systemservice.Facts {
+func engineFacts(d *daemon) systemservice.Facts {
 	c := d.cfg
 	driver := c.ExecOpt("native.cgroupdriver")
 	if driver == "" {

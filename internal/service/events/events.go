@@ -55,11 +55,15 @@ func (s *Service) Publish(m events.Message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if m.TimeNano == 0 {
-		// Two events never share a time, so that "since the last one" is exact.
-		m.TimeNano = max(s.now().UnixNano(), s.last+1)
+		m.TimeNano = s.now().UnixNano()
+	}
+	// Two events never share a time, so that "since the last one" is exact. A
+	// clock that was set back is followed.
+	if s.last-m.TimeNano < int64(time.Second) {
+		m.TimeNano = max(m.TimeNano, s.last+1)
 	}
 	m.Time = m.TimeNano / int64(time.Second)
-	s.last = max(s.last, m.TimeNano)
+	s.last = m.TimeNano
 	if len(s.ring) < Kept {
 		s.ring = append(s.ring, m)
 	} else {
