@@ -1,0 +1,254 @@
+package containers
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/gorilla/websocket"
+	"github.com/moby/moby/api/types/container"
+
+	"github.com/gantry-engine/gantry/internal/server/httpapi"
+	"github.com/gantry-engine/gantry/internal/service/containers"
+	"github.com/gantry-engine/gantry/internal/spec"
+)
+
+type streams struct{ svc Streamer }
+
+func attachOptions(r *http.Request) containers.AttachOptions {
+	return containers.AttachOptions{
+		Stdin: httpapi.Bool(r, "stdin"), Stdout: httpapi.Bool(r, "stdout"), Stderr: httpapi.Bool(r, "stderr"),
+		Stream: httpapi.Bool(r, "stream"), Logs: httpapi.Bool(r, "logs"), DetachKeys: r.FormValue("detachKeys"),
+	}
+}
+
+func (s streams) attach(ctx context.Context, w http.ResponseWriter, r *http.Request, vars httpapi.Vars) error {
+	o := attachOptions(r)
+	var conn *httpapi.Conn
+	o.Open = func(mux bool) (st containers.Streams, err error) {
+		if conn, err = httpapi.Hijack(w, r, mux); err != nil {
+			return st, err
+		}
+		var out, errs io.Writer = conn, conn
+		if mux {
+			m := httpapi.NewMux(conn)
+			out, errs = m.Stream(1), m.Stream(2)
+		}
+		if o.Stdin {
+			st.Stdin = conn
+		}
+		if o.Stdout {
+			st.Stdout = out
+		}
+		if o.Stderr {
+			st.Stderr = errs
+		}
+		return st, nil
+	}
+	err := s.svc.Attach(ctx, vars["id"], o)
+	if conn == nil {
+		return err
+	}
+	conn.Finish() // the status is out: a failure just ends the stream
+	return nil
+}
+
+// wsConn makes a websocket a stream of bytes.
+type wsConn struct {
+	ws   *websocket.Conn
+	mu   sync.Mutex
+	rest io.Reader
+}
+
+func (c *wsConn) Read(p []byte) (int, error) {
+	for {
+		if c.rest == nil {
+			_, r, err := c.ws.NextReader()
+			if err != nil {
+				return 0, io.EOF
+			}
+			c.rest = r
+		}
+		n, err := c.rest.Read(p)
+		if err == io.EOF {
+			c.rest = nil
+			if n == 0 {
+				continue
+			}
+			err = nil
+		}
+		return n, err
+	}
+}
+
+func (c *wsConn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.ws.WriteMessage(websocket.BinaryMessage, p); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// upgrader lets browsers of any origin in only where they have none: a page must not reach the engine.
+var upgrader = websocket.Upgrader{ReadBufferSize: 32 << 10, WriteBufferSize: 32 << 10}
+
+func (s streams) websocket(ctx context.Context, w http.ResponseWriter, r *http.Request, vars httpapi.Vars) error {
+	o := attachOptions(r)
+	var conn *wsConn
+	upgraded := false
+	o.Open = func(bool) (st containers.Streams, err error) {
+		upgraded = true // Upgrade answers itself when it fails
+		ws, err := upgrader.Upgrade(w, r, nil)
+		if err != nil {
+			return st, err
+		}
+		conn = &wsConn{ws: ws}
+		if o.Stdin {
+			st.Stdin = conn
+		}
+		if o.Stdout {
+			st.Stdout = conn
+		}
+		if o.Stderr {
+			st.Stderr = conn
+		}
+		return st, nil
+	}
+	err := s.svc.Attach(ctx, vars["id"], o)
+	if conn != nil {
+		_ = conn.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(websocket.CloseNormalClosure, ""), time.Now().Add(time.Second))
+		_ = conn.ws.Close()
+	}
+	if upgraded {
+		return nil
+	}
+	return err
+}
+
+// stampOf reads "since" and "until": seconds since 1970 with a fraction.
+func stampOf(r *http.Request, name string) (time.Time, error) {
+	v := r.FormValue(name)
+	if v == "" || v == "0" {
+		return time.Time{}, nil
+	}
+	whole, frac, _ := strings.Cut(v, ".")
+	sec, err := strconv.ParseInt(whole, 10, 64)
+	var nano int64
+	if err == nil && frac != "" {
+		nano, err = strconv.ParseInt((frac + "000000000")[:9], 10, 64)
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("invalid value for %q: %q is not a number of seconds: %w", name, v, errdefs.ErrInvalidArgument)
+	}
+	return time.Unix(sec, nano), nil
+}
+
+func logOptions(r *http.Request) (o containers.LogOptions, err error) {
+	o = containers.LogOptions{Stdout: httpapi.Bool(r, "stdout"), Stderr: httpapi.Bool(r, "stderr"), Follow: httpapi.Bool(r, "follow"), Tail: -1}
+	if o.Since, err = stampOf(r, "since"); err != nil {
+		return o, err
+	}
+	if o.Until, err = stampOf(r, "until"); err != nil {
+		return o, err
+	}
+	// Whatever is no number means all, as with Docker.
+	if n, err := strconv.Atoi(r.FormValue("tail")); err == nil && n >= 0 {
+		o.Tail = n
+	}
+	return o, nil
+}
+
+func (s streams) logs(ctx context.Context, w http.ResponseWriter, r *http.Request, vars httpapi.Vars) error {
+	o, err := logOptions(r)
+	if err != nil {
+		return err
+	}
+	log, err := s.svc.ReadLogs(ctx, vars["id"], o)
+	if err != nil {
+		return err
+	}
+	media := httpapi.RawStream
+	if !log.TTY && !older(ctx, "1.42") {
+		media = httpapi.MultiplexedStream
+	}
+	w.Header().Set("Content-Type", media)
+	w.WriteHeader(http.StatusOK)
+	flush := http.NewResponseController(w).Flush
+	_ = flush()
+	mux := httpapi.NewMux(w)
+	stamps, details := httpapi.Bool(r, "timestamps"), httpapi.Bool(r, "details")
+	var line []byte
+	for e, err := range log.Entries {
+		if err != nil {
+			if !log.TTY && ctx.Err() == nil {
+				_, _ = fmt.Fprintf(mux.Stream(2), "Error grabbing logs: %s\n", err)
+			}
+			return nil
+		}
+		line = line[:0]
+		if stamps {
+			line = append(e.Time.UTC().AppendFormat(line, "2006-01-02T15:04:05.000000000Z07:00"), ' ')
+		}
+		if details {
+			line = append(appendAttrs(line, e.Attrs), ' ')
+		}
+		line = append(line, e.Line...)
+		var out io.Writer = w
+		if !log.TTY {
+			n := byte(1)
+			if e.Stream == spec.Stderr {
+				n = 2
+			}
+			out = mux.Stream(n)
+		}
+		if _, err := out.Write(line); err != nil {
+			return nil
+		}
+		if o.Follow {
+			_ = flush()
+		}
+	}
+	return nil
+}
+
+func (s streams) wait(ctx context.Context, w http.ResponseWriter, r *http.Request, vars httpapi.Vars) error {
+	var cond container.WaitCondition
+	if !older(ctx, "1.30") {
+		cond = container.WaitCondition(r.FormValue("condition"))
+	}
+	ch, err := s.svc.Wait(ctx, vars["id"], cond)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusOK)
+	_ = http.NewResponseController(w).Flush() // clients start the container once they see this
+	if resp, ok := <-ch; ok {
+		_ = json.NewEncoder(w).Encode(resp)
+	}
+	return nil
+}
+
+func (s streams) resize(ctx context.Context, w http.ResponseWriter, r *http.Request, vars httpapi.Vars) error {
+	var side [2]uint16
+	for i, name := range []string{"h", "w"} {
+		n, err := strconv.ParseUint(r.FormValue(name), 10, 16)
+		if err != nil {
+			return fmt.Errorf("the query parameter %s=%q is not a terminal's size in characters: %w", name, r.FormValue(name), errdefs.ErrInvalidArgument)
+		}
+		side[i] = uint16(n)
+	}
+	if err := s.svc.Resize(ctx, vars["id"], side[0], side[1]); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
