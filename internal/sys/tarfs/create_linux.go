@@ -3,6 +3,7 @@ package tarfs
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -101,7 +102,26 @@ func (x *extractor) directory(parent int, full, base string, h *tar.Header) erro
 	return x.attributes(fd, full, h)
 }
 
+// maxSparse bounds the size of a file that is mostly holes, in bytes: a header of
+// some bytes could otherwise keep the reader busy for years.
+const maxSparse = 1 << 40
+
+func isSparse(h *tar.Header) bool {
+	if h.Typeflag == tar.TypeGNUSparse {
+		return true
+	}
+	for k := range h.PAXRecords {
+		if strings.HasPrefix(k, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
+}
+
 func (x *extractor) regular(parent int, full, base string, h *tar.Header, r io.Reader) error {
+	if isSparse(h) && h.Size > maxSparse {
+		return fmt.Errorf("a sparse file of %d bytes is larger than %d: %w", h.Size, int64(maxSparse), errdefs.ErrInvalidArgument)
+	}
 	fd, err := unix.Openat(parent, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return err
@@ -124,6 +144,9 @@ func (x *extractor) content(f *os.File, r io.Reader) error {
 	var at int64
 	hole := false
 	for {
+		if err := context.Cause(x.ctx); err != nil {
+			return err
+		}
 		n, err := io.ReadFull(r, x.buf)
 		chunk := x.buf[:n]
 		for len(chunk) > 0 {

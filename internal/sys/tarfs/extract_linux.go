@@ -68,6 +68,7 @@ type Stats struct {
 }
 
 type extractor struct {
+	ctx   context.Context
 	root  int
 	o     ExtractOptions
 	stats Stats
@@ -92,7 +93,7 @@ func Extract(ctx context.Context, root *os.File, r io.Reader, o ExtractOptions) 
 	if o.Xattrs == "" {
 		o.Xattrs = "trusted.overlay."
 	}
-	x := &extractor{root: int(root.Fd()), o: o, parent: -1, buf: make([]byte, 128<<10)}
+	x := &extractor{ctx: ctx, root: int(root.Fd()), o: o, parent: -1, buf: make([]byte, 128<<10)}
 	if o.Whiteouts == Overlay {
 		x.whited = map[string]bool{}
 	}
