@@ -1,0 +1,381 @@
+// Package api is the command line's client of the Engine API: one request after the other over
+// its own connections, with the wire types of github.com/moby/moby/api.
+//
+// It exists because of start-up time: the general client library links tracing and a transport with
+// background goroutines, which costs a command more than a millisecond before main. Requests and
+// responses are read and written by net/http; only the connections are ours, which makes taking one
+// over (attach, exec) trivial.
+//
+// Version negotiation costs no round trip when the engine is as new as we are: requests carry
+// the highest version known here, and an engine that refuses it says what it speaks.
+package api
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// MaxVersion is the newest API version this client asks for.
+const MaxVersion = "1.56"
+
+// MinVersion is the oldest API version this client works with.
+const MinVersion = "1.24"
+
+// Dialer opens a connection to the engine.
+type Dialer func(ctx context.Context) (net.Conn, error)
+
+// Config says how to reach an engine.
+type Config struct {
+	Host       string            // as the user wrote it, for messages: unix:///run/gantry.sock
+	Dial       Dialer            // opens a connection (TLS included)
+	HostHeader string            // Host header; empty for local sockets
+	BasePath   string            // path in front of every request, from tcp://host:port/path
+	Version    string            // fixed API version; empty negotiates
+	Headers    map[string]string // sent with every request
+	UserAgent  string
+	Program    string // name for hints in connection errors
+}
+
+// Client talks to one engine. Its methods may be called from several goroutines.
+type Client struct {
+	cfg Config
+
+	mu         sync.Mutex
+	idle       []*conn
+	version    string
+	negotiated bool
+	osType     string
+}
+
+type conn struct {
+	net.Conn
+	r      *bufio.Reader
+	reused bool
+}
+
+// New makes a client; nothing is dialled yet.
+func New(cfg Config) *Client {
+	c := &Client{cfg: cfg, version: MaxVersion}
+	if cfg.Version != "" {
+		c.version, c.negotiated = strings.TrimPrefix(cfg.Version, "v"), true
+	}
+	return c
+}
+
+// Host is the address as the user gave it.
+func (c *Client) Host() string { return c.cfg.Host }
+
+// Version is the API version in use: fixed, negotiated, or the highest known here.
+func (c *Client) Version() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.version
+}
+
+// Request is one call. Body is JSON-encoded unless it is an io.Reader, which is
+// streamed and can be sent only once.
+type Request struct {
+	Method string
+	Path   string // below the version: /containers/json
+	Query  url.Values
+	Body   any
+	Header map[string]string
+	Raw    bool // no version in front of the path (_ping)
+	hijack string
+}
+
+// Response is an answer with a status below 400. The body must be closed.
+type Response struct {
+	Status int
+	Header http.Header
+	Body   io.ReadCloser
+	conn   *conn
+}
+
+// Do sends a request and returns the response. A status of 400 or more becomes an *Error.
+func (c *Client) Do(ctx context.Context, req Request) (*Response, error) {
+	var payload []byte
+	stream, streaming := req.Body.(io.Reader)
+	if req.Body != nil && !streaming {
+		b, err := json.Marshal(req.Body)
+		if err != nil {
+			return nil, err
+		}
+		payload = b
+	}
+	if streaming && !req.Raw {
+		if err := c.Negotiate(ctx); err != nil {
+			return nil, err
+		}
+	}
+	for range 3 {
+		resp, err := c.once(ctx, req, payload, stream)
+		if err == nil {
+			return resp, nil
+		}
+		if !streaming && errors.Is(err, errStale) {
+			continue
+		}
+		if !streaming && c.downgrade(err) {
+			continue
+		}
+		return nil, err
+	}
+	return nil, fmt.Errorf("%s %s: the engine at %s keeps closing the connection", req.Method, req.Path, c.cfg.Host)
+}
+
+var errStale = errors.New("connection closed by the engine")
+
+func (c *Client) once(ctx context.Context, req Request, payload []byte, stream io.Reader) (*Response, error) {
+	cn, err := c.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { cn.Close() })
+	fail := func(err error) (*Response, error) {
+		stop()
+		cn.Close()
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return nil, err
+	}
+	hr, err := c.build(req, payload, stream)
+	if err != nil {
+		return fail(err)
+	}
+	written := make(chan error, 1)
+	write := func() error {
+		w := bufio.NewWriterSize(cn, 16<<10)
+		if err := hr.Write(w); err != nil {
+			return err
+		}
+		return w.Flush()
+	}
+	if stream != nil {
+		// The engine may answer (and refuse) before it has read everything.
+		go func() { written <- write() }()
+	} else if err := write(); err != nil {
+		if cn.reused {
+			return fail(fmt.Errorf("%w: %v", errStale, err))
+		}
+		return fail(c.connError(err))
+	}
+	res, err := http.ReadResponse(cn.r, hr)
+	if err != nil {
+		if stream != nil {
+			select {
+			case werr := <-written:
+				if werr != nil && !errors.Is(werr, syscall.EPIPE) {
+					return fail(werr)
+				}
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+		if cn.reused {
+			return fail(fmt.Errorf("%w: %v", errStale, err))
+		}
+		return fail(c.connError(err))
+	}
+	c.learn(res.Header)
+	out := &Response{Status: res.StatusCode, Header: res.Header, conn: cn}
+	if req.hijack != "" && (res.StatusCode == http.StatusSwitchingProtocols || res.StatusCode == http.StatusOK) {
+		stop()
+		out.Body = http.NoBody
+		return out, nil
+	}
+	out.Body = &body{rc: res.Body, c: c, cn: cn, stop: stop, ctx: ctx, reusable: !res.Close && stream == nil}
+	if res.StatusCode >= 400 {
+		return nil, readError(req, out)
+	}
+	return out, nil
+}
+
+func (c *Client) build(req Request, payload []byte, stream io.Reader) (*http.Request, error) {
+	p := c.cfg.BasePath
+	if !req.Raw {
+		p += "/v" + c.Version()
+	}
+	p += req.Path
+	u := &url.URL{Scheme: "http", Host: "localhost", Path: p, RawQuery: req.Query.Encode()}
+	if unescaped, err := url.PathUnescape(p); err == nil && unescaped != p {
+		u.Path, u.RawPath = unescaped, p
+	}
+	var rd io.Reader
+	switch {
+	case stream != nil:
+		rd = stream
+	case payload != nil:
+		rd = bytes.NewReader(payload)
+	}
+	hr, err := http.NewRequest(req.Method, u.String(), rd)
+	if err != nil {
+		return nil, err
+	}
+	if c.cfg.HostHeader != "" {
+		hr.Host = c.cfg.HostHeader
+	} else {
+		hr.Host = "api.moby.localhost"
+	}
+	for k, v := range c.cfg.Headers {
+		hr.Header.Set(k, v)
+	}
+	hr.Header.Set("User-Agent", c.cfg.UserAgent)
+	if payload != nil {
+		hr.Header.Set("Content-Type", "application/json")
+	}
+	for k, v := range req.Header {
+		hr.Header.Set(k, v)
+	}
+	if req.hijack != "" {
+		hr.Header.Set("Connection", "Upgrade")
+		hr.Header.Set("Upgrade", req.hijack)
+	}
+	return hr, nil
+}
+
+func (c *Client) get(ctx context.Context) (*conn, error) {
+	c.mu.Lock()
+	if n := len(c.idle); n > 0 {
+		cn := c.idle[n-1]
+		c.idle = c.idle[:n-1]
+		c.mu.Unlock()
+		cn.reused = true
+		return cn, nil
+	}
+	c.mu.Unlock()
+	nc, err := c.cfg.Dial(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return nil, c.connError(err)
+	}
+	return &conn{Conn: nc, r: bufio.NewReaderSize(nc, 16<<10)}, nil
+}
+
+func (c *Client) put(cn *conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.idle) >= 8 {
+		cn.Close()
+		return
+	}
+	c.idle = append(c.idle, cn)
+}
+
+// Close drops the idle connections.
+func (c *Client) Close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, cn := range c.idle {
+		cn.Close()
+	}
+	c.idle = nil
+}
+
+// body gives its connection back once it is read to the end.
+type body struct {
+	rc       io.ReadCloser
+	c        *Client
+	cn       *conn
+	stop     func() bool
+	ctx      context.Context
+	reusable bool
+	done     sync.Once
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.rc.Read(p)
+	if err == io.EOF {
+		b.finish(b.reusable)
+	} else if err != nil && b.ctx.Err() != nil {
+		err = context.Cause(b.ctx)
+	}
+	return n, err
+}
+
+func (b *body) Close() error {
+	b.finish(false)
+	return nil
+}
+
+func (b *body) finish(reuse bool) {
+	b.done.Do(func() {
+		if b.stop() && reuse {
+			b.c.put(b.cn)
+			return
+		}
+		b.cn.Close()
+	})
+}
+
+// JSON sends a request and decodes the answer into out, which may be nil.
+func (c *Client) JSON(ctx context.Context, req Request, out any) error {
+	resp, err := c.Do(ctx, req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if out == nil {
+		_, err := io.Copy(io.Discard, resp.Body)
+		return err
+	}
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if raw, ok := out.(*[]byte); ok {
+		*raw = b
+		return nil
+	}
+	return json.Unmarshal(b, out)
+}
+
+// Get is JSON for a GET without body.
+func (c *Client) Get(ctx context.Context, path string, q url.Values, out any) error {
+	return c.JSON(ctx, Request{Method: http.MethodGet, Path: path, Query: q}, out)
+}
+
+// Post is JSON for a POST.
+func (c *Client) Post(ctx context.Context, path string, q url.Values, in, out any) error {
+	return c.JSON(ctx, Request{Method: http.MethodPost, Path: path, Query: q, Body: in}, out)
+}
+
+// Delete is JSON for a DELETE.
+func (c *Client) Delete(ctx context.Context, path string, q url.Values, out any) error {
+	return c.JSON(ctx, Request{Method: http.MethodDelete, Path: path, Query: q}, out)
+}
+
+// Stream returns the body of a GET.
+func (c *Client) Stream(ctx context.Context, path string, q url.Values) (io.ReadCloser, error) {
+	resp, err := c.Do(ctx, Request{Method: http.MethodGet, Path: path, Query: q})
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
+}
+
+// Decode reads one JSON value.
+func Decode(r io.Reader, out any) error { return json.NewDecoder(r).Decode(out) }
+
+// Dial opens a bare connection to the engine.
+func (c *Client) Dial(ctx context.Context) (net.Conn, error) {
+	nc, err := c.cfg.Dial(ctx)
+	if err != nil {
+		return nil, c.connError(err)
+	}
+	return nc, nil
+}

@@ -1,0 +1,282 @@
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"runtime"
+	"strings"
+
+	"github.com/gantry-engine/gantry/internal/cli/api"
+	"github.com/gantry-engine/gantry/internal/cli/config"
+	"github.com/gantry-engine/gantry/internal/version"
+)
+
+// The sockets tried, in this order, when nothing names an engine.
+const (
+	gantrySocket = "/run/gantry.sock"
+	dockerSocket = "/var/run/docker.sock"
+)
+
+// DefaultHost is where the engine is looked for when nothing names one.
+func DefaultHost() string {
+	if runtime.GOOS == "windows" {
+		return "npipe:////./pipe/docker_engine"
+	}
+	if _, err := os.Stat(gantrySocket); err == nil {
+		return "unix://" + gantrySocket
+	}
+	if _, err := os.Stat(dockerSocket); err == nil {
+		return "unix://" + dockerSocket
+	}
+	return "unix://" + gantrySocket
+}
+
+// Target is an engine's address with the certificates for it.
+type Target struct {
+	Context string
+	Host    string
+	SkipTLS bool // do not verify the engine's certificate
+	TLS     *tls.Config
+}
+
+// CurrentContext is the name of the context in use, by docker's order: --context, --host (default), the HOST
+// variables (default), DOCKER_CONTEXT, config.json.
+func (a *App) CurrentContext() string {
+	switch {
+	case a.Globals.Context != "":
+		return a.Globals.Context
+	case len(a.Globals.Hosts) > 0, a.envHost() != "":
+		return config.DefaultContext
+	case a.Env("DOCKER_CONTEXT") != "":
+		return a.Env("DOCKER_CONTEXT")
+	case a.Config().CurrentContext != "":
+		return a.Config().CurrentContext
+	}
+	return config.DefaultContext
+}
+
+func (a *App) envHost() string {
+	if h := a.Env("GANTRY_HOST"); h != "" && !a.IsDocker() {
+		return h
+	}
+	return a.Env("DOCKER_HOST")
+}
+
+// Target resolves which engine to talk to.
+func (a *App) Target() (Target, error) {
+	name := a.CurrentContext()
+	if name != config.DefaultContext {
+		return a.contextTarget(name)
+	}
+	t := Target{Context: name}
+	switch len(a.Globals.Hosts) {
+	case 0:
+		t.Host = a.envHost()
+	case 1:
+		t.Host = a.Globals.Hosts[0]
+	default:
+		return t, errors.New("specify only one -H")
+	}
+	g := a.Globals
+	host, err := parseHost(t.Host, g.TLS || g.TLSVerify)
+	if err != nil {
+		return t, err
+	}
+	t.Host = host
+	if g.TLS || g.TLSVerify || g.TLSVerifySet {
+		t.SkipTLS = !g.TLSVerify
+		if t.TLS, err = g.tlsConfig(); err != nil {
+			return t, err
+		}
+	}
+	return t, nil
+}
+
+func (a *App) contextTarget(name string) (Target, error) {
+	t := Target{Context: name}
+	c, err := a.Contexts().Get(name)
+	if err != nil {
+		return t, err
+	}
+	ep, ok := c.Endpoints["docker"]
+	if !ok {
+		return t, fmt.Errorf("context %q has no docker endpoint", name)
+	}
+	if t.Host, err = parseHost(ep.Host, false); err != nil {
+		return t, err
+	}
+	t.SkipTLS = ep.SkipTLSVerify
+	files, err := a.Contexts().TLS(name)
+	if err != nil {
+		return t, err
+	}
+	if len(files) > 0 || ep.SkipTLSVerify {
+		t.TLS, err = tlsFrom(files["ca.pem"], files["cert.pem"], files["key.pem"], ep.SkipTLSVerify)
+	}
+	return t, err
+}
+
+func (g Globals) tlsConfig() (*tls.Config, error) {
+	read := func(path, given string) ([]byte, error) {
+		b, err := os.ReadFile(path)
+		if errors.Is(err, os.ErrNotExist) && given == "" {
+			return nil, nil
+		}
+		return b, err
+	}
+	ca, err := read(g.TLSCACert, g.originalCA)
+	if err != nil {
+		return nil, fmt.Errorf("could not read CA certificate %q: %w", g.TLSCACert, err)
+	}
+	cert, err := read(g.TLSCert, g.originalCert)
+	if err != nil {
+		return nil, fmt.Errorf("could not read certificate %q: %w", g.TLSCert, err)
+	}
+	key, err := read(g.TLSKey, g.originalKey)
+	if err != nil {
+		return nil, fmt.Errorf("could not read key %q: %w", g.TLSKey, err)
+	}
+	return tlsFrom(ca, cert, key, !g.TLSVerify)
+}
+
+func tlsFrom(ca, cert, key []byte, skip bool) (*tls.Config, error) {
+	c := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: skip}
+	if len(ca) > 0 && !skip {
+		pool := x509.NewCertPool()
+		if !pool.AppendCertsFromPEM(ca) {
+			return nil, errors.New("the certificate authority's file holds no certificate in PEM form")
+		}
+		c.RootCAs = pool
+	}
+	if len(cert) > 0 || len(key) > 0 {
+		pair, err := tls.X509KeyPair(cert, key)
+		if err != nil {
+			return nil, fmt.Errorf("could not load X509 key pair: %w. Make sure the key is not encrypted", err)
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	return c, nil
+}
+
+// ParseHost checks and completes an engine address as docker does.
+func ParseHost(h string) (string, error) { return parseHost(h, false) }
+
+// parseHost completes an address: the default when empty, tcp without a scheme, ports 2375 and 2376.
+func parseHost(h string, secure bool) (string, error) {
+	h = strings.TrimSpace(h)
+	if h == "" {
+		if secure {
+			return "tcp://localhost:2376", nil
+		}
+		return DefaultHost(), nil
+	}
+	proto, addr, ok := strings.Cut(h, "://")
+	if !ok {
+		proto, addr = "tcp", h
+	}
+	switch proto {
+	case "unix":
+		if addr == "" {
+			return DefaultHost(), nil
+		}
+		if strings.Contains(addr, "://") {
+			return "", fmt.Errorf("invalid proto, expected unix: %s", addr)
+		}
+	case "npipe", "fd", "ssh":
+		if addr == "" && proto == "npipe" {
+			return DefaultHost(), nil
+		}
+	case "tcp", "http", "https":
+		return parseTCP(h, addr, secure)
+	default:
+		return "", fmt.Errorf("invalid bind address format: %s", h)
+	}
+	return proto + "://" + addr, nil
+}
+
+func parseTCP(h, addr string, secure bool) (string, error) {
+	port := "2375"
+	if secure {
+		port = "2376"
+	}
+	u, err := url.Parse("tcp://" + addr)
+	if err != nil {
+		return "", fmt.Errorf("invalid bind address format: %s", h)
+	}
+	if u.User != nil || u.RawQuery != "" {
+		return "", fmt.Errorf("invalid bind address format: %s", h)
+	}
+	name, p := u.Hostname(), u.Port()
+	if name == "" {
+		name = "localhost"
+	}
+	if p == "" {
+		p = port
+	}
+	return "tcp://" + net.JoinHostPort(name, p) + u.Path, nil
+}
+
+// Client is the connection to the engine; nothing is sent before its first request.
+func (a *App) Client() (*api.Client, error) {
+	if a.client != nil {
+		return a.client, nil
+	}
+	t, err := a.Target()
+	if err != nil {
+		return nil, err
+	}
+	if a.client, err = a.ClientFor(t); err != nil {
+		return nil, err
+	}
+	return a.client, nil
+}
+
+// ClientFor makes a client for a resolved engine.
+func (a *App) ClientFor(t Target) (*api.Client, error) {
+	proto, addr, _ := strings.Cut(t.Host, "://")
+	cfg := api.Config{Host: t.Host, Version: a.Env("DOCKER_API_VERSION"), Headers: a.headers(), Program: a.Name,
+		UserAgent: "Gantry-Client/" + version.Version + " (" + runtime.GOOS + ")"}
+	switch proto {
+	case "unix", "npipe":
+		cfg.Dial = func(ctx context.Context) (net.Conn, error) { return dialLocal(ctx, proto, addr) }
+	case "ssh":
+		cfg.Dial = func(ctx context.Context) (net.Conn, error) { return dialSSH(t.Host) }
+	case "tcp":
+		host, path, _ := strings.Cut(addr, "/")
+		if path != "" {
+			cfg.BasePath = "/" + strings.TrimRight(path, "/")
+		}
+		cfg.HostHeader = host
+		cfg.Dial = func(ctx context.Context) (net.Conn, error) {
+			d := &net.Dialer{}
+			if t.TLS == nil {
+				return d.DialContext(ctx, "tcp", host)
+			}
+			return (&tls.Dialer{NetDialer: d, Config: t.TLS}).DialContext(ctx, "tcp", host)
+		}
+	default:
+		return nil, fmt.Errorf("cannot connect to %s: the protocol %s is not one of unix, npipe, tcp, ssh", t.Host, proto)
+	}
+	return api.New(cfg), nil
+}
+
+func (a *App) headers() map[string]string {
+	m := map[string]string{}
+	for k, v := range a.Config().HTTPHeaders {
+		if !strings.EqualFold(k, "user-agent") {
+			m[k] = v
+		}
+	}
+	for _, kv := range strings.Split(a.Env("DOCKER_CUSTOM_HEADERS"), ",") {
+		if k, v, ok := strings.Cut(kv, "="); ok {
+			m[strings.TrimSpace(k)] = strings.TrimSpace(v)
+		}
+	}
+	return m
+}

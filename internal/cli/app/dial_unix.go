@@ -1,0 +1,16 @@
+//go:build !windows
+
+package app
+
+import (
+	"context"
+	"fmt"
+	"net"
+)
+
+func dialLocal(ctx context.Context, proto, addr string) (net.Conn, error) {
+	if proto != "unix" {
+		return nil, fmt.Errorf("%s is for Windows only", proto)
+	}
+	return (&net.Dialer{}).DialContext(ctx, "unix", addr)
+}
