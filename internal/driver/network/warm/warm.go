@@ -34,7 +34,8 @@ func New[T any](limit int, make func() (T, error), drop func(T)) *Pool[T] {
 	return &Pool[T]{limit: limit, make: make, drop: drop, goal: min(limit, floor)}
 }
 
-// Start begins filling. Before it, and after Stop, Take makes every value itself.
+// Start begins filling; the first value is made at once, so that whoever comes first
+// gets the first (a network's lowest address). Before it, and after Stop, Take makes every value itself.
 func (p *Pool[T]) Start() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -42,6 +43,9 @@ func (p *Pool[T]) Start() {
 		return
 	}
 	p.running, p.wake, p.done = true, make(chan struct{}, 1), make(chan struct{})
+	if v, err := p.make(); err == nil {
+		p.ready = append(p.ready, v)
+	}
 	p.wake <- struct{}{}
 	go p.work(p.wake, p.done)
 }
