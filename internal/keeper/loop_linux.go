@@ -219,7 +219,7 @@ func (k *Keeper) grown(p *proc, n int) {
 // first; then the process waits for its log; when there is nothing to wait for, output is dropped.
 func (k *Keeper) spoolFull(p *proc, i int) {
 	p.mu.Lock()
-	p.dropLaggards()
+	p.dropLaggards(0)
 	k.punch(p)
 	waits := p.logBusy
 	if waits {

@@ -72,7 +72,7 @@ func (k *Keeper) punch(p *proc) {
 		limit = min(limit, fairShare)
 	}
 	if tail-floor > limit {
-		p.dropLaggards()
+		p.dropLaggards(limit / 2)
 	}
 	low := p.logPos
 	for w := range p.watches {
@@ -88,10 +88,14 @@ func (k *Keeper) punch(p *proc) {
 	}
 }
 
-// dropLaggards moves every watch to the log writer's position: its reader finds the floor above
-// its own position and tells how much it missed. p.mu is held.
-func (p *proc) dropLaggards() {
+// dropLaggards moves every watch that is more than behind bytes from the tail to the log writer's
+// position: its reader finds the floor above its own position and tells how much it
+// missed. p.mu is held.
+func (p *proc) dropLaggards(behind uint64) {
+	tail := p.sp.slot.tail.Load()
 	for w := range p.watches {
-		w.pos = max(w.pos, p.logPos)
+		if tail-w.pos > behind {
+			w.pos = max(w.pos, p.logPos)
+		}
 	}
 }
