@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
@@ -27,6 +28,11 @@ type hostPorts struct {
 	cgroups containersservice.Cgroups
 	meters  containersservice.Meters
 	compile keeper.Compiler
+}
+
+// newHostPorts makes the ports of the containers that need nothing but the host.
+func newHostPorts(*daemon) (hostPorts, error) {
+	return hostPorts{}, fmt.Errorf("the drivers for control groups and the runtime's compiler are not wired yet: %w", errdefs.ErrNotImplemented)
 }
 
 // wireContainers starts (or finds) the keeper, and takes over the containers

@@ -17,8 +17,10 @@ import (
 	"github.com/gantry-engine/gantry/internal/server"
 	"github.com/gantry-engine/gantry/internal/server/httpapi"
 	buildroute "github.com/gantry-engine/gantry/internal/server/route/build"
+	containersroute "github.com/gantry-engine/gantry/internal/server/route/containers"
 	distributionroute "github.com/gantry-engine/gantry/internal/server/route/distribution"
 	eventsroute "github.com/gantry-engine/gantry/internal/server/route/events"
+	execroute "github.com/gantry-engine/gantry/internal/server/route/exec"
 	imagesroute "github.com/gantry-engine/gantry/internal/server/route/images"
 	networksroute "github.com/gantry-engine/gantry/internal/server/route/networks"
 	pluginsroute "github.com/gantry-engine/gantry/internal/server/route/plugins"
@@ -66,12 +68,27 @@ func wire(ctx context.Context, d *daemon) (_ *engine, _ []httpapi.Router, err er
 	if err := e.wireNetworks(ctx, d); err != nil {
 		return nil, nil, err
 	}
-	e.system = systemservice.New(engineFacts(d), systemservice.Ports{Events: e.events, Images: imageCounter{e.images}, Volumes: e.volumes})
-	return e, []httpapi.Router{
-		systemroute.New(e.system), eventsroute.New(e.events), pluginsroute.New(), swarmroute.New(),
+	ports := systemservice.Ports{Events: e.events, Images: imageCounter{e.images}, Volumes: e.volumes}
+	routers := []httpapi.Router{
+		eventsroute.New(e.events), pluginsroute.New(), swarmroute.New(),
 		buildroute.New(), sessionroute.New(), distributionroute.New(),
 		imagesroute.New(e.images), volumesroute.New(e.volumes), networksroute.New(e.networks),
-	}, nil
+	}
+	host, err := newHostPorts(d)
+	if err != nil {
+		d.log.Warn("this build serves no containers", "reason", err)
+	} else {
+		if err := e.wireContainers(ctx, d, host); err != nil {
+			return nil, nil, err
+		}
+		ports.Containers = containerCounter{e.containers}
+		routers = append(routers, containersroute.New(e.containers), execroute.New(e.containers))
+	}
+	if err := e.networks.Start(ctx); err != nil {
+		return nil, nil, err
+	}
+	e.system = systemservice.New(engineFacts(d), ports)
+	return e, append(routers, systemroute.New(e.system)), nil
 }
 
 func (e *engine) wireImages(ctx context.Context, d *daemon) error {
@@ -124,16 +141,13 @@ func (e *engine) wireNetworks(ctx context.Context, d *daemon) error {
 	}
 	deps.Events = e.events
 	e.networks, err = networksservice.New(networksservice.Config{
-		Seed: d.id, Created: d.born(), DNS: c.DNS, DNSSearch: c.DNSSrc, DNSOptions: c.DNSOpts,
+		Seed: d.id, Created: d.born(), DNS: c.DNS, DNSSearch: c.DNSSrc, DNSOptions: c.DNSOpts, Name: e.containerName,
 	}, deps)
 	if err != nil {
 		return err
 	}
 	e.closers.Push("networks", e.networks.Close)
-	if err := e.networks.Open(ctx); err != nil {
-		return err
-	}
-	return e.networks.Start(ctx)
+	return e.networks.Open(ctx)
 }
 
 // poolSize is how many network namespaces are kept ready for containers.
@@ -185,7 +199,30 @@ func (e *engine) reload(c *config.Config) {
 	}})
 }
 
-func (e *engine) states() map[string]int { return nil }
+// containerName is a container's present name by ID.
+func (e *engine) containerName(id string) string {
+	if e.containers == nil {
+		return ""
+	}
+	rec, err := e.containers.Snapshot(context.Background(), id)
+	if err != nil {
+		return ""
+	}
+	return rec.Name
+}
+
+func (e *engine) states() map[string]int {
+	if e.containers == nil {
+		return nil
+	}
+	n := containerCounter{e.containers}.Counts(context.Background())
+	return map[string]int{"running": n.Running, "paused": n.Paused, "stopped": n.Stopped}
+}
 
 // stop ends the services; with keep, containers go on without the daemon.
-func (e *engine) stop(ctx context.Context, _ bool) error { return e.closers.Run(ctx) }
+func (e *engine) stop(ctx context.Context, keep bool) error {
+	if e.containers != nil {
+		e.containers.Config.LiveRestore = keep // SIGHUP may have changed it
+	}
+	return e.closers.Run(ctx)
+}
