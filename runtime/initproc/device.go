@@ -1,0 +1,157 @@
+//go:build linux
+
+package initproc
+
+import (
+	"syscall"
+
+	"github.com/gantry-engine/gantry/runtime/program"
+)
+
+// split cuts a path into its folder and its last component.
+func split(path string) (dir, name string) {
+	end := len(path)
+	for end > 1 && path[end-1] == '/' {
+		end--
+	}
+	i := end
+	for i > 0 && path[i-1] != '/' {
+		i--
+	}
+	dir, name = path[:i], path[i:end]
+	if dir == "" {
+		dir = "/"
+	}
+	return dir, name
+}
+
+func (m *machine) mknod(o *program.Reader) *failure {
+	path, mode, dev, uid, gid, flags := o.Str(), o.Num(), o.Num(), o.Num(), o.Num(), o.Num()
+	if o.Bad {
+		return nil
+	}
+	if flags&program.MknodBind != 0 {
+		return m.bindDevice(path, path)
+	}
+	dir, name := split(string(path))
+	parent, e := m.target(cstr(dir)[:len(dir)], true, false)
+	if e != 0 {
+		return fail("device", string(path), e)
+	}
+	defer closeFD(parent)
+	node := cstr(name)
+	_, e = call6(syscall.SYS_MKNODAT, parent, ptr(node), uintptr(mode), uintptr(dev), 0, 0)
+	if e == syscall.EPERM {
+		return m.bindDevice(path, path)
+	}
+	if e == syscall.EEXIST {
+		return m.sameNode(parent, node, string(path), mode, dev)
+	}
+	if e != 0 {
+		return fail("device", string(path), e)
+	}
+	if uid|gid != 0 {
+		if _, e := call6(syscall.SYS_FCHOWNAT, parent, ptr(node), uintptr(uid), uintptr(gid), atNoFollow, 0); e != 0 {
+			return fail("device owner", string(path), e)
+		}
+	}
+	// The umask is init's parent's: set the mode for sure.
+	fd, e := openat2(parent, node, oPath|uint64(oNoFollow), 0, resolveBelow)
+	if e != 0 {
+		return fail("device mode", string(path), e)
+	}
+	defer closeFD(fd)
+	if f := m.procHandle(); f != nil {
+		return f
+	}
+	if _, e := call(syscall.SYS_FCHMODAT, m.proc, ptr(cstr(cat(itoa(syscall.Getpid()), "/fd/", itoa(int(fd))))), uintptr(mode&0o7777)); e != 0 {
+		return fail("device mode", string(path), e)
+	}
+	return nil
+}
+
+// sameNode accepts a node that is there already if it is the very device.
+func (m *machine) sameNode(parent uintptr, node []byte, path string, mode, dev uint64) *failure {
+	fd, e := openat2(parent, node, oPath|uint64(oNoFollow), 0, resolveBelow)
+	if e != 0 {
+		return fail("device", path, e)
+	}
+	defer closeFD(fd)
+	var st syscall.Stat_t
+	if e := fstat(fd, &st); e != 0 {
+		return fail("device", path, e)
+	}
+	if uint64(st.Mode&syscall.S_IFMT) != mode&syscall.S_IFMT || uint64(st.Rdev) != dev && mode&syscall.S_IFMT != syscall.S_IFIFO {
+		return failText("device", path, syscall.EEXIST, cat("device ", path, ": something else is there already"))
+	}
+	return nil
+}
+
+// bindDevice binds the host's node, for user namespaces, which cannot make nodes.
+func (m *machine) bindDevice(path, source []byte) *failure {
+	tree, e := openTree(atFDCWD, source, treeClone)
+	if e != 0 {
+		return fail("device", string(path), e)
+	}
+	defer closeFD(tree)
+	target, e := m.target(path, true, true)
+	if e != 0 {
+		return fail("device", string(path), e)
+	}
+	defer closeFD(target)
+	if e := moveMount(tree, target); e != 0 {
+		return fail("device", string(path), e)
+	}
+	return nil
+}
+
+func (m *machine) symlink(to, path []byte) *failure {
+	dir, name := split(string(path))
+	parent, e := m.target(cstr(dir)[:len(dir)], true, false)
+	if e != 0 {
+		return fail("link", string(path), e)
+	}
+	defer closeFD(parent)
+	_, e = call(syscall.SYS_SYMLINKAT, ptr(to), parent, ptr(cstr(name)))
+	if ignoreExist(e) != 0 {
+		return fail("link", string(path), e)
+	}
+	return nil
+}
+
+// procHandle makes a procfs of init's own, which nobody else can mount over.
+func (m *machine) procHandle() *failure {
+	if m.proc != none {
+		return nil
+	}
+	fs, e := fsopen("proc")
+	if e == 0 {
+		m.proc, e = fsMount(fs, attrNosuid|attrNodev|attrNoexec)
+		closeFD(fs)
+	}
+	if e != 0 && !m.pivoted {
+		// A user namespace that sees no complete procfs cannot make one: take the host's, before pivot.
+		m.proc, e = openTree(atFDCWD, []byte("/proc\x00"), treeClone)
+	}
+	if e != 0 {
+		m.proc = none
+		return fail("procfs", "/proc", e)
+	}
+	return nil
+}
+
+// procWrite writes a setting below the private procfs; no link and no mount is followed.
+func (m *machine) procWrite(stage, path string, value []byte) *failure {
+	if f := m.procHandle(); f != nil {
+		return f
+	}
+	fd, e := openat2(m.proc, cstr(path), syscall.O_WRONLY, 0, resolveBelow)
+	if e != 0 {
+		return failText(stage, path, e, cat(stage, ": open /proc/", path, ": ", e.Error()))
+	}
+	defer closeFD(fd)
+	if e := writeAll(fd, value); e != 0 {
+		return failText(stage, path, e, cat(stage, ": write /proc/", path, " ", string(value), ": ", e.Error()))
+	}
+	return nil
+}

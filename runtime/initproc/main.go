@@ -1,0 +1,241 @@
+//go:build linux
+
+package initproc
+
+import (
+	"syscall"
+	"unsafe"
+
+	"github.com/gantry-engine/gantry/runtime/program"
+)
+
+// machine is the interpreter's state.
+type machine struct {
+	sock     uintptr
+	root     uintptr // the container's root: a detached or attached mount, or -1 for "/"
+	proc     uintptr // private procfs, or -1 until it is needed
+	null     uintptr // the host's /dev/null, verified; -1 until it is needed
+	blank    uintptr // an empty read-only tmpfs for masked folders, or -1
+	pivoted  bool
+	keep     int
+	env      []*byte
+	envText  [][]byte
+	args     []*byte
+	argText  [][]byte
+	exe      []byte // zero-terminated path found by lookup
+	uid, gid int
+	home     string
+	passwd   []byte
+	readPw   bool
+	state    []byte // the container's state as JSON, from the parent
+	terminal bool
+	hooks    []hook
+	caps     capSets
+	cwd      []byte
+	init     bool
+	rlimits  []rlimit
+	executed bool
+}
+
+const none = ^uintptr(0)
+
+// failure ends the interpreter.
+type failure struct {
+	stage, path string
+	errno       errno
+	text        string
+}
+
+func fail(stage, path string, e errno) *failure { return &failure{stage: stage, path: path, errno: e} }
+
+func failText(stage, path string, e errno, text string) *failure {
+	return &failure{stage, path, e, text}
+}
+
+// Main runs gantry-init. arg is the socket's number. It returns an exit code, if at all.
+func Main(arg string) int {
+	n, ok := atoi(arg)
+	if !ok {
+		return 127
+	}
+	m := &machine{sock: uintptr(n), root: none, proc: none, null: none, blank: none}
+	cloexec(m.sock)
+	buf, e := m.program()
+	if e != 0 {
+		return 127
+	}
+	if f := m.run(buf); f != nil {
+		m.report(f)
+		return 127
+	}
+	return 0
+}
+
+func cloexec(fd uintptr) {
+	syscall.RawSyscall(syscall.SYS_FCNTL, fd, syscall.F_SETFD, syscall.FD_CLOEXEC)
+}
+
+// program reads the whole program: its length stands in front.
+func (m *machine) program() ([]byte, errno) {
+	var head [4]byte
+	if e := m.readFull(head[:]); e != 0 {
+		return nil, e
+	}
+	n := int(head[0]) | int(head[1])<<8 | int(head[2])<<16 | int(head[3])<<24
+	if n < 12 || n > 64<<20 {
+		return nil, syscall.EINVAL
+	}
+	buf := make([]byte, n-4)
+	return buf, m.readFull(buf)
+}
+
+func (m *machine) readFull(b []byte) errno {
+	for len(b) > 0 {
+		n, e := call(syscall.SYS_READ, m.sock, ptr(b), uintptr(len(b)))
+		if e == syscall.EINTR {
+			continue
+		}
+		if e != 0 {
+			return e
+		}
+		if n == 0 {
+			return syscall.EPIPE
+		}
+		b = b[n:]
+	}
+	return 0
+}
+
+// send writes a message, with a descriptor unless fd is none.
+func (m *machine) send(kind byte, payload []byte, fd uintptr) errno {
+	b := make([]byte, 5+len(payload))
+	b[0] = kind
+	n := len(payload)
+	b[1], b[2], b[3], b[4] = byte(n), byte(n>>8), byte(n>>16), byte(n>>24)
+	copy(b[5:], payload)
+	if fd == none {
+		return writeAll(m.sock, b)
+	}
+	iov := syscall.Iovec{Base: &b[0], Len: uint64(len(b))}
+	oob := syscall.UnixRights(int(fd))
+	msg := syscall.Msghdr{Iov: &iov, Iovlen: 1, Control: &oob[0], Controllen: uint64(len(oob))}
+	_, e := call(syscall.SYS_SENDMSG, m.sock, uintptr(unsafe.Pointer(&msg)), 0)
+	return e
+}
+
+// await reads the parent's answer: the state.
+func (m *machine) await() errno {
+	var head [5]byte
+	if e := m.readFull(head[:]); e != 0 {
+		return e
+	}
+	n := int(head[1]) | int(head[2])<<8 | int(head[3])<<16 | int(head[4])<<24
+	if head[0] != program.MsgGo || n > 16<<20 {
+		return syscall.EPROTO
+	}
+	state := make([]byte, n)
+	if e := m.readFull(state); e != 0 {
+		return e
+	}
+	if n > 0 {
+		m.state = state
+	}
+	return 0
+}
+
+func (m *machine) warn(text string) { m.send(program.MsgWarning, []byte(text), none) }
+
+func (m *machine) report(f *failure) {
+	w := program.NewWriter().Begin(1)
+	w.Str(f.stage).Str(f.path).Num(uint64(f.errno)).Str(f.text)
+	b := w.Bytes()
+	m.send(program.MsgError, b[17:], none) // without length, version and instruction head
+}
+
+// run carries out the instructions.
+func (m *machine) run(buf []byte) *failure {
+	r := program.Reader{Buf: buf}
+	if r.Num() != program.Version {
+		return failText("init", "", 0, "gantry-init is of another version than the engine that started it")
+	}
+	for {
+		op, o := r.Next()
+		if op == 0 {
+			break
+		}
+		f := m.step(op, &o)
+		if f == nil && o.Bad {
+			f = failText("init", "", 0, "an instruction is cut short")
+		}
+		if f != nil {
+			return f
+		}
+	}
+	return failText("init", "", 0, "the program ends without executing anything")
+}
+
+func (m *machine) step(op program.Op, o *program.Reader) *failure {
+	switch {
+	case op <= program.OpReadonly || op == program.OpPivot || op == program.OpRootReadonly || op == program.OpRootFlags:
+		return m.stepRoot(op, o)
+	case op == program.OpHook || op == program.OpHookRun || op == program.OpGate || op == program.OpTerminal ||
+		op == program.OpLookup || op == program.OpStayInit || op == program.OpArgs || op == program.OpExec ||
+		op == program.OpEnv || op == program.OpKeepFDs || op == program.OpSession:
+		return m.stepLaunch(op, o)
+	}
+	return m.stepProcess(op, o)
+}
+
+func (m *machine) stepRoot(op program.Op, o *program.Reader) *failure {
+	switch op {
+	case program.OpUnshare:
+		if _, e := call(syscall.SYS_UNSHARE, uintptr(o.Num()), 0, 0); e != 0 {
+			return fail("namespace", "unshare", e)
+		}
+	case program.OpTimeOffsets:
+		return m.procWrite("time namespace", cat(itoa(syscall.Getpid()), "/timens_offsets"), o.Str())
+	case program.OpPropagation:
+		return propagation(uintptr(o.Num()), uintptr(o.Num()))
+	case program.OpRootOverlay:
+		return m.rootOverlay(o.List(), o.Str(), o.Str(), o.List(), o.Num() != 0)
+	case program.OpRootBind:
+		return m.rootBind(o.Str(), o.Num() != 0)
+	case program.OpMount:
+		return m.mount(o)
+	case program.OpBind:
+		return m.bind(o)
+	case program.OpMknod:
+		return m.mknod(o)
+	case program.OpSymlink:
+		return m.symlink(o.Str(), o.Str())
+	case program.OpMask:
+		return m.mask(o.Str())
+	case program.OpReadonly:
+		return m.readonly(o.Str())
+	case program.OpPivot:
+		return m.pivot(o.Num())
+	case program.OpRootReadonly:
+		a := mountAttr{set: attrRdonly}
+		if e := setattr(m.root, nil, atEmptyPath, &a); e != 0 {
+			return fail("read-only root", "/", e)
+		}
+	case program.OpRootFlags:
+		_, e := call6(syscall.SYS_MOUNT, ptr(nil), ptr([]byte("/\x00")), 0, uintptr(o.Num()), 0, 0)
+		if e != 0 {
+			return fail("root propagation", "/", e)
+		}
+	}
+	return nil
+}
+
+func cat(parts ...string) string {
+	n := 0
+	for _, p := range parts {
+		n += len(p)
+	}
+	b := make([]byte, 0, n)
+	for _, p := range parts {
+		b = append(b, p...)
+	}
+	return string(b)
+}

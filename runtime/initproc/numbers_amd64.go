@@ -1,0 +1,7 @@
+package initproc
+
+const (
+	newfstatatNumber   = 262
+	seccompNumber      = 317
+	schedSetattrNumber = 314
+)

@@ -1,0 +1,7 @@
+package initproc
+
+const (
+	newfstatatNumber   = 79
+	seccompNumber      = 277
+	schedSetattrNumber = 274
+)

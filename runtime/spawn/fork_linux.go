@@ -1,0 +1,190 @@
+//go:build linux && (amd64 || arm64)
+
+package spawn
+
+import (
+	"syscall"
+	"unsafe"
+)
+
+// rawFork is clone3 with the return address kept safe; see fork_amd64.s.
+//
+//go:noescape
+func rawFork(trap, a1, a2 uintptr) (r1 uintptr)
+
+//go:linkname beforeFork syscall.runtime_BeforeFork
+func beforeFork()
+
+//go:linkname afterFork syscall.runtime_AfterFork
+func afterFork()
+
+//go:linkname afterForkInChild syscall.runtime_AfterForkInChild
+func afterForkInChild()
+
+// System calls that package syscall does not know.
+const (
+	sysClone3   = 435
+	sysExecveat = execveatNumber
+)
+
+// Stages at which the child can fail, reported through child.failed.
+const (
+	failCgroup = 1 + iota
+	failSetns
+	failClone
+	failMaps
+	failDup
+	failExec
+	failChdir
+)
+
+// cloneArgs is struct clone_args (include/uapi/linux/sched.h).
+type cloneArgs struct {
+	flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
+}
+
+type setns struct {
+	fd    uintptr
+	flags uintptr
+}
+
+// child is everything the child needs, laid out before the clone: afterwards
+// it must neither allocate nor call anything that could grow the stack.
+type child struct {
+	first, second cloneArgs
+	twoStage      bool
+	tasks         []int // tasks files on cgroup v1
+	joins         []setns
+	late          []setns // joins that need a memory of their own (time)
+	mapsPipe      int     // read end: one byte when the id maps are written; -1 without
+	fds           []int   // source of each descriptor from 0 on, -1 for a hole
+	next          int     // first free number above all of them
+	init          int
+	argv, envp    **byte
+	empty         *byte
+	zero          [1]byte
+	answer        [1]byte
+
+	secondPID uintptr
+	failed    int
+	errno     syscall.Errno
+	failedAt  int
+}
+
+// clone makes the process. In the parent it returns its PID. With a shared memory
+// (vfork) failures of the child are in c.failed; with a copy they arrive through the errors pipe.
+//
+//go:noinline
+//go:norace
+//go:nosplit
+func (c *child) clone() uintptr {
+	beforeFork()
+	pid := rawFork(sysClone3, uintptr(unsafe.Pointer(&c.first)), unsafe.Sizeof(c.first))
+	if pid != 0 {
+		return pid
+	}
+	c.inChild()
+	for {
+		syscall.RawSyscall(syscall.SYS_EXIT, 127, 0, 0)
+	}
+}
+
+// inChild returns only after a failure.
+//
+//go:noinline
+//go:norace
+//go:nosplit
+func (c *child) inChild() {
+	c.zero[0] = '0'
+	for i := range c.tasks {
+		_, _, e := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(c.tasks[i]), uintptr(unsafe.Pointer(&c.zero)), 1)
+		if e != 0 {
+			c.fail(failCgroup, e, i)
+			return
+		}
+	}
+	for i := range c.joins {
+		_, _, e := syscall.RawSyscall(sysSetns, c.joins[i].fd, c.joins[i].flags, 0)
+		if e != 0 {
+			c.fail(failSetns, e, i)
+			return
+		}
+	}
+	if c.twoStage {
+		pid := rawFork(sysClone3, uintptr(unsafe.Pointer(&c.second)), unsafe.Sizeof(c.second))
+		if pid != 0 {
+			if pid > ^uintptr(4095) {
+				c.fail(failClone, syscall.Errno(-pid), 0)
+				return
+			}
+			c.secondPID = pid
+			for {
+				syscall.RawSyscall(syscall.SYS_EXIT, 0, 0, 0)
+			}
+		}
+	}
+	for i := range c.late {
+		_, _, e := syscall.RawSyscall(sysSetns, c.late[i].fd, c.late[i].flags, 0)
+		if e != 0 {
+			c.fail(failSetns, e, i)
+			return
+		}
+	}
+	if c.mapsPipe >= 0 {
+		n, _, e := syscall.RawSyscall(syscall.SYS_READ, uintptr(c.mapsPipe), uintptr(unsafe.Pointer(&c.answer)), 1)
+		if e != 0 || n != 1 {
+			c.fail(failMaps, e, 0)
+			return
+		}
+	}
+	c.exec()
+}
+
+//go:noinline
+//go:norace
+//go:nosplit
+func (c *child) exec() {
+	if c.second.flags&syscall.CLONE_NEWUSER != 0 || c.first.flags&syscall.CLONE_NEWUSER != 0 {
+		syscall.RawSyscall(syscall.SYS_SETRESGID, 0, 0, 0)
+		syscall.RawSyscall(syscall.SYS_SETRESUID, 0, 0, 0)
+	}
+	// Sources below the targets are moved out of the way first.
+	for i := range c.fds {
+		if c.fds[i] >= 0 && c.fds[i] < c.next {
+			n, _, e := syscall.RawSyscall(syscall.SYS_FCNTL, uintptr(c.fds[i]), syscall.F_DUPFD_CLOEXEC, uintptr(c.next))
+			if e != 0 {
+				c.fail(failDup, e, i)
+				return
+			}
+			c.fds[i] = int(n)
+		}
+	}
+	if c.init < c.next {
+		n, _, e := syscall.RawSyscall(syscall.SYS_FCNTL, uintptr(c.init), syscall.F_DUPFD_CLOEXEC, uintptr(c.next))
+		if e != 0 {
+			c.fail(failDup, e, -1)
+			return
+		}
+		c.init = int(n)
+	}
+	for i := range c.fds {
+		if c.fds[i] < 0 {
+			syscall.RawSyscall(syscall.SYS_CLOSE, uintptr(i), 0, 0)
+			continue
+		}
+		if _, _, e := syscall.RawSyscall(syscall.SYS_DUP3, uintptr(c.fds[i]), uintptr(i), 0); e != 0 {
+			c.fail(failDup, e, i)
+			return
+		}
+	}
+	afterForkInChild()
+	_, _, e := syscall.RawSyscall6(sysExecveat, uintptr(c.init), uintptr(unsafe.Pointer(c.empty)),
+		uintptr(unsafe.Pointer(c.argv)), uintptr(unsafe.Pointer(c.envp)), atEmptyPath, 0)
+	c.fail(failExec, e, 0)
+}
+
+//go:norace
+//go:nosplit
+func (c *child) fail(stage int, e syscall.Errno, at int) {
+	c.failed, c.errno, c.failedAt = stage, e, at
+}

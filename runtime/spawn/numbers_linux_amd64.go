@@ -1,0 +1,6 @@
+package spawn
+
+const (
+	execveatNumber = 322
+	sysSetns       = 308
+)

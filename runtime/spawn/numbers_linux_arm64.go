@@ -1,0 +1,6 @@
+package spawn
+
+const (
+	execveatNumber = 281
+	sysSetns       = 268
+)
