@@ -115,7 +115,8 @@ func (c *Client) Do(ctx context.Context, req Request) (*Response, error) {
 		}
 		payload = b
 	}
-	if streaming && !req.Raw {
+	// What can be sent only once, or is answered without a text, cannot find the version out by being refused.
+	if (streaming || req.Method == http.MethodHead) && !req.Raw {
 		if err := c.Negotiate(ctx); err != nil {
 			return nil, err
 		}

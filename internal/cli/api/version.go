@@ -36,6 +36,9 @@ func (c *Client) downgrade(err error) bool {
 	m := tooNew().FindStringSubmatch(e.Message)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if m != nil && c.version == m[1] {
+		return true // a request sent at the same time was answered first
+	}
 	if m == nil || c.negotiated || !LessThan(m[1], c.version) || LessThan(m[1], MinVersion) {
 		return false
 	}

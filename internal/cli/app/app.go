@@ -97,7 +97,7 @@ func (a *App) Settle(f *pflag.FlagSet) error {
 	switch strings.ToLower(g.LogLevel) {
 	case "panic", "fatal", "error", "warn", "warning", "info", "debug", "trace":
 	default:
-		return fmt.Errorf("unable to parse logging level: %s", g.LogLevel)
+		return fmt.Errorf("Unable to parse logging level: %s", g.LogLevel) //nolint:staticcheck // docker's text
 	}
 	if len(g.Hosts) > 0 && g.Context != "" {
 		return errors.New("conflicting options: cannot specify both --host and --context")

@@ -173,7 +173,11 @@ func (a session) copyOut(ctx context.Context, o *cpOptions, name, src, dst strin
 func localTarget(dst, base string, srcDir, whole bool) (string, error) {
 	st, err := os.Stat(dst)
 	if err != nil {
-		parent := filepath.Dir(filepath.Clean(dst))
+		abs, aerr := filepath.Abs(dst)
+		if aerr != nil {
+			return "", aerr
+		}
+		parent := filepath.Dir(abs)
 		if p, perr := os.Stat(parent); perr != nil || !p.IsDir() {
 			return "", fmt.Errorf("invalid output path: directory %q does not exist", parent)
 		}
@@ -220,7 +224,16 @@ func (a session) copyIn(ctx context.Context, o *cpOptions, src, name, dst string
 		}
 		return put(dst, a.In)
 	}
-	local, err := statSource(src, o.follow)
+	shown, err := filepath.Abs(src)
+	if err != nil {
+		return err
+	}
+	if contentsOnly(src) {
+		shown += string(filepath.Separator) + "."
+	} else if trailingSlash(src) {
+		shown += string(filepath.Separator)
+	}
+	local, err := statSource(shown, o.follow)
 	if err != nil {
 		return err
 	}

@@ -263,7 +263,13 @@ func buildLs(a *app.App, f *pflag.FlagSet) app.RunFunc {
 		case tmpl == "" || tmpl == format.TableKey:
 			tmpl = "table {{.Name}}{{if .Current}} *{{end}}\t{{.Description}}\t{{.DockerEndpoint}}\t{{.Error}}"
 		}
-		return format.Write(a.Out, format.Table{Format: tmpl, Header: header}, rows)
+		if err := format.Write(a.Out, format.Table{Format: tmpl, Header: header}, rows); err != nil {
+			return err
+		}
+		if v := a.Env("DOCKER_HOST"); v != "" {
+			fmt.Fprint(a.Err, "Warning: DOCKER_HOST environment variable overrides the active context. To use a context, either set the global --context flag, or unset DOCKER_HOST environment variable.\n")
+		}
+		return nil
 	}
 }
 

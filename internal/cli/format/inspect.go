@@ -81,10 +81,7 @@ func executeOne(w *bytes.Buffer, tmpl *template.Template, text string, o Object)
 	}
 	b.Reset()
 	if rerr := strict.Option("missingkey=error").Execute(&b, raw); rerr != nil {
-		if err == nil {
-			err = rerr
-		}
-		return fmt.Errorf("template parsing error: %w", err)
+		return fmt.Errorf("template parsing error: %w", rerr)
 	}
 	fmt.Fprintln(w, b.String())
 	return nil

@@ -4,6 +4,7 @@ package network
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -124,7 +125,7 @@ func buildRm(a *app.App, f *pflag.FlagSet) app.RunFunc {
 			fmt.Fprintln(a.Out, n)
 		}
 		if failed {
-			return &app.Exit{Code: 1}
+			return &app.Exit{Code: 1, Err: errors.New("exit status 1")}
 		}
 		return nil
 	}

@@ -89,7 +89,7 @@ func find(ctx context.Context, c *api.Client, kind, name string, size bool) (for
 			return o, err
 		}
 	}
-	return format.Object{}, fmt.Errorf("error: no such object: %s", name)
+	return format.Object{}, fmt.Errorf("Error: No such object: %s", name)
 }
 
 // absent says whether an error only means "not of this kind": not found, no swarm, no such feature.
