@@ -19,9 +19,15 @@ import (
 // gcChild labels a blob so that its n-th child lives as long as it does.
 const gcChild = "containerd.io/gc.ref.content."
 
+// blobs is what images are made of: manifests, configurations and layers, packed and unpacked. It knows no names.
+type blobs struct {
+	content Content
+	layers  Layers
+}
+
 // ingest streams a blob into the content store. expected may be empty: then its
 // digest is found out. A mismatch leaves nothing behind.
-func (s *Service) ingest(ctx context.Context, ref string, r io.Reader, expected digest.Digest, buf []byte) (d ocispec.Descriptor, err error) {
+func (s *blobs) ingest(ctx context.Context, ref string, r io.Reader, expected digest.Digest, buf []byte) (d ocispec.Descriptor, err error) {
 	blobs := s.content.Blobs()
 	if expected != "" {
 		if i, err := blobs.Info(ctx, expected); err == nil {
@@ -62,7 +68,7 @@ func (s *Service) ingest(ctx context.Context, ref string, r io.Reader, expected 
 }
 
 // keep puts a blob that was here before under the current lease: a relabelling does it.
-func (s *Service) keep(ctx context.Context, i content.Info) error {
+func (s *blobs) keep(ctx context.Context, i content.Info) error {
 	w, err := content.OpenWriter(ctx, s.content.Blobs(), content.WithRef("keep-"+i.Digest.String()), content.WithDescriptor(ocispec.Descriptor{Digest: i.Digest, Size: i.Size}))
 	if errdefs.IsAlreadyExists(err) {
 		return nil
@@ -89,7 +95,7 @@ func diskFull(err error) error {
 }
 
 // writeJSON stores a manifest, index or configuration whose children (descriptors) live with it.
-func (s *Service) writeJSON(ctx context.Context, mediaType string, v any, children ...ocispec.Descriptor) (ocispec.Descriptor, error) {
+func (s *blobs) writeJSON(ctx context.Context, mediaType string, v any, children ...ocispec.Descriptor) (ocispec.Descriptor, error) {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return ocispec.Descriptor{}, err
@@ -112,7 +118,7 @@ func childLabels(children []ocispec.Descriptor) map[string]string {
 }
 
 // label makes the children of a blob live as long as the blob.
-func (s *Service) label(ctx context.Context, d digest.Digest, children []ocispec.Descriptor) error {
+func (s *blobs) label(ctx context.Context, d digest.Digest, children []ocispec.Descriptor) error {
 	if len(children) == 0 {
 		return nil
 	}
@@ -135,7 +141,7 @@ func (s *Service) label(ctx context.Context, d digest.Digest, children []ocispec
 }
 
 // unpack unpacks a manifest's layers; release allows their collection again.
-func (s *Service) unpack(ctx context.Context, m *manifest) (release func(), err error) {
+func (s *blobs) unpack(ctx context.Context, m *manifest) (release func(), err error) {
 	layers := make([]Layer, len(m.layers))
 	for i, l := range m.layers {
 		layers[i] = Layer{DiffID: m.image.RootFS.DiffIDs[i], Open: func(ctx context.Context) (io.ReadCloser, error) {
@@ -155,7 +161,7 @@ type layerReader struct {
 func (l layerReader) Close() error { return errors.Join(l.z.Close(), l.ra.Close()) }
 
 // openLayer reads a layer's blob, uncompressed.
-func (s *Service) openLayer(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
+func (s *blobs) openLayer(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
 	ra, err := s.content.Blobs().ReaderAt(s.content.Context(ctx), d)
 	if err != nil {
 		return nil, err

@@ -158,7 +158,7 @@ func (s *Service) create(ctx context.Context, name string, img dockerspec.Docker
 }
 
 // streamLayer stores what write writes as a blob.
-func (s *Service) streamLayer(ctx context.Context, write func(context.Context, io.Writer) error) (d ocispec.Descriptor, err error) {
+func (s *blobs) streamLayer(ctx context.Context, write func(context.Context, io.Writer) error) (d ocispec.Descriptor, err error) {
 	blobs := s.content.Blobs()
 	ref := fmt.Sprintf("layer-%d", time.Now().UnixNano())
 	w, err := content.OpenWriter(ctx, blobs, content.WithRef(ref))

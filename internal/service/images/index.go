@@ -280,7 +280,7 @@ func (x *index) replace(byID map[digest.Digest]*entry) {
 }
 
 // parse reads an image's manifests and configurations.
-func (s *Service) parse(ctx context.Context, e *entry) error {
+func (s *blobs) parse(ctx context.Context, e *entry) error {
 	ctx = s.content.Context(ctx)
 	if !cimages.IsIndexType(e.target.MediaType) {
 		m, err := s.parseManifest(ctx, e.target)
@@ -315,7 +315,7 @@ func (s *Service) parse(ctx context.Context, e *entry) error {
 	return nil
 }
 
-func (s *Service) parseManifest(ctx context.Context, d ocispec.Descriptor) (*manifest, error) {
+func (s *blobs) parseManifest(ctx context.Context, d ocispec.Descriptor) (*manifest, error) {
 	blobs := s.content.Blobs()
 	raw, err := readJSON[ocispec.Manifest](ctx, blobs, d, maxManifest)
 	if err != nil {

@@ -116,7 +116,7 @@ func (s *Service) load(ctx context.Context, r io.Reader, wanted []ocispec.Platfo
 }
 
 // readArchive takes in all files of the archive; what nothing will lead to is collected with the lease.
-func (s *Service) readArchive(ctx context.Context, r io.Reader, out Progress) (*archive, error) {
+func (s *blobs) readArchive(ctx context.Context, r io.Reader, out Progress) (*archive, error) {
 	a := &archive{blobs: map[string]ocispec.Descriptor{}, links: map[string]string{}}
 	tr := tar.NewReader(r)
 	buf := make([]byte, 256<<10)
@@ -157,7 +157,7 @@ func archiveError(err error) error {
 	return err
 }
 
-func (s *Service) readFile(ctx context.Context, a *archive, name string, size int64, r io.Reader, buf []byte, out Progress) error {
+func (s *blobs) readFile(ctx context.Context, a *archive, name string, size int64, r io.Reader, buf []byte, out Progress) error {
 	switch name {
 	case ocispec.ImageLayoutFile:
 		return decodeFile(name, r, size, &a.layout)
@@ -203,7 +203,7 @@ func decodeFile(name string, r io.Reader, size int64, v any) error {
 }
 
 // archiveImages lists an archive's images. An OCI layout says more than manifest.json and comes first.
-func (s *Service) archiveImages(ctx context.Context, a *archive) ([]named, error) {
+func (s *blobs) archiveImages(ctx context.Context, a *archive) ([]named, error) {
 	switch {
 	case a.layout != nil && a.index != nil:
 		if a.layout.Version != ocispec.ImageLayoutVersion {
@@ -250,7 +250,7 @@ func layoutName(annotations map[string]string) string {
 }
 
 // dockerImages makes a manifest for every image of manifest.json, byte for byte as containerd's importer does.
-func (s *Service) dockerImages(ctx context.Context, a *archive) ([]named, error) {
+func (s *blobs) dockerImages(ctx context.Context, a *archive) ([]named, error) {
 	if len(a.docker) > maxImages {
 		return nil, fmt.Errorf("the archive's manifest.json has %d images, more than %d: %w", len(a.docker), maxImages, errdefs.ErrInvalidArgument)
 	}
@@ -315,7 +315,7 @@ func (a *archive) find(name, what string) (ocispec.Descriptor, error) {
 }
 
 // layerType tells a layer's media type by its first bytes.
-func (s *Service) layerType(ctx context.Context, d ocispec.Descriptor) (string, error) {
+func (s *blobs) layerType(ctx context.Context, d ocispec.Descriptor) (string, error) {
 	ra, err := s.content.Blobs().ReaderAt(ctx, d)
 	if err != nil {
 		return "", err
@@ -375,7 +375,7 @@ func (s *Service) admit(ctx context.Context, n *named, wanted []ocispec.Platform
 }
 
 // incomplete names the first blob that an image lacks.
-func (s *Service) incomplete(ctx context.Context, e *entry) error {
+func (s *blobs) incomplete(ctx context.Context, e *entry) error {
 	for _, m := range e.manifests {
 		for _, d := range append([]ocispec.Descriptor{m.config}, m.layers...) {
 			if _, err := s.content.Blobs().Info(ctx, d.Digest); errdefs.IsNotFound(err) {
@@ -402,7 +402,7 @@ func (s *Service) limit(e *entry, wanted []ocispec.Platform) (*entry, error) {
 }
 
 // labelTree makes an index hold its manifests, and these their blobs.
-func (s *Service) labelTree(ctx context.Context, e *entry) error {
+func (s *blobs) labelTree(ctx context.Context, e *entry) error {
 	var children []ocispec.Descriptor
 	for _, m := range e.manifests {
 		if m.config.Digest == "" {

@@ -164,7 +164,7 @@ func (a *saving) name(target ocispec.Descriptor, m *manifest, names []reference.
 
 func blobPath(d digest.Digest) string { return path.Join("blobs", d.Algorithm().String(), d.Encoded()) }
 
-func (s *Service) writeSaved(ctx context.Context, a *saving, w io.Writer) error {
+func (s *blobs) writeSaved(ctx context.Context, a *saving, w io.Writer) error {
 	b := bufio.NewWriterSize(w, 128<<10)
 	tw := tar.NewWriter(b)
 	header := func(name string, size int64) error {
@@ -205,7 +205,7 @@ func (s *Service) writeSaved(ctx context.Context, a *saving, w io.Writer) error 
 	return errors.Join(tw.Close(), b.Flush())
 }
 
-func (s *Service) writeBlob(ctx context.Context, d ocispec.Descriptor, tw *tar.Writer, header func(string, int64) error, buf []byte) error {
+func (s *blobs) writeBlob(ctx context.Context, d ocispec.Descriptor, tw *tar.Writer, header func(string, int64) error, buf []byte) error {
 	ra, err := s.content.Blobs().ReaderAt(ctx, d)
 	if err != nil {
 		return err

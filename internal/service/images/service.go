@@ -29,8 +29,7 @@ type Deps struct {
 
 // Service is the image store as the API sees it.
 type Service struct {
-	content    Content
-	layers     Layers
+	*blobs
 	containers Containers
 	events     Events
 	log        *slog.Logger
@@ -42,7 +41,7 @@ type Service struct {
 
 // New opens the image store: it reads all images into memory and sweeps what a crash left behind.
 func New(ctx context.Context, d Deps) (*Service, error) {
-	s := &Service{content: d.Content, layers: d.Layers, containers: d.Containers, events: d.Events, log: d.Log, host: platforms.Default()}
+	s := &Service{blobs: &blobs{d.Content, d.Layers}, containers: d.Containers, events: d.Events, log: d.Log, host: platforms.Default()}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
