@@ -1,0 +1,90 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/gantry-engine/gantry/internal/service/containers/ocispec"
+	"github.com/gantry-engine/gantry/internal/spec"
+	"github.com/gantry-engine/gantry/runtime"
+)
+
+const cgroupRoot = "/sys/fs/cgroup"
+
+var cloneFlags = map[specs.LinuxNamespaceType]uint64{
+	specs.MountNamespace: unix.CLONE_NEWNS, specs.NetworkNamespace: unix.CLONE_NEWNET, specs.PIDNamespace: unix.CLONE_NEWPID,
+	specs.IPCNamespace: unix.CLONE_NEWIPC, specs.UTSNamespace: unix.CLONE_NEWUTS, specs.UserNamespace: unix.CLONE_NEWUSER,
+	specs.CgroupNamespace: unix.CLONE_NEWCGROUP, specs.TimeNamespace: unix.CLONE_NEWTIME,
+}
+
+// compile translates a launch for the runtime library: the keeper's driver knows
+// the wire, the runtime knows the kernel, and neither knows the other.
+func compile(l spec.Launch) (program, facts []byte, err error) {
+	p, err := runtime.Compile(l.OCI, launchOptions(l))
+	if err != nil {
+		return nil, nil, fmt.Errorf("preparing %s: %w", l.Key, err)
+	}
+	return p.Init, p.Facts.Encode(), nil
+}
+
+func launchOptions(l spec.Launch) runtime.Options {
+	o := runtime.Options{
+		Rootfs:  runtime.Rootfs{Lower: l.Rootfs.Lower, Upper: l.Rootfs.Upper, Work: l.Rootfs.Work, Path: l.Rootfs.Path, Options: l.Rootfs.Options},
+		SetHome: true, UseInit: l.UseInit, NetNS: l.NetNS != nil,
+	}
+	if l.OCI.Process != nil {
+		o.UserString = l.OCI.Process.User.Username
+	}
+	if g := l.OCI.Annotations[ocispec.AnnotationGroups]; g != "" {
+		o.Groups = strings.Split(g, ",")
+	}
+	for _, j := range l.Join {
+		o.Joined |= cloneFlags[j.Kind]
+	}
+	if l.Key.Exec != "" {
+		o.Exec = true
+		// setns(2) into one's own user namespace fails: it is joined only where the container has one.
+		o.TargetNamespaces = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP
+		if l.OCI.Linux != nil && slices.ContainsFunc(l.OCI.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.UserNamespace }) {
+			o.TargetNamespaces |= unix.CLONE_NEWUSER
+		}
+	} else {
+		o.CreateCwd = true
+	}
+	cgroups(&o, l.Cgroup)
+	return o
+}
+
+// cgroups says where the process is born, and what a mount of type cgroup shows.
+func cgroups(o *runtime.Options, cg spec.Cgroup) {
+	seen := map[string]bool{}
+	for _, controller := range slices.Sorted(maps.Keys(cg.Dirs)) {
+		dir := cg.Dirs[controller]
+		if dir == "" || seen[dir] {
+			continue
+		}
+		seen[dir] = true
+		if controller == "" || controller == "unified" {
+			o.CgroupV2 = dir
+		} else {
+			o.Tasks = append(o.Tasks, filepath.Join(dir, "tasks"))
+		}
+		if controller == "" {
+			o.CgroupDirs = append(o.CgroupDirs, runtime.CgroupDir{Dir: dir})
+			continue
+		}
+		// A hierarchy of several controllers is a folder named after all, with a link per controller.
+		name, _, _ := strings.Cut(strings.TrimPrefix(dir, cgroupRoot+"/"), "/")
+		d := runtime.CgroupDir{Name: name, Dir: dir}
+		if list := strings.Split(name, ","); len(list) > 1 {
+			d.Link = list
+		}
+		o.CgroupDirs = append(o.CgroupDirs, d)
+	}
+}
