@@ -144,6 +144,9 @@ func normalizeTCP(h, addr string, tls bool) (string, error) {
 			return "", invalid("invalid bind address (%s): %q is no address", h, host)
 		}
 	}
+	if strings.ContainsAny(host, "[]") {
+		return "", invalid("invalid bind address (%s): %q is no address", h, host)
+	}
 	if host == "" {
 		host = "localhost"
 	}
