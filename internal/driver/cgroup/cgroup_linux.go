@@ -1,0 +1,168 @@
+// Package cgroup gives containers their control groups: it implements the
+// container service's ports Cgroups and Meters for v1, v2 and hybrid hosts.
+package cgroup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"reflect"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/cgroups"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/gantry-engine/gantry/internal/service/containers"
+	"github.com/gantry-engine/gantry/internal/spec"
+	sys "github.com/gantry-engine/gantry/internal/sys/cgroup"
+)
+
+// Driver makes cgroups with the cgroupfs driver.
+type Driver struct {
+	host   *sys.Host
+	parent string
+}
+
+// Config selects the driver.
+type Config struct {
+	Parent  string // default parent; empty is "/gantry"
+	Systemd bool   // let systemd make scopes
+}
+
+// New looks at the host. Without any hierarchy it fails and says what to mount.
+func New(cfg Config) (*Driver, error) {
+	if cfg.Systemd {
+		return nil, fmt.Errorf("the systemd cgroup driver is not there yet, use cgroupfs: %w", errdefs.ErrNotImplemented)
+	}
+	host, err := sys.Discover()
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Parent == "" {
+		cfg.Parent = "/gantry"
+	}
+	return &Driver{host: host, parent: cfg.Parent}, nil
+}
+
+// V2 tells whether the host has cgroup v2 only.
+func (d *Driver) V2() bool { return d.host.V2 }
+
+// Create makes the directories and writes the limits that are set.
+func (d *Driver) Create(_ context.Context, container, parent string, r *specs.LinuxResources) (spec.Cgroup, error) {
+	if parent == "" {
+		parent = d.parent
+	}
+	for _, part := range strings.Split(parent, "/") {
+		if part == ".." {
+			return spec.Cgroup{}, fmt.Errorf("cgroup parent %q must not contain \"..\": %w", parent, errdefs.ErrInvalidArgument)
+		}
+	}
+	res, err := sys.Resources(r)
+	if err != nil {
+		return spec.Cgroup{}, err
+	}
+	cg := spec.Cgroup{Path: path.Join("/", parent, container)}
+	if cg.Dirs, err = d.host.Make(cg.Path); err != nil {
+		return spec.Cgroup{}, err
+	}
+	if err := set(cg, res); err != nil {
+		return spec.Cgroup{}, errors.Join(err, destroy(cg))
+	}
+	return cg, nil
+}
+
+// set writes limits, unless there are none.
+func set(cg spec.Cgroup, res *cgroups.Resources) error {
+	if reflect.DeepEqual(res, &cgroups.Resources{SkipDevices: true}) {
+		return nil
+	}
+	m, err := sys.Manager(cg.Path, cg.Dirs, cg.Systemd, res)
+	if err != nil {
+		return fmt.Errorf("cgroup %s: %w", cg.Path, err)
+	}
+	if err := m.Set(res); err != nil {
+		return fmt.Errorf("cgroup %s: setting limits: %w", cg.Path, err)
+	}
+	return nil
+}
+
+// Update writes the limits that r sets.
+func (d *Driver) Update(_ context.Context, cg spec.Cgroup, r *specs.LinuxResources) error {
+	res, err := sys.Resources(r)
+	if err != nil {
+		return err
+	}
+	return set(cg, res)
+}
+
+// Freeze stops or continues all processes inside.
+func (d *Driver) Freeze(_ context.Context, cg spec.Cgroup, frozen bool) error {
+	m, err := sys.Manager(cg.Path, cg.Dirs, cg.Systemd, nil)
+	if err != nil {
+		return err
+	}
+	if frozen {
+		return m.Freeze(cgroups.Frozen)
+	}
+	return m.Freeze(cgroups.Thawed)
+}
+
+// Destroy kills what is left inside and removes the directories.
+func (d *Driver) Destroy(_ context.Context, cg spec.Cgroup) error { return destroy(cg) }
+
+func destroy(cg spec.Cgroup) error { return sys.Destroy(cg.Dirs) }
+
+// Pids lists all processes inside, in sub-cgroups too.
+func (d *Driver) Pids(_ context.Context, cg spec.Cgroup) ([]int, error) {
+	dir := cg.Dirs[""]
+	for _, c := range []string{"pids", "memory", "cpu"} {
+		if dir == "" {
+			dir = cg.Dirs[c]
+		}
+	}
+	pids, err := cgroups.GetAllPids(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("cgroup %s is gone: %w", cg.Path, errdefs.ErrNotFound)
+	}
+	return pids, err
+}
+
+// Read reads the counters.
+func (d *Driver) Read(_ context.Context, cg spec.Cgroup) (containers.Usage, error) {
+	m, err := sys.Manager(cg.Path, cg.Dirs, cg.Systemd, nil)
+	if err != nil {
+		return containers.Usage{}, err
+	}
+	s, err := m.GetStats()
+	if err != nil {
+		return containers.Usage{}, fmt.Errorf("cgroup %s: reading its counters: %w", cg.Path, err)
+	}
+	cpu, mem, thr := s.CpuStats.CpuUsage, s.MemoryStats, s.CpuStats.ThrottlingData
+	u := containers.Usage{
+		Read: time.Now(), CPUTotal: cpu.TotalUsage, CPUUser: cpu.UsageInUsermode, CPUSystem: cpu.UsageInKernelmode, PerCPU: cpu.PercpuUsage,
+		Periods: thr.Periods, ThrottledPeriods: thr.ThrottledPeriods, ThrottledTime: thr.ThrottledTime,
+		Memory: mem.Usage.Usage, MemoryMax: mem.Usage.MaxUsage, MemoryLimit: mem.Usage.Limit, MemoryFailcnt: mem.Usage.Failcnt, MemoryStats: mem.Stats,
+		Pids: s.PidsStats.Current, PidsLimit: s.PidsStats.Limit, OnlineCPUs: runtime.NumCPU(), V2: d.host.V2,
+		BlkioBytes: entries(s.BlkioStats.IoServiceBytesRecursive), BlkioOps: entries(s.BlkioStats.IoServicedRecursive),
+		BlkioQueued: entries(s.BlkioStats.IoQueuedRecursive), BlkioService: entries(s.BlkioStats.IoServiceTimeRecursive),
+	}
+	u.OOMKills, _ = m.OOMKillCount()
+	return u, nil
+}
+
+func entries(l []cgroups.BlkioStatEntry) (out []containers.BlkioEntry) {
+	for _, e := range l {
+		out = append(out, containers.BlkioEntry{Major: e.Major, Minor: e.Minor, Op: e.Op, Value: e.Value})
+	}
+	return out
+}
+
+var (
+	_ containers.Cgroups = (*Driver)(nil)
+	_ containers.Meters  = (*Driver)(nil)
+)
