@@ -59,7 +59,6 @@ type ImageRef struct {
 	ID         string // digest that users see
 	Manifest   string // digest of the platform's manifest
 	Platform   ociimage.Platform
-	StopSignal string `json:",omitempty"`
 }
 
 // MountPoint is a mount of a container, as inspect shows it and as start needs it.
@@ -87,7 +86,6 @@ type State struct {
 	OOMKilled  bool   `json:",omitempty"`
 	StoppedBy  Stopper
 	BootID     string        `json:",omitempty"` // the boot during which it was last started
-	HealthLast *healthRecord `json:",omitempty"`
 }
 
 // Stopper tells who ended the last run: the restart policy depends on it.
@@ -99,11 +97,6 @@ const (
 	StoppedByUser           // docker stop or kill: only restart policy "always" starts it again, at the daemon's next start
 	StoppedByDaemon         // the daemon's own shutdown: comes back by its policy
 )
-
-type healthRecord struct {
-	Status        container.HealthStatus
-	FailingStreak int
-}
 
 // Running tells whether Docker calls the container running: that includes paused and restarting.
 func (c *Container) Running() bool { return c.State.Status.Running() }

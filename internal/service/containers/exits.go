@@ -58,7 +58,7 @@ func (s *starter) ended(ctx context.Context, e *entry, x spec.Exit) {
 	rec := e.snapshot()
 	ran := max(x.Time.Sub(rec.State.Started), 0)
 	e.mu.Lock()
-	byUser := e.stopping
+	byUser, keep := e.stopping, e.keep
 	e.mu.Unlock()
 	again := !byUser && rec.wantsRestart(x.Code) && s.base.Err() == nil
 	ev := EvExited
@@ -72,7 +72,7 @@ func (s *starter) ended(ctx context.Context, e *entry, x spec.Exit) {
 		text = unknownExit
 	}
 	d := soon
-	if rec.HostConfig.AutoRemove {
+	if rec.HostConfig.AutoRemove && !keep {
 		d = inMemory // the removal that follows is the one commit
 	}
 	next, err := s.change(ctx, e, d, func(c *Container) {
@@ -103,7 +103,7 @@ func (s *starter) ended(ctx context.Context, e *entry, x spec.Exit) {
 	switch {
 	case again:
 		s.scheduleRestart(e, ran)
-	case next.HostConfig.AutoRemove:
+	case next.HostConfig.AutoRemove && !keep:
 		if err := s.remove.removeLocked(ctx, e, RemoveOptions{Volumes: true}); err != nil {
 			s.log.Error("an auto-remove container could not be removed", "container", rec.ID, "error", err)
 		}

@@ -408,3 +408,20 @@ func (c *fakeClock) fire() bool {
 	c.pending = c.pending[1:]
 	return true
 }
+
+func TestRestartKeepsAutoRemoveContainer(t *testing.T) {
+	w := newWorld(t)
+	s := w.service()
+	id := create(t, s, func(r *CreateRequest) { r.HostConfig.AutoRemove = true })
+	if err := s.Start(ctx, id); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Restart(ctx, id, StopOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if status(s, id) != Running {
+		t.Fatalf("after restart: %s", status(s, id))
+	}
+	w.end(spec.ProcessKey{Container: id}, spec.Exit{})
+	eventually(t, "removed at last", func() bool { return status(s, id) == "gone" })
+}

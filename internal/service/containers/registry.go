@@ -37,6 +37,7 @@ type entry struct {
 	restart  func()          // cancels a pending restart, or nil
 	execs    map[string]bool // IDs of exec instances that inspect shows
 	stopping bool            // a stop or kill of the user is under way: no restart afterwards
+	keep     bool            // a restart is under way: no auto-remove at this exit
 	backoff  backoff
 }
 

@@ -100,6 +100,12 @@ func (e *entry) setStopping(on bool) {
 	e.stopping = on
 }
 
+func (e *entry) setKeep(on bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.keep = on
+}
+
 // stopTimeout is how long to wait; negative means for ever.
 func stopTimeout(rec *Container, asked *int) time.Duration {
 	secs := asked
@@ -227,10 +233,8 @@ func (s *stopper) Restart(ctx context.Context, ref string, opts StopOptions) err
 	if err != nil {
 		return err
 	}
-	auto := e.snapshot().HostConfig.AutoRemove
-	if auto && e.snapshot().Running() {
-		return conflict("cannot restart container %s: it is removed when it stops (--rm); run it again instead", ref)
-	}
+	e.setKeep(true) // --rm means removal after the last run, and this is not it
+	defer e.setKeep(false)
 	if err := s.Stop(ctx, e.id, opts); err != nil && !errors.Is(err, errdefs.ErrNotModified) {
 		return err
 	}
