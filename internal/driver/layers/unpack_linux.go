@@ -3,6 +3,7 @@ package layers
 import (
 	"bufio"
 	"context"
+	_ "crypto/sha256" // go-digest looks the algorithm up
 	"encoding/json"
 	"errors"
 	"fmt"

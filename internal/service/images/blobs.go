@@ -3,6 +3,7 @@ package images
 import (
 	"bytes"
 	"context"
+	_ "crypto/sha256" // go-digest looks the algorithm up
 	"encoding/json"
 	"errors"
 	"fmt"

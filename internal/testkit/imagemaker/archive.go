@@ -3,6 +3,7 @@ package imagemaker
 import (
 	"archive/tar"
 	"bytes"
+	_ "crypto/sha256" // go-digest looks the algorithm up
 	"encoding/json"
 	"fmt"
 	"io"
