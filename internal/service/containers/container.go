@@ -50,15 +50,13 @@ type Container struct {
 	Cgroup  spec.Cgroup
 
 	MountLabel, ProcessLabel, AppArmor string `json:",omitempty"`
-	SeccompProfile                     string `json:",omitempty"`
-	NoNewPrivileges                    bool   `json:",omitempty"`
 }
 
 // ImageRef is what a container keeps of its image.
 type ImageRef struct {
-	ID         string // digest that users see
-	Manifest   string // digest of the platform's manifest
-	Platform   ociimage.Platform
+	ID       string // digest that users see
+	Manifest string // digest of the platform's manifest
+	Platform ociimage.Platform
 }
 
 // MountPoint is a mount of a container, as inspect shows it and as start needs it.
@@ -77,15 +75,15 @@ type MountPoint struct {
 
 // State is where a container is in its life, and how its last run went.
 type State struct {
-	Status     Status
-	Pid        int
-	Started    time.Time // zero before the first start
-	Finished   time.Time
-	ExitCode   int
-	Error      string `json:",omitempty"`
-	OOMKilled  bool   `json:",omitempty"`
-	StoppedBy  Stopper
-	BootID     string        `json:",omitempty"` // the boot during which it was last started
+	Status    Status
+	Pid       int
+	Started   time.Time // zero before the first start
+	Finished  time.Time
+	ExitCode  int
+	Error     string `json:",omitempty"`
+	OOMKilled bool   `json:",omitempty"`
+	StoppedBy Stopper
+	BootID    string `json:",omitempty"` // the boot during which it was last started
 }
 
 // Stopper tells who ended the last run: the restart policy depends on it.

@@ -282,7 +282,9 @@ const maxProbeOutput = 4096
 func (x *execs) probe(ctx context.Context, e *entry, cmd []string, timeout time.Duration) (code int, output string, err error) {
 	rec := e.snapshot()
 	p := x.add(e, container.ExecCreateRequest{Cmd: cmd, AttachStdout: true, AttachStderr: true}, nil)
+	p.mu.Lock()
 	p.begun = true
+	p.mu.Unlock()
 	defer x.later(p)
 	label := events.Action(": " + strings.Join(cmd, " "))
 	x.publish(rec, events.ActionExecCreate+label, map[string]string{"execID": p.id})

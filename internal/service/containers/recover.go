@@ -80,7 +80,7 @@ func (r *recoverer) Recover(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("asking the keeper what runs: %w", err)
 	}
-	var todo []func()
+	var first, later []func()
 	for id, data := range r.Records.All(ctx) {
 		rec, err := decodeContainer(id, data)
 		if err != nil {
@@ -97,33 +97,33 @@ func (r *recoverer) Recover(ctx context.Context) error {
 		f := Finding{Process: runs, Rebooted: rec.State.BootID != "" && rec.State.BootID != r.Config.BootID}
 		switch decide(rec, f) {
 		case Adopt:
-			todo = append(todo, func() { r.adopt(e, running) })
+			first = append(first, func() { r.adopt(e, running) })
 		case LostExit:
-			todo = append(todo, func() { r.lost(e) })
+			first = append(first, func() { r.lost(e) })
 		case Clear:
-			todo = append(todo, func() { r.clear(e) })
+			later = append(later, func() { r.clear(e) })
 		case StartAgain:
-			todo = append(todo, func() { r.again(e) })
+			later = append(later, func() { r.again(e) })
 		}
 	}
-	r.background(ctx, todo)
+	inParallel(first) // before exits are taken in, so that an exit finds its container running
+	go r.start.watch(r.base)
+	go inParallel(later)
 	return nil
 }
 
-// background adopts before exits are taken in, so that an exit finds its container running.
-func (r *recoverer) background(_ context.Context, todo []func()) {
+// inParallel runs functions, a few at a time, and waits for all.
+func inParallel(todo []func()) {
 	sem := make(chan struct{}, 8)
 	var wg sync.WaitGroup
 	for _, f := range todo {
-		wg.Add(1)
 		sem <- struct{}{}
-		go func() {
-			defer func() { <-sem; wg.Done() }()
+		wg.Go(func() {
+			defer func() { <-sem }()
 			f()
-		}()
+		})
 	}
 	wg.Wait()
-	go r.start.watch(r.base)
 }
 
 // adopt takes over a container that lived on without a daemon.

@@ -275,11 +275,6 @@ func (c *creator) label(rec *Container) error {
 		return err
 	}
 	rec.AppArmor = sec.AppArmor
-	rec.SeccompProfile = sec.Seccomp
-	rec.NoNewPrivileges = c.Config.NoNewPrivs
-	if sec.NoNewPrivileges != nil {
-		rec.NoNewPrivileges = *sec.NoNewPrivileges
-	}
 	if !c.Config.Host.SELinux || rec.HostConfig.Privileged && len(sec.Labels) == 0 {
 		return nil
 	}
