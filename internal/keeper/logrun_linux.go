@@ -76,6 +76,9 @@ func (k *Keeper) logRun(p *proc) {
 func (k *Keeper) logBatch(p *proc, w *logWriter, b *logBuf, tail uint64) error {
 	c := &b.cur
 	commit := func() { p.sp.slot.store(c) }
+	if w.cfg.NonBlocking && tail-c.frame > uint64(w.cfg.MaxBuffer)+spliceMax {
+		return k.skipSpool(p, c, tail, nil) // the disk is too slow: newer output is wanted more
+	}
 	broken := !w.full.IsZero() && time.Since(w.full) < fullRetry
 	var problem error
 	if !broken {
@@ -184,9 +187,13 @@ func (k *Keeper) readSpool(p *proc, b *logBuf, tail uint64) ([]byte, error) {
 	return in, nil
 }
 
-// skipSpool goes on behind something unreadable.
+// skipSpool goes on at the spool's end; what is left out is noted in the log.
 func (k *Keeper) skipSpool(p *proc, c *logCursor, tail uint64, err error) error {
-	c.lostB += tail - c.frame
+	c.lostB += tail - c.frame - c.inside
+	for i := range c.carry {
+		c.lostB += uint64(len(c.carry[i]))
+		c.carry[i] = c.carry[i][:0]
+	}
 	c.frame, c.inside = tail, 0
 	p.sp.slot.store(c)
 	return err

@@ -189,7 +189,7 @@ func (w *logWriter) note(b *logBuf, in []byte) {
 		return
 	}
 	unixNano := f.Time
-	text := fmt.Appendf(nil, "gantry: %d bytes of output are missing here, the disk was full\n", b.cur.lostB)
+	text := fmt.Appendf(nil, "gantry: %d bytes of output are missing here, the disk was full or too slow\n", b.cur.lostB)
 	b.suffix = jsonfile.AppendSuffix(b.suffix[:0], spec.Stderr, unixNano, w.cfg.Attrs)
 	w.entry(b, spec.Stderr, unixNano, text)
 	b.cur.lostB = 0

@@ -209,7 +209,11 @@ func (k *Keeper) grown(p *proc, n int) {
 		w.announce(tail)
 	}
 	k.kick(p)
-	if p.meta.log.Driver != keeperproto.LogNone && tail-p.logPos > pauseAt {
+	limit := uint64(pauseAt)
+	if p.meta.log.NonBlocking {
+		limit = uint64(k.cfg.SpoolLimit) // the log writer skips; only a disk that hangs gets here
+	}
+	if p.meta.log.Driver != keeperproto.LogNone && tail-p.logPos > limit {
 		p.paused = true
 	}
 	k.punch(p)

@@ -47,7 +47,7 @@ func (d *Decoder) Decode(line []byte, e *Entry) error {
 // fast reads what this package and Docker write without attributes; anything
 // unexpected is left to the general decoder.
 func (d *Decoder) fast(line []byte, e *Entry) bool {
-	if !bytes.HasPrefix(line, logKey) || !bytes.HasSuffix(line, entryEnd) {
+	if len(line) < len(logKey)+len(entryEnd) || !bytes.HasPrefix(line, logKey) || !bytes.HasSuffix(line, entryEnd) {
 		return false
 	}
 	body := line[len(logKey) : len(line)-len(entryEnd)]

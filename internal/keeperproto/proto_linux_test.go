@@ -1,0 +1,113 @@
+package keeperproto
+
+import (
+	"net"
+	"os"
+	"reflect"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/gantry-engine/gantry/internal/spec"
+)
+
+func TestRoundTrip(t *testing.T) {
+	l := Launch{
+		Key: spec.ProcessKey{Container: "c", Exec: "e"}, Program: []byte{1, 2}, Facts: []byte{3}, Terminal: true, Stdin: true,
+		Log:     Log{Driver: LogJSON, Path: "/x", MaxSize: 5, MaxFile: 2, Compress: true, Attrs: []byte("{}")},
+		OOMFile: "/o", Join: []Join{{Kind: "net", Key: spec.ProcessKey{Container: "d"}}}, Watches: []uint32{7, 8},
+	}
+	if got, err := DecodeLaunch(l.Encode()); err != nil || !reflect.DeepEqual(got, l) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	x := Exited{Gen: 9, PID: 4, Exit: spec.Exit{Key: l.Key, Code: 137, Signal: 9, Time: time.Unix(0, 123), OOM: true}}
+	if got, err := DecodeExited(x.Encode()); err != nil || !reflect.DeepEqual(got, x) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := DecodeExited(append(x.Encode(), 0)); err == nil {
+		t.Error("a byte too many was accepted")
+	}
+	if _, err := DecodeExited(x.Encode()[:10]); err == nil {
+		t.Error("half a message was accepted")
+	}
+}
+
+func TestConnCarriesDescriptors(t *testing.T) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := func(fd int) *Conn {
+		f := os.NewFile(uintptr(fd), "pair")
+		defer f.Close()
+		c, err := net.FileConn(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		return NewConn(c.(*net.UnixConn))
+	}
+	a, b := conn(pair[0]), conn(pair[1])
+	r, w, _ := os.Pipe()
+	defer r.Close()
+	defer w.Close()
+	big := make([]byte, 1<<20)
+	go func() {
+		_ = a.Send(Message{Type: TypeLaunch, ID: 5, Payload: big, FDs: []int{int(w.Fd())}})
+		_ = a.Send(Message{Type: TypeList, ID: 6})
+	}()
+	m, err := b.Receive()
+	if err != nil || m.Type != TypeLaunch || m.ID != 5 || len(m.Payload) != len(big) || len(m.FDs) != 1 {
+		t.Fatalf("%v %d %d bytes, %v, %v", m.Type, m.ID, len(m.Payload), m.FDs, err)
+	}
+	if _, err := unix.Write(m.FDs[0], []byte("x")); err != nil {
+		t.Error(err)
+	}
+	m.CloseFDs()
+	if m, err = b.Receive(); err != nil || m.ID != 6 || len(m.FDs) != 0 {
+		t.Errorf("%+v, %v", m, err)
+	}
+}
+
+func TestProcName(t *testing.T) {
+	for _, k := range []spec.ProcessKey{{}, {Container: ".."}, {Container: "a/b"}, {Container: "a", Exec: "."}, {Container: "a.b"}} {
+		if n, err := ProcName(k); err == nil {
+			t.Errorf("%v became %q", k, n)
+		}
+	}
+	k := spec.ProcessKey{Container: "abc", Exec: "def"}
+	if n, err := ProcName(k); err != nil || KeyOf(n) != k {
+		t.Errorf("%q, %v", n, err)
+	}
+}
+
+// FuzzDecode: nothing that comes makes a decoder fail otherwise than with an error.
+func FuzzDecode(f *testing.F) {
+	f.Add(Launch{Key: spec.ProcessKey{Container: "c"}, Watches: []uint32{1}}.Encode())
+	f.Add(Exited{}.Encode())
+	f.Add(List{Entries: []Entry{{}}}.Encode())
+	f.Add(Hold{Name: "x", Kinds: []FDKind{1, 2}}.Encode())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if l, err := DecodeLaunch(b); err == nil {
+			if again, err := DecodeLaunch(l.Encode()); err != nil || !reflect.DeepEqual(l, again) {
+				t.Errorf("%+v became %+v, %v", l, again, err)
+			}
+		}
+		_, _ = DecodeHello(b)
+		_, _ = DecodeHelloReply(b)
+		_, _ = DecodeLaunchReply(b)
+		_, _ = DecodeKeyRequest(b)
+		_, _ = DecodeWatch(b)
+		_, _ = DecodeWatchReply(b)
+		_, _ = DecodeAck(b)
+		_, _ = DecodeList(b)
+		_, _ = DecodeExited(b)
+		_, _ = DecodeError(b)
+		_, _ = DecodeHold(b)
+		_, _ = DecodeOrphan(b)
+		_, _ = ParseFrame(b)
+		_, _ = ParseSlot(b)
+		_, _, _, _, _ = parseHeader(b)
+	})
+}
