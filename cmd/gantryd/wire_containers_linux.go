@@ -7,13 +7,13 @@ import (
 	"os"
 	"time"
 
-	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/gantry-engine/gantry/internal/config"
+	"github.com/gantry-engine/gantry/internal/driver/cgroup"
 	"github.com/gantry-engine/gantry/internal/driver/keeper"
 	"github.com/gantry-engine/gantry/internal/driver/logs"
 	"github.com/gantry-engine/gantry/internal/driver/rootview"
@@ -32,13 +32,12 @@ type hostPorts struct {
 }
 
 // newHostPorts makes the ports of the containers that need nothing but the host.
-// cgroups and meters come with driver/cgroup; without them there are no containers.
-func newHostPorts(*daemon) (hostPorts, error) {
-	p := hostPorts{logs: logs.New(), compile: compile}
-	if p.cgroups == nil || p.meters == nil {
-		return p, fmt.Errorf("the driver for control groups is not there yet: %w", errdefs.ErrNotImplemented)
+func newHostPorts(d *daemon) (hostPorts, error) {
+	cg, err := cgroup.New(cgroup.Config{Parent: d.cfg.CgroupParent, Systemd: d.cfg.ExecOpt("native.cgroupdriver") == "systemd"})
+	if err != nil {
+		return hostPorts{}, err
 	}
-	return p, nil
+	return hostPorts{logs: logs.New(), compile: compile, cgroups: cg, meters: cg}, nil
 }
 
 // wireContainers starts (or finds) the keeper, and takes over the containers
