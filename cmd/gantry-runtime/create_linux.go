@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/gantry-engine/gantry/internal/kit/undo"
+	"github.com/gantry-engine/gantry/internal/sys/cgroup"
+	"github.com/gantry-engine/gantry/runtime"
+	"github.com/gantry-engine/gantry/runtime/spawn"
+)
+
+type createOptions struct {
+	bundle, pidFile, console string
+	keep                     int
+	noPivot                  bool
+}
+
+func createFlags(cmd *cobra.Command, o *createOptions) {
+	f := cmd.Flags()
+	f.StringVarP(&o.bundle, "bundle", "b", ".", "Path to the bundle")
+	f.StringVar(&o.pidFile, "pid-file", "", "File to write the process's number to")
+	f.StringVar(&o.console, "console-socket", "", "Socket that takes the terminal's master")
+	f.IntVar(&o.keep, "preserve-fds", 0, "Further descriptors to pass on")
+	f.BoolVar(&o.noPivot, "no-pivot", false, "Do not use pivot_root")
+}
+
+func createCommand(g *globals) *cobra.Command {
+	o := &createOptions{}
+	cmd := &cobra.Command{Use: "create ID", Short: "Create a container", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error {
+		_, err := g.create(args[0], o)
+		return err
+	}}
+	createFlags(cmd, o)
+	return cmd
+}
+
+func readSpec(bundle string) (*specs.Spec, error) {
+	b, err := os.ReadFile(filepath.Join(bundle, "config.json"))
+	if err != nil {
+		return nil, err
+	}
+	s := &specs.Spec{}
+	if err := json.Unmarshal(b, s); err != nil {
+		return nil, fmt.Errorf("config.json: %w", err)
+	}
+	if s.Version == "" {
+		return nil, errors.New("config.json has no ociVersion")
+	}
+	if s.Hooks != nil {
+		return nil, errors.New("hooks are not supported yet by gantry-runtime")
+	}
+	return s, nil
+}
+
+func initBinary() (*os.File, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return spawn.MemFile(filepath.Join(filepath.Dir(self), "gantry-init"))
+}
+
+// create makes the container up to its start gate.
+func (g *globals) create(id string, o *createOptions) (r *record, err error) {
+	if g.systemdCgroup {
+		return nil, errors.New("--systemd-cgroup is not supported yet")
+	}
+	dir, err := g.dir(id)
+	if err != nil {
+		return nil, err
+	}
+	bundle, err := filepath.Abs(o.bundle)
+	if err != nil {
+		return nil, err
+	}
+	s, err := readSpec(bundle)
+	if err != nil {
+		return nil, err
+	}
+	var back undo.Stack
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, back.Run(context.Background()))
+		}
+	}()
+	if err := os.MkdirAll(g.root, 0o700); err != nil {
+		return nil, err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		if os.IsExist(err) {
+			return nil, fmt.Errorf("container with id %s exists already", id)
+		}
+		return nil, err
+	}
+	back.Push("state directory", func(context.Context) error { return os.RemoveAll(dir) })
+	r = &record{State: specs.State{Version: specs.Version, ID: id, Bundle: bundle, Annotations: s.Annotations}, Path: "/gantry/" + id}
+	if s.Linux != nil && s.Linux.CgroupsPath != "" {
+		r.Path = s.Linux.CgroupsPath
+	}
+	if r.Cgroup, err = makeCgroup(s, r.Path); err != nil {
+		return nil, err
+	}
+	back.Push("cgroup", func(context.Context) error { return cgroup.Destroy(r.Cgroup) })
+	if err := g.launch(s, r, dir, o); err != nil {
+		return nil, err
+	}
+	back.Push("process", func(context.Context) error { return unix.Kill(r.Pid, unix.SIGKILL) })
+	r.Start = startOf(r.Pid)
+	if err := g.save(r); err != nil {
+		return nil, err
+	}
+	if o.pidFile != "" {
+		return r, os.WriteFile(o.pidFile, []byte(strconv.Itoa(r.Pid)), 0o644)
+	}
+	return r, nil
+}
+
+func makeCgroup(s *specs.Spec, path string) (map[string]string, error) {
+	host, err := cgroup.Discover()
+	if err != nil {
+		return nil, err
+	}
+	var res *specs.LinuxResources
+	if s.Linux != nil {
+		res = s.Linux.Resources
+	}
+	limits, err := cgroup.Resources(res)
+	if err != nil {
+		return nil, err
+	}
+	dirs, err := host.Make(path)
+	if err != nil {
+		return nil, err
+	}
+	m, err := cgroup.Manager(path, dirs, false, limits)
+	if err == nil {
+		err = m.Set(limits)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("cgroup %s: %w", path, err), cgroup.Destroy(dirs))
+	}
+	return dirs, nil
+}
+
+func (g *globals) launch(s *specs.Spec, r *record, dir string, o *createOptions) error {
+	opts := runtime.Options{Bundle: r.Bundle, Gate: true, NoPivot: o.noPivot, KeepFDs: o.keep, CgroupV2: r.Cgroup[""], Tasks: cgroup.Tasks(r.Cgroup)}
+	for name, d := range r.Cgroup {
+		opts.CgroupDirs = append(opts.CgroupDirs, runtime.CgroupDir{Name: strings.TrimPrefix(name, "name="), Dir: d})
+	}
+	prog, err := runtime.Compile(s, opts)
+	if err != nil {
+		return err
+	}
+	if prog.Terminal {
+		return errors.New("process.terminal is not supported yet by gantry-runtime")
+	}
+	initFile, err := initBinary()
+	if err != nil {
+		return err
+	}
+	defer initFile.Close()
+	gate := filepath.Join(dir, "gate")
+	if err := unix.Mkfifo(gate, 0o600); err != nil {
+		return err
+	}
+	gateFile, err := os.OpenFile(gate, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer gateFile.Close()
+	files := runtime.Files{Init: initFile, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Gate: gateFile}
+	for i := range o.keep {
+		files.Keep = append(files.Keep, os.NewFile(uintptr(3+i), "preserved"))
+	}
+	ready := func() bool { return true }
+	proc, err := runtime.Start(prog, files, spawn.Handler{Ready: ready, Warning: func(t string) { fmt.Fprintln(os.Stderr, "warning:", t) }})
+	if proc != nil {
+		r.Pid = proc.PID
+		unix.Close(proc.PIDFD)
+	}
+	return err
+}

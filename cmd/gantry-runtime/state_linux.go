@@ -1,0 +1,98 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/gantry-engine/gantry/internal/kit/atomicfile"
+)
+
+var idPattern = regexp.MustCompile(`^[A-Za-z0-9_+.-]{1,255}$`)
+
+// record is a container's state.json.
+type record struct {
+	specs.State
+	Start  string            `json:"start"` // of the process, to tell it from a later one with its PID
+	Cgroup map[string]string `json:"cgroup"`
+	Path   string            `json:"cgroupPath"`
+}
+
+func (g *globals) dir(id string) (string, error) {
+	if !idPattern.MatchString(id) || id == "." || id == ".." {
+		return "", fmt.Errorf("container id %q is not allowed: letters, digits and _+-. only", id)
+	}
+	return filepath.Join(g.root, id), nil
+}
+
+func (g *globals) load(id string) (*record, error) {
+	dir, err := g.dir(id)
+	if err != nil {
+		return nil, err
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "state.json"))
+	if os.IsNotExist(err) {
+		return nil, fmt.Errorf("container %q does not exist", id)
+	}
+	if err != nil {
+		return nil, err
+	}
+	r := &record{}
+	if err := json.Unmarshal(b, r); err != nil {
+		return nil, fmt.Errorf("container %q: its state is damaged: %w", id, err)
+	}
+	if !r.alive() {
+		r.Status, r.Pid = specs.StateStopped, 0
+	} else if _, err := os.Stat(filepath.Join(dir, "gate")); err == nil {
+		r.Status = specs.StateCreated
+	} else {
+		r.Status = specs.StateRunning
+	}
+	return r, nil
+}
+
+func (g *globals) save(r *record) error {
+	dir, err := g.dir(r.ID)
+	if err != nil {
+		return err
+	}
+	b, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	return atomicfile.Write(filepath.Join(dir, "state.json"), b, 0o600)
+}
+
+func (r *record) alive() bool { return r.Pid > 0 && startOf(r.Pid) == r.Start && r.Start != "" }
+
+// startOf is the start time of a process that is not dead, from /proc/<pid>/stat.
+func startOf(pid int) string {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return ""
+	}
+	_, rest, _ := strings.Cut(string(b[strings.LastIndexByte(string(b), ')')+1:]), " ")
+	f := strings.Fields(rest)
+	if len(f) < 20 || f[0] == "Z" || f[0] == "X" {
+		return ""
+	}
+	return f[19]
+}
+
+func kill(r *record, sig unix.Signal) error {
+	fd, err := unix.PidfdOpen(r.Pid, 0)
+	if err != nil {
+		return fmt.Errorf("container %q is not running: %w", r.ID, err)
+	}
+	defer unix.Close(fd)
+	if !r.alive() {
+		return fmt.Errorf("container %q is not running", r.ID)
+	}
+	return unix.PidfdSendSignal(fd, sig, nil, 0)
+}
