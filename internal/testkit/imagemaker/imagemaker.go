@@ -171,6 +171,9 @@ func Busybox() (Image, error) {
 		File("etc/group", "root:x:0:\ndaemon:x:1:\nnogroup:x:65534:\n"),
 	}
 	for _, a := range applets(program) {
+		if a == "busybox" { // the program itself is an applet, too
+			continue
+		}
 		l = append(l, Symlink("bin/"+a, "busybox"))
 	}
 	return Image{
