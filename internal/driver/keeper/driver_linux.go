@@ -100,6 +100,7 @@ func (d *Driver) socket() string {
 func (d *Driver) connect(start bool) error {
 	deadline := time.Now().Add(connectPatience)
 	var last error
+	var tried time.Time
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
 		l, err := d.dial()
 		if err == nil {
@@ -112,11 +113,18 @@ func (d *Driver) connect(start bool) error {
 			return nil
 		}
 		last = err
-		if start && (errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)) {
+		d.mu.Lock()
+		closed := d.closed
+		d.mu.Unlock()
+		if closed {
+			return net.ErrClosed
+		}
+		// Again after a while: the first one may have met the lock of an anchor that was just dying.
+		if start && time.Since(tried) > 200*time.Millisecond && (errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)) {
 			if err := d.startAnchor(); err != nil {
 				return err
 			}
-			start = false
+			tried = time.Now()
 		}
 		if time.Now().After(deadline) {
 			return fmt.Errorf("the keeper at %s does not answer (see %s beside it): %w: %w", d.socket(), keeperproto.LogName, errdefs.ErrUnavailable, last)
@@ -272,12 +280,21 @@ func (d *Driver) Stop(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Before the request: the connection's end must not look like a keeper that died.
+	d.setClosed(true)
 	m, err := l.call(ctx, keeperproto.TypeStop, nil, nil)
 	m.CloseFDs()
 	if err != nil {
+		d.setClosed(false)
 		return err
 	}
 	return d.Close()
+}
+
+func (d *Driver) setClosed(closed bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closed = closed
 }
 
 var _ io.Closer = (*Driver)(nil)
