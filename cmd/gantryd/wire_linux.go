@@ -76,17 +76,17 @@ func wire(ctx context.Context, d *daemon) (_ *engine, _ []httpapi.Router, err er
 	}
 	host, err := newHostPorts(d)
 	if err != nil {
-		d.log.Warn("this build serves no containers", "reason", err)
-	} else {
-		if err := e.wireContainers(ctx, d, host); err != nil {
-			return nil, nil, err
-		}
-		ports.Containers = containerCounter{e.containers}
-		routers = append(routers, containersroute.New(e.containers), execroute.New(e.containers))
+		return nil, nil, err
 	}
+	if err := e.wireContainers(ctx, d, host); err != nil {
+		return nil, nil, err
+	}
+	ports.Containers = containerCounter{e.containers}
+	routers = append(routers, containersroute.New(e.containers), execroute.New(e.containers))
 	if err := e.networks.Start(ctx); err != nil {
 		return nil, nil, err
 	}
+	e.containers.Resume()
 	e.system = systemservice.New(engineFacts(d), ports)
 	return e, append(routers, systemroute.New(e.system)), nil
 }

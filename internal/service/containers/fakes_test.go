@@ -84,6 +84,7 @@ func (w *world) service(edit ...func(*Config)) *Service {
 	if err := s.Recover(context.Background()); err != nil {
 		w.t.Fatal(err)
 	}
+	s.Resume()
 	w.t.Cleanup(func() { s.core.stop(errShutdown) })
 	return s
 }

@@ -70,17 +70,19 @@ type recoverer struct {
 	stop   *stopper
 	remove *remover
 	health *healthMonitor
+
+	later []func() // what Resume does
 }
 
 // Recover reads all records, compares them with what runs, and puts right what
-// differs. It returns when every record is in memory; restarts and clean-up go on
-// in the background. It must be called once, before anything else.
+// differs. It returns when every record is in memory and what runs is taken over. It must be
+// called once, before anything else; Resume must follow when containers can be started.
 func (r *recoverer) Recover(ctx context.Context) error {
 	alive, err := r.Lifetimes.Alive(ctx)
 	if err != nil {
 		return fmt.Errorf("asking the keeper what runs: %w", err)
 	}
-	var first, later []func()
+	var first []func()
 	for id, data := range r.Records.All(ctx) {
 		rec, err := decodeContainer(id, data)
 		if err != nil {
@@ -93,6 +95,7 @@ func (r *recoverer) Recover(ctx context.Context) error {
 		}
 		e := newEntry(rec)
 		r.reg.add(e)
+		r.holdVolumes(rec)
 		running, runs := alive[rec.Key()]
 		f := Finding{Process: runs, Rebooted: rec.State.BootID != "" && rec.State.BootID != r.Config.BootID}
 		switch decide(rec, f) {
@@ -101,15 +104,33 @@ func (r *recoverer) Recover(ctx context.Context) error {
 		case LostExit:
 			first = append(first, func() { r.lost(e) })
 		case Clear:
-			later = append(later, func() { r.clear(e) })
+			r.later = append(r.later, func() { r.clear(e) })
 		case StartAgain:
-			later = append(later, func() { r.again(e) })
+			r.later = append(r.later, func() { r.again(e) })
 		}
 	}
 	inParallel(first) // before exits are taken in, so that an exit finds its container running
-	go r.start.watch(r.base)
-	go inParallel(later)
 	return nil
+}
+
+// Resume takes in exits, and goes on in the background with restarts and clean-up. Networks must
+// be ready: what Recover took over has its addresses and ports again by then.
+func (r *recoverer) Resume() {
+	go r.start.watch(r.base)
+	go inParallel(r.later)
+	r.later = nil
+}
+
+// holdVolumes counts a container among the users of its volumes, running or not.
+func (r *recoverer) holdVolumes(rec *Container) {
+	for _, m := range rec.Mounts {
+		if m.Name == "" {
+			continue
+		}
+		if _, err := r.Volumes.Acquire(r.base, m.Name, rec.ID); err != nil {
+			r.log.Error("a container's volume is missing", "container", rec.ID, "volume", m.Name, "error", err)
+		}
+	}
 }
 
 // inParallel runs functions, a few at a time, and waits for all.
@@ -148,13 +169,6 @@ func (r *recoverer) adopt(e *entry, running spec.Running) {
 	if len(rec.Sandbox.Endpoints) > 0 || rec.Sandbox.ID != "" {
 		if err := r.Networks.Restore(ctx, rec.ID, rec.Sandbox, running.PID); err != nil {
 			r.log.Error("a running container's network could not be taken over", "container", e.id, "error", err)
-		}
-	}
-	for _, m := range rec.Mounts {
-		if m.Name != "" {
-			if _, err := r.Volumes.Acquire(ctx, m.Name, rec.ID); err != nil {
-				r.log.Error("a running container's volume is missing", "container", e.id, "volume", m.Name, "error", err)
-			}
 		}
 	}
 	e.markStarted()
