@@ -40,7 +40,7 @@ type Config struct {
 	NoIPForward     bool   // --ip-forward=false
 	ForwardNoDrop   bool   // --ip-forward-no-drop
 	Table           string // nftables table; empty is "gantry", or one named after another bridge
-	PoolSize        int    // ready namespaces at most for each of bridge and none; 0 keeps none
+	PoolSize        int    // namespaces kept ready for the bridge, more under load; 0 keeps none
 	NoIPv6Forwarder bool   // do not carry IPv6 connections to published ports
 }
 

@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -44,8 +45,12 @@ type Config struct {
 	// LocalPorts lets ports published on 127.0.0.1 reach containers; only with our
 	// firewall in place, which drops what outsiders would send there.
 	LocalPorts bool
-	PoolSize   int // ready namespaces at most; 0 keeps none
+	// PoolSize is how many namespaces are kept ready while nothing happens; up to growth
+	// times as many under load. 0 keeps none.
+	PoolSize int
 }
+
+const growth = 4
 
 // Driver is one bridge.
 type Driver struct {
@@ -56,8 +61,8 @@ type Driver struct {
 	pool    *warm.Pool[*port]
 	ips     *ipam.Pool
 	conn    *netlink.Conn
-	prefix  string // of our veths' names
-	seq     atomic.Uint32
+	prefix  string        // of our veths' names
+	seq     atomic.Uint32 // the last veth's number; begins anywhere, as a former daemon's veths may still be there
 	// hairpin: the kernel translates bridged packets itself (bridge-nf-call-iptables)
 	// and then sends a container's packet to its own published port back by the bridge.
 	hairpin bool
@@ -82,6 +87,7 @@ func New(cfg Config) *Driver {
 	}
 	sum := sha256.Sum256([]byte(cfg.Name))
 	d := &Driver{cfg: cfg, prefix: "gv" + hex.EncodeToString(sum[:2]), live: map[string]bool{}}
+	d.seq.Store(rand.Uint32())
 	return d
 }
 
@@ -123,7 +129,8 @@ func (d *Driver) Open(context.Context) (_ networks.Facts, err error) {
 		return networks.Facts{}, err
 	}
 	// Ready namespaces hold addresses: a small network keeps most of them for containers.
-	d.pool = warm.New(min(d.cfg.PoolSize, d.ips.Size()/8), d.make, d.drop)
+	most := d.ips.Size() / 8
+	d.pool = warm.New(warm.Size{Idle: min(d.cfg.PoolSize, most), Limit: min(growth*d.cfg.PoolSize, most)}, warm.Maker[*port]{Begin: d.begin, Drop: d.discard})
 	if d.cfg.LocalPorts {
 		if err := netlink.WriteSysctl("net/ipv4/conf/"+d.cfg.Name+"/route_localnet", "1"); err != nil {
 			return networks.Facts{}, err
@@ -184,7 +191,7 @@ func (d *Driver) Attach(_ context.Context, j networks.Join) (_ networks.Attached
 		return networks.Attached{}, err
 	}
 	if err := d.adapt(p, j); err != nil {
-		d.drop(p)
+		d.discard(p)
 		return networks.Attached{}, err
 	}
 	return networks.Attached{NetNS: p.ns, Endpoint: spec.Endpoint{
@@ -198,7 +205,11 @@ func (d *Driver) take(j networks.Join) (*port, error) {
 		if err := d.ips.Take(j.IPv4); err != nil {
 			return nil, err
 		}
-		return d.makeAt(j.IPv4)
+		p, err := d.makeAt(j.IPv4)
+		if err != nil {
+			d.ips.Free(j.IPv4)
+		}
+		return p, err
 	}
 	return d.pool.Take()
 }
@@ -240,17 +251,24 @@ func (d *Driver) Detach(_ context.Context, ep spec.Endpoint) error {
 	return nil
 }
 
-// make makes a port with the next free address.
-func (d *Driver) make() (*port, error) {
+// begin takes the next free address; what it returns makes the port.
+func (d *Driver) begin() func() (*port, error) {
 	addr, err := d.ips.Next()
-	if err != nil {
-		return nil, err
+	return func() (*port, error) {
+		if err != nil {
+			return nil, err
+		}
+		p, err := d.makeAt(addr)
+		if err != nil {
+			d.ips.Return(addr)
+		}
+		return p, err
 	}
-	return d.makeAt(addr)
 }
 
+// makeAt makes a port. If that fails, addr is the caller's to give back.
 func (d *Driver) makeAt(addr netip.Addr) (_ *port, err error) {
-	p := &port{addr: addr, mac: macOf(addr), iface: "eth0", veth: fmt.Sprintf("%s%08x", d.prefix, d.nextName())}
+	p := &port{addr: addr, mac: macOf(addr), iface: "eth0", veth: fmt.Sprintf("%s%08x", d.prefix, d.seq.Add(1))}
 	p.ns, err = netlink.NewNamespace(func() error {
 		if err := netlink.WriteSysctl("net.ipv6.conf.default.disable_ipv6", "1"); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
@@ -258,11 +276,10 @@ func (d *Driver) makeAt(addr netip.Addr) (_ *port, err error) {
 		return netlink.LoopbackUp()
 	})
 	if err != nil {
-		d.ips.Free(addr)
 		return nil, err
 	}
 	if err := d.plug(p); err != nil {
-		d.drop(p)
+		_ = p.ns.Close()
 		return nil, err
 	}
 	return p, nil
@@ -313,14 +330,10 @@ func (d *Driver) portOptions(veth string) error {
 	return nil
 }
 
-func (d *Driver) drop(p *port) {
+// discard ends a port that nobody has used.
+func (d *Driver) discard(p *port) {
 	_ = p.ns.Close() // the kernel takes the veth along
-	d.ips.Free(p.addr)
-}
-
-// nextName differs between daemons that follow each other.
-func (d *Driver) nextName() uint32 {
-	return uint32(os.Getpid())<<16 ^ uint32(os.Getpid()>>16)<<12 ^ d.seq.Add(1)
+	d.ips.Return(p.addr)
 }
 
 // macOf derives the hardware address from the IP, so that an address that comes

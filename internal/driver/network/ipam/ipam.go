@@ -91,6 +91,18 @@ func (p *Pool) Free(a netip.Addr) {
 	}
 }
 
+// Return gives back an address that nobody has used. If it was the last one given out,
+// it is the next one again: what was only prepared leaves no gap.
+func (p *Pool) Return(a netip.Addr) {
+	p.Free(a)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := number(a)
+	if n+1 == p.next || n == p.last && p.next == p.first {
+		p.next = n
+	}
+}
+
 // Size is how many addresses the range has.
 func (p *Pool) Size() int { return int(p.last-p.first) + 1 }
 

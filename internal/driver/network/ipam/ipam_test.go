@@ -53,3 +53,32 @@ func TestRange(t *testing.T) {
 		t.Fatalf("a range larger than its subnet: %v", err)
 	}
 }
+
+func TestReturnLeavesNoGap(t *testing.T) {
+	p, err := New(netip.MustParsePrefix("10.1.0.0/29"), netip.MustParsePrefix("10.1.0.4/30"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := func() netip.Addr {
+		t.Helper()
+		a, err := p.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	first, second, third := next(), next(), next()
+	p.Return(third)
+	p.Return(second)
+	if a := next(); a != second {
+		t.Fatalf("after the last two came back unused, %s was given out, want %s", a, second)
+	}
+	if a := next(); a != third { // the range's last: 10.1.0.7 is the broadcast address
+		t.Fatalf("then %s, want %s", a, third)
+	}
+	p.Return(first) // not the last: it is used last, as any other
+	p.Return(third)
+	if a := next(); a != third {
+		t.Fatalf("then %s, want %s", a, third)
+	}
+}

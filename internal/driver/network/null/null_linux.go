@@ -15,9 +15,13 @@ import (
 // Driver keeps a few namespaces ready.
 type Driver struct{ pool *warm.Pool[*os.File] }
 
-// New makes the driver; poolSize namespaces at most are kept ready, 0 for none.
+// New makes the driver; one namespace is kept ready, up to poolSize under load, 0 for none.
 func New(poolSize int) *Driver {
-	return &Driver{warm.New(poolSize, func() (*os.File, error) { return netlink.NewNamespace(netlink.LoopbackUp) }, func(f *os.File) { _ = f.Close() })}
+	one := func() (*os.File, error) { return netlink.NewNamespace(netlink.LoopbackUp) }
+	return &Driver{warm.New(warm.Size{Idle: 1, Limit: poolSize}, warm.Maker[*os.File]{
+		Begin: func() func() (*os.File, error) { return one },
+		Drop:  func(f *os.File) { _ = f.Close() },
+	})}
 }
 
 // Open implements networks.Driver.

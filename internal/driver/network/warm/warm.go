@@ -1,6 +1,6 @@
 // Package warm keeps things that are slow to make ready in advance. Whoever takes
 // one gets it at once, a single background worker makes the next; when none is
-// ready, the taker makes its own and does not queue behind the worker.
+// ready, the taker makes its own and does not queue behind others.
 package warm
 
 import (
@@ -8,44 +8,60 @@ import (
 	"time"
 )
 
-// floor is how many are kept ready when nobody has asked for a while.
-const floor = 4
-
-// idle is how long after the last miss the pool shrinks back to floor.
+// idle is how long after the last taker the pool shrinks back.
 const idle = 30 * time.Second
 
-// Pool holds ready values, oldest first. It grows towards its limit when takers
-// find it empty, and shrinks to a few when nobody comes.
+// Maker says how values come and go.
+type Maker[T any] struct {
+	// Begin settles a value's place in the order (a network's next address) and gives the
+	// function that makes it. Begin is called one at a time, in the order in which values
+	// are handed out; what it returns runs side by side with others.
+	Begin func() func() (T, error)
+	// Drop ends a value that nobody took. Several are dropped last first.
+	Drop func(T)
+}
+
+// Size bounds a pool. Limit 0 switches it off.
+type Size struct {
+	Idle  int // how many are kept ready when nobody has asked for a while
+	Limit int // how many at most, when takers keep finding the pool empty
+}
+
+// Pool holds values, oldest first. Takers get them in the order in which they were begun.
 type Pool[T any] struct {
-	limit int
-	make  func() (T, error)
-	drop  func(T)
+	size  Size
+	maker Maker[T]
 
 	mu      sync.Mutex
-	ready   []T
+	queue   []*slot[T]
 	goal    int
 	running bool
 	wake    chan struct{}
 	done    chan struct{}
+	idle    time.Duration
 }
 
-// New describes a pool of at most limit values; 0 switches it off.
-func New[T any](limit int, make func() (T, error), drop func(T)) *Pool[T] {
-	return &Pool[T]{limit: limit, make: make, drop: drop, goal: min(limit, floor)}
+// slot is a value that is ready, or that the worker is making.
+type slot[T any] struct {
+	value T
+	err   error
+	made  chan struct{}
 }
 
-// Start begins filling; the first value is made at once, so that whoever comes first
-// gets the first (a network's lowest address). Before it, and after Stop, Take makes every value itself.
+// New describes a pool.
+func New[T any](size Size, maker Maker[T]) *Pool[T] {
+	size.Idle = min(size.Idle, size.Limit)
+	return &Pool[T]{size: size, maker: maker, goal: size.Idle, idle: idle}
+}
+
+// Start begins filling. Before it, and after Stop, Take makes every value itself.
 func (p *Pool[T]) Start() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.running || p.limit == 0 {
+	if p.running || p.size.Limit == 0 {
 		return
 	}
 	p.running, p.wake, p.done = true, make(chan struct{}, 1), make(chan struct{})
-	if v, err := p.make(); err == nil {
-		p.ready = append(p.ready, v)
-	}
 	p.wake <- struct{}{}
 	go p.work(p.wake, p.done)
 }
@@ -63,42 +79,26 @@ func (p *Pool[T]) Stop() {
 	p.mu.Unlock()
 	<-done
 	p.mu.Lock()
-	left := p.ready
-	p.ready = nil
-	p.mu.Unlock()
-	for _, v := range left {
-		p.drop(v)
-	}
+	defer p.mu.Unlock()
+	p.cut(0)
 }
 
-// Take gives a ready value, or makes one.
+// Take gives the oldest value, waiting for it if it is just being made, or makes one.
 func (p *Pool[T]) Take() (T, error) {
-	v, ok := p.TakeReady()
-	if ok {
-		return v, nil
-	}
-	return p.make()
-}
-
-// TakeReady gives a value only if one is ready.
-func (p *Pool[T]) TakeReady() (v T, ok bool) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.ready) > 0 {
-		v, ok = p.ready[0], true
-		p.ready = p.ready[1:]
-	} else {
-		p.goal = min(p.limit, 2*p.goal)
+	if len(p.queue) == 0 {
+		p.goal = min(p.size.Limit, max(1, 2*p.goal))
+		build := p.maker.Begin()
+		p.nudge()
+		p.mu.Unlock()
+		return build()
 	}
+	s := p.queue[0]
+	p.queue = p.queue[1:]
 	p.nudge()
-	return v, ok
-}
-
-// Ready is how many are ready now.
-func (p *Pool[T]) Ready() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(p.ready)
+	p.mu.Unlock()
+	<-s.made
+	return s.value, s.err
 }
 
 func (p *Pool[T]) nudge() {
@@ -112,7 +112,7 @@ func (p *Pool[T]) nudge() {
 
 func (p *Pool[T]) work(wake <-chan struct{}, done chan<- struct{}) {
 	defer close(done)
-	calm := time.NewTimer(idle)
+	calm := time.NewTimer(p.idle)
 	defer calm.Stop()
 	for {
 		select {
@@ -120,44 +120,54 @@ func (p *Pool[T]) work(wake <-chan struct{}, done chan<- struct{}) {
 			if !ok {
 				return
 			}
-			calm.Reset(idle)
+			calm.Reset(p.idle)
 			for p.fillOne() {
 			}
 		case <-calm.C:
-			p.shrink()
+			p.mu.Lock()
+			p.goal = p.size.Idle
+			p.cut(p.goal)
+			p.mu.Unlock()
 		}
 	}
 }
 
-// fillOne makes one more and tells whether to go on. A failure ends this round:
-// the next taker meets the same error itself and reports it.
+// fillOne makes one more and tells whether to go on. A failure ends this round: whoever
+// waited for the value gets the error, the next taker tries for itself.
 func (p *Pool[T]) fillOne() bool {
 	p.mu.Lock()
-	enough := !p.running || len(p.ready) >= p.goal
-	p.mu.Unlock()
-	if enough {
+	if !p.running || len(p.queue) >= p.goal {
+		p.mu.Unlock()
 		return false
 	}
-	v, err := p.make()
-	if err != nil {
-		return false
+	s := &slot[T]{made: make(chan struct{})}
+	p.queue = append(p.queue, s)
+	build := p.maker.Begin()
+	p.mu.Unlock()
+	s.value, s.err = build()
+	close(s.made)
+	if s.err == nil {
+		return true
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.ready = append(p.ready, v)
-	return true
+	for i, x := range p.queue {
+		if x == s {
+			p.queue = append(p.queue[:i:i], p.queue[i+1:]...)
+			break
+		}
+	}
+	return false
 }
 
-func (p *Pool[T]) shrink() {
-	p.mu.Lock()
-	p.goal = min(p.limit, floor)
-	var extra []T
-	if len(p.ready) > p.goal {
-		extra = append(extra, p.ready[p.goal:]...)
-		p.ready = append([]T(nil), p.ready[:p.goal]...)
-	}
-	p.mu.Unlock()
-	for _, v := range extra {
-		p.drop(v)
+// cut drops all but the n oldest values. Only the worker calls it, or whoever has seen
+// it end, so that none is being made. The caller holds the lock.
+func (p *Pool[T]) cut(n int) {
+	for len(p.queue) > n {
+		last := len(p.queue) - 1
+		s := p.queue[last]
+		p.queue[last] = nil
+		p.queue = p.queue[:last]
+		p.maker.Drop(s.value)
 	}
 }
