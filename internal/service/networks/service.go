@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 	"strings"
@@ -100,14 +101,15 @@ func (s *Service) Open(ctx context.Context) error {
 	return nil
 }
 
-// Start ends recovery: every living container has been restored. Attach works from now on.
+// Start ends recovery: every living container has been restored. Attach works from now
+// on. A driver that could not tidy up what a former daemon left is logged, not an error.
 func (s *Service) Start(ctx context.Context) error {
 	if err := s.ports.Ready(ctx); err != nil {
 		return err
 	}
 	for _, n := range s.nets {
 		if err := n.driver.Ready(ctx); err != nil {
-			return fmt.Errorf("starting network %s: %w", n.name, err)
+			slog.Warn("a network could not be tidied up", "network", n.name, "error", err)
 		}
 	}
 	s.mu.Lock()
@@ -235,7 +237,8 @@ func (s *Service) publish(ctx context.Context, req spec.SandboxRequest, sb *spec
 	return nil
 }
 
-// Restore implements containers.Networks.
+// Restore implements containers.Networks. Whatever fails, the container counts as
+// attached, and Release works: its process lives, or its exit is about to be told.
 func (s *Service) Restore(ctx context.Context, container string, sb spec.Sandbox, _ int) error {
 	var errs []error
 	for _, ep := range sb.Endpoints {

@@ -1,17 +1,12 @@
 package publish
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
-	"os"
-	"os/exec"
+	"maps"
+	"slices"
 	"sync"
-	"syscall"
-	"time"
 
 	"github.com/gantry-engine/gantry/internal/netproto"
 )
@@ -26,29 +21,54 @@ func (e *TakenError) Error() string {
 	return fmt.Sprintf("port %d: %s", e.Port, e.Cause)
 }
 
-// Client talks to gantry-net and starts it when the first port is published.
+// Client talks to gantry-net, starts it when the first port is published, and
+// knows what it should hold: a new gantry-net is told everything before anything else.
 type Client struct {
 	exe, socket string
+	lost        chan struct{}
 
-	mu   sync.Mutex
-	conn net.Conn
-	in   *bufio.Reader
+	mu     sync.Mutex
+	link   *link                      // nil if not connected
+	held   map[string][]netproto.Want // by owner, with ports as bound
+	failed map[string]error           // owners whose ports could not be bound again
+	synced bool                       // false: gantry-net may hold more, or less, than held
 }
 
 // NewClient makes a client. exe is gantry-net's executable, socket the path of its
 // UNIX socket below the exec root.
-func NewClient(exe, socket string) *Client { return &Client{exe: exe, socket: socket} }
-
-// Running tells whether a gantry-net answers, without starting one.
-func (c *Client) Running() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.conn != nil && c.alive() || c.dial() == nil
+func NewClient(exe, socket string) *Client {
+	return &Client{
+		exe: exe, socket: socket, lost: make(chan struct{}, 1),
+		held: map[string][]netproto.Want{}, failed: map[string]error{},
+	}
 }
+
+// Lost tells that gantry-net has gone away with what it held: Sync is needed.
+func (c *Client) Lost() <-chan struct{} { return c.lost }
 
 // Reserve binds all wants or none.
 func (c *Client) Reserve(ctx context.Context, owner string, wants []netproto.Want) ([]uint16, error) {
-	a, err := c.call(ctx, netproto.Request{Op: "reserve", Owner: owner, Wants: wants}, true)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ports, err := c.reserve(ctx, owner, wants)
+	if errors.Is(err, errGone) { // it ended, or was killed, just now: its sockets are gone too
+		ports, err = c.reserve(ctx, owner, wants)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for i, w := range wants {
+		w.Port, w.End = ports[i], 0
+		c.held[owner] = append(c.held[owner], w)
+	}
+	return ports, nil
+}
+
+func (c *Client) reserve(ctx context.Context, owner string, wants []netproto.Want) ([]uint16, error) {
+	if err := c.connect(ctx, true); err != nil {
+		return nil, err
+	}
+	a, err := c.ask(ctx, netproto.Request{Op: "reserve", Owner: owner, Wants: wants})
 	switch {
 	case err != nil:
 		return nil, err
@@ -60,16 +80,82 @@ func (c *Client) Reserve(ctx context.Context, owner string, wants []netproto.Wan
 	return a.Ports, nil
 }
 
-// Release closes what owner holds; without a gantry-net nothing is held.
+// Adopt notes what owner has had reserved under a former daemon, for the next Sync.
+func (c *Client) Adopt(owner string, wants []netproto.Want) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.held[owner], c.synced = wants, false
+}
+
+// Release closes what owner holds; without a gantry-net nothing is held. When nobody
+// holds anything, it hangs up, and gantry-net ends.
 func (c *Client) Release(ctx context.Context, owner string) error {
-	_, err := c.call(ctx, netproto.Request{Op: "release", Owner: owner}, false)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.held, owner)
+	delete(c.failed, owner)
+	var err error
+	if c.connect(ctx, false) == nil {
+		if _, err = c.ask(ctx, netproto.Request{Op: "release", Owner: owner}); errors.Is(err, errGone) {
+			err = nil
+		}
+	}
+	if len(c.held) == 0 {
+		c.hangUp()
+	}
 	return err
 }
 
-// Keep closes what nobody of owners holds.
-func (c *Client) Keep(ctx context.Context, owners []string) error {
-	_, err := c.call(ctx, netproto.Request{Op: "keep", Owners: owners}, false)
-	return err
+// Sync makes gantry-net hold what is known here and nothing else, if that is in
+// doubt, and tries again what could not be bound. The error names each owner that
+// lacks a port; the others have theirs.
+func (c *Client) Sync(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err := c.connect(ctx, len(c.held) > 0)
+	if err != nil && len(c.held) == 0 {
+		return nil // none runs, none is needed
+	}
+	if err != nil {
+		return err
+	}
+	owners := slices.Sorted(maps.Keys(c.failed))
+	if !c.synced {
+		owners = slices.Sorted(maps.Keys(c.held))
+	}
+	if err := c.feed(ctx, owners); err != nil {
+		return err
+	}
+	if len(c.held) == 0 {
+		c.hangUp()
+	}
+	var errs []error
+	for _, owner := range slices.Sorted(maps.Keys(c.failed)) {
+		errs = append(errs, fmt.Errorf("the ports of running container %s could not be reserved again: %w", owner, c.failed[owner]))
+	}
+	return errors.Join(errs...)
+}
+
+// feed reserves again what owners have. The caller holds the lock and is connected.
+func (c *Client) feed(ctx context.Context, owners []string) error {
+	for _, owner := range owners {
+		a, err := c.ask(ctx, netproto.Request{Op: "reserve", Owner: owner, Wants: c.held[owner]})
+		if err != nil {
+			return err
+		}
+		delete(c.failed, owner)
+		if a.Taken != nil {
+			c.failed[owner] = &TakenError{*a.Taken}
+		}
+	}
+	if c.synced {
+		return nil
+	}
+	if _, err := c.ask(ctx, netproto.Request{Op: "keep", Owners: slices.Sorted(maps.Keys(c.held))}); err != nil {
+		return err
+	}
+	c.synced = true
+	return nil
 }
 
 // Close hangs up. gantry-net goes on while it holds a port.
@@ -80,31 +166,46 @@ func (c *Client) Close() error {
 	return nil
 }
 
-func (c *Client) hangUp() {
-	if c.conn != nil {
-		_ = c.conn.Close()
-		c.conn = nil
+// connect finds gantry-net or, with start, starts one. One that has just been
+// started is fed, so that nobody takes a port that a running container has.
+func (c *Client) connect(ctx context.Context, start bool) error {
+	if c.link != nil && !c.link.broken() {
+		return nil
 	}
+	c.hangUp()
+	l, err := dial(c.socket, c.lost)
+	if err == nil {
+		c.link = l
+		return nil
+	}
+	if !start {
+		return err
+	}
+	c.synced = false
+	if err := launch(ctx, c.exe, c.socket); err != nil {
+		return err
+	}
+	if c.link, err = dial(c.socket, c.lost); err != nil {
+		return fmt.Errorf("connecting to gantry-net: %w", err)
+	}
+	return c.feed(ctx, slices.Sorted(maps.Keys(c.held)))
 }
 
-func (c *Client) call(ctx context.Context, req netproto.Request, start bool) (netproto.Answer, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.conn == nil || !c.alive() {
-		err := c.dial()
-		if err != nil && !start {
-			return netproto.Answer{}, nil
-		}
-		if err != nil {
-			err = c.launch(ctx)
-		}
-		if err != nil {
-			return netproto.Answer{}, err
-		}
+func (c *Client) hangUp() {
+	if c.link == nil {
+		return
 	}
-	a, err := c.exchange(ctx, req)
-	if err != nil {
-		c.hangUp() // the stream's position is unknown
+	c.synced = c.synced && !c.link.broken()
+	c.link.close()
+	c.link = nil
+}
+
+func (c *Client) ask(ctx context.Context, req netproto.Request) (netproto.Answer, error) {
+	a, err := c.link.exchange(ctx, req)
+	if err != nil { // what it did, and the stream's position, are unknown
+		c.hangUp()
+		c.synced = false
+		nudge(c.lost)
 		return a, fmt.Errorf("asking gantry-net to %s ports: %w", req.Op, err)
 	}
 	if a.Error != "" {
@@ -113,87 +214,9 @@ func (c *Client) call(ctx context.Context, req netproto.Request, start bool) (ne
 	return a, nil
 }
 
-const patience = 10 * time.Second
-
-func (c *Client) exchange(ctx context.Context, req netproto.Request) (a netproto.Answer, err error) {
-	deadline := time.Now().Add(patience)
-	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
-		deadline = d
+func nudge(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
 	}
-	if err := c.conn.SetDeadline(deadline); err != nil {
-		return a, err
-	}
-	line, err := json.Marshal(req)
-	if err != nil {
-		return a, err
-	}
-	if _, err := c.conn.Write(append(line, '\n')); err != nil {
-		return a, err
-	}
-	answer, err := c.in.ReadBytes('\n')
-	if err != nil {
-		return a, err
-	}
-	return a, json.Unmarshal(answer, &a)
-}
-
-// alive looks without waiting whether the other side has hung up.
-func (c *Client) alive() bool {
-	raw, err := c.conn.(*net.UnixConn).SyscallConn()
-	if err != nil {
-		return false
-	}
-	ok := false
-	err = raw.Control(func(fd uintptr) {
-		var b [1]byte
-		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		ok = n > 0 || errors.Is(err, syscall.EAGAIN)
-	})
-	return ok && err == nil
-}
-
-func (c *Client) dial() error {
-	c.hangUp()
-	conn, err := net.DialTimeout("unix", c.socket, patience)
-	if err != nil {
-		return err
-	}
-	c.conn, c.in = conn, bufio.NewReader(conn)
-	return nil
-}
-
-// launch starts gantry-net in a session of its own: it outlives this daemon. It is
-// handed the listening socket, so that there is nothing to wait for.
-func (c *Client) launch(ctx context.Context) error {
-	if err := os.Remove(c.socket); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: c.socket, Net: "unix"})
-	if err != nil {
-		return fmt.Errorf("making the socket of gantry-net: %w", err)
-	}
-	l.SetUnlinkOnClose(false)
-	defer l.Close()
-	if err := os.Chmod(c.socket, 0o600); err != nil {
-		return err
-	}
-	f, err := l.File()
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	cmd := exec.Command(c.exe, c.socket)
-	cmd.ExtraFiles = []*os.File{f}
-	cmd.Dir = "/"
-	cmd.Env = []string{"GOMAXPROCS=1", "GOGC=50"}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
-		_ = os.Remove(c.socket)
-		return errNoHelper(err)
-	}
-	go func() { _ = cmd.Wait() }() // reaps it if it ends before this daemon
-	if err := c.dial(); err != nil {
-		return fmt.Errorf("connecting to gantry-net: %w", err)
-	}
-	return ctx.Err()
 }

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -35,8 +36,9 @@ type Rules interface {
 type Reserver interface {
 	Reserve(ctx context.Context, owner string, wants []netproto.Want) ([]uint16, error)
 	Release(ctx context.Context, owner string) error
-	Keep(ctx context.Context, owners []string) error
-	Running() bool
+	Adopt(owner string, wants []netproto.Want)
+	Sync(ctx context.Context) error
+	Lost() <-chan struct{}
 	Close() error
 }
 
@@ -56,11 +58,14 @@ type Publisher struct {
 	open  map[string][]firewall.Mapping // by container
 	stop  chan struct{}
 	ended chan struct{}
+
+	saidMu sync.Mutex
+	said   map[string]string // troubles logged and not over
 }
 
 // New makes a publisher. rules is nil with --iptables=false.
 func New(cfg Config, rules Rules, reserver Reserver) *Publisher {
-	return &Publisher{cfg: cfg, rules: rules, net: reserver, open: map[string][]firewall.Mapping{}}
+	return &Publisher{cfg: cfg, rules: rules, net: reserver, open: map[string][]firewall.Mapping{}, said: map[string]string{}}
 }
 
 // Publish implements networks.Ports.
@@ -93,57 +98,61 @@ func (p *Publisher) Publish(ctx context.Context, container string, to netip.Addr
 func (p *Publisher) Restore(_ context.Context, container string, to netip.Addr, ports []spec.Port) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.open[container] = mappings(ports, to)
+	m := mappings(ports, to)
+	p.open[container] = m
+	wants := make([]netproto.Want, len(m))
+	for i, x := range m {
+		wants[i] = netproto.Want{Proto: x.Proto, Host: x.Host, Port: x.Port, Target: x.Target, IPv6: p.cfg.IPv6 && x.Host.IsUnspecified()}
+	}
+	p.net.Adopt(container, wants)
 	return nil
 }
 
-// Ready implements networks.Ports.
+// Ready implements networks.Ports. A port that cannot be reserved again does not keep
+// the daemon from starting: its rules are in place, the log says so, and it is tried
+// again while the container runs.
 func (p *Publisher) Ready(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := p.rebuild(); err != nil {
-		return err
+	if p.rules != nil {
+		if err := p.rules.Rebuild(p.all()); err != nil {
+			return err
+		}
+		p.say("packet rules of other programs keep containers from being reached", p.rules.Repair())
 	}
-	if err := p.reserveAll(ctx); err != nil {
-		return err
-	}
-	if p.rules != nil && p.stop == nil {
+	p.say("published ports are not all reserved", p.net.Sync(ctx))
+	if p.stop == nil {
 		p.stop, p.ended = make(chan struct{}), make(chan struct{})
 		go p.watch(p.stop, p.ended)
 	}
 	return nil
 }
 
-// rebuild writes the whole table. The caller holds the lock.
-func (p *Publisher) rebuild() error {
-	if p.rules == nil {
-		return nil
-	}
+func (p *Publisher) all() []firewall.Mapping {
 	var all []firewall.Mapping
 	for _, m := range p.open {
 		all = append(all, m...)
 	}
-	return errors.Join(p.rules.Rebuild(all), p.rules.Repair())
+	return all
 }
 
-// reserveAll tells gantry-net everything again. The caller holds the lock.
-func (p *Publisher) reserveAll(ctx context.Context) error {
-	var errs []error
-	var owners []string
-	for c, m := range p.open {
-		owners = append(owners, c)
-		wants := make([]netproto.Want, len(m))
-		for i, x := range m {
-			wants[i] = netproto.Want{Proto: x.Proto, Host: x.Host, Port: x.Port, Target: x.Target, IPv6: p.cfg.IPv6 && x.Host.IsUnspecified()}
-		}
-		if _, err := p.net.Reserve(ctx, c, wants); err != nil {
-			errs = append(errs, fmt.Errorf("reserving the ports of running container %s again: %w", c, err))
-		}
+// say logs a trouble once, however often it is met, and when it is over.
+func (p *Publisher) say(trouble string, err error) {
+	p.saidMu.Lock()
+	defer p.saidMu.Unlock()
+	text := ""
+	if err != nil {
+		text = err.Error()
 	}
-	if len(owners) > 0 || p.net.Running() {
-		errs = append(errs, p.net.Keep(ctx, owners))
+	switch {
+	case text == p.said[trouble]:
+		return
+	case text != "":
+		slog.Warn(trouble, "error", text)
+	default:
+		slog.Info("no longer: " + trouble)
 	}
-	return errors.Join(errs...)
+	p.said[trouble] = text
 }
 
 // Withdraw implements networks.Ports.
@@ -184,7 +193,7 @@ func (p *Publisher) Close(_ context.Context, remove bool) error {
 }
 
 // watchEvery is how often foreign changes are looked for: firewall reloads that
-// flush our table or our accepts, a gantry-net that was killed.
+// flush our table or our accepts. The end of gantry-net is noticed at once.
 const watchEvery = 5 * time.Second
 
 func (p *Publisher) watch(stop <-chan struct{}, ended chan<- struct{}) {
@@ -195,32 +204,29 @@ func (p *Publisher) watch(stop <-chan struct{}, ended chan<- struct{}) {
 		select {
 		case <-stop:
 			return
+		case <-p.net.Lost():
 		case <-tick.C:
-			if err := p.repair(); err != nil {
-				slog.Warn("the packet rules of published ports could not be repaired", "error", err)
-			}
 		}
+		p.repair()
 	}
 }
 
-func (p *Publisher) repair() error {
+func (p *Publisher) repair() {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	p.say("published ports are not all reserved", p.net.Sync(ctx))
+	if p.rules == nil {
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	there, err := p.rules.Present()
-	if err != nil {
-		return err
-	}
-	if !there {
+	if err == nil && !there {
 		slog.Warn("another program removed our nftables table: it is made again")
-		return p.rebuild()
+		err = p.rules.Rebuild(p.all())
 	}
-	err = p.rules.Repair()
-	if len(p.open) > 0 && !p.net.Running() {
-		ctx, cancel := context.WithTimeout(context.Background(), watchEvery)
-		defer cancel()
-		err = errors.Join(err, p.reserveAll(ctx))
-	}
-	return err
+	p.say("the packet rules of published ports cannot be repaired", err)
+	p.say("packet rules of other programs keep containers from being reached", p.rules.Repair())
 }
 
 func (p *Publisher) defaults(ports []spec.Port) []spec.Port {
@@ -256,7 +262,13 @@ func (p *Publisher) explain(err error, ports []spec.Port) error {
 	}
 	port := ports[taken.Index]
 	port.HostPort = taken.Port
-	return &networks.PortTakenError{Port: port, Owner: taken.Owner, Cause: taken.Cause}
+	cause := taken.Cause
+	if taken.Owner == "" && taken.Cause == syscall.EADDRINUSE.Error() {
+		if who := holder(port.Proto, port.HostPort); who != "" {
+			cause += ": " + who
+		}
+	}
+	return &networks.PortTakenError{Port: port, Owner: taken.Owner, Cause: cause}
 }
 
 func mappings(ports []spec.Port, to netip.Addr) []firewall.Mapping {
