@@ -15,9 +15,6 @@ import (
 	"github.com/gantry-engine/gantry/internal/spec"
 )
 
-// users are the containers that hold the volume, sorted.
-func (s *Service) users(name string) []string { return s.holders(name) }
-
 func wire(v spec.Volume) volume.Volume {
 	w := volume.Volume{
 		CreatedAt: v.Created.Format(time.RFC3339), Driver: v.Driver, Labels: v.Labels,
@@ -113,7 +110,7 @@ func (s *Service) Prune(ctx context.Context, args filters.Args) (volume.PruneRep
 		if !all && !anonymous || !args.Labels("label", v.Labels) || !args.NoLabels("label!", v.Labels) {
 			continue
 		}
-		if len(s.users(v.Name)) > 0 {
+		if _, err := s.usable(v.Name); err != nil || len(s.users(v.Name)) > 0 { // a damaged one goes only when asked for by name
 			continue
 		}
 		size, _ := s.content.Size(ctx, v.Name)

@@ -41,28 +41,53 @@ type Service struct {
 
 	mu      sync.RWMutex
 	volumes map[string]*entry
+	// mounted tells which containers have a volume among their mounts, running or not. See SetUsers.
+	mounted func(name string) []string
 }
 
 // entry is a volume in memory. vol is replaced, never changed; holders is under Service.mu.
 type entry struct {
 	vol     spec.Volume
 	holders map[string]int // container IDs, with how many mounts each has
+	damaged error          // why its record cannot be used
 }
 
-// New reads the records and sweeps what a crash left.
+// New reads the records and finishes what a crash interrupted. Nothing is deleted
+// because a record is missing or cannot be read.
 func New(ctx context.Context, r Records, d Driver, c Content, ev Events) (*Service, error) {
-	s := &Service{records: r, driver: d, content: c, events: ev, now: time.Now, volumes: map[string]*entry{}}
+	s := &Service{
+		records: r, driver: d, content: c, events: ev, now: time.Now, volumes: map[string]*entry{},
+		mounted: func(string) []string { return nil },
+	}
 	for name, data := range r.All(ctx) {
+		e := &entry{vol: spec.Volume{Name: name, Driver: DriverName}, holders: map[string]int{}}
 		var v spec.Volume
 		if err := json.Unmarshal(data, &v); err != nil || v.Name != name {
-			slog.Error("a volume's record cannot be read and is left alone", "volume", name, "error", err)
-			s.volumes[name] = &entry{vol: spec.Volume{Name: name, Driver: DriverName, Mountpoint: d.Path(name)}, holders: map[string]int{}}
-			continue
+			slog.Error("a volume's record cannot be read: its content is left alone, and it cannot be used", "volume", name, "error", err)
+			e.damaged = classed(errdefs.ErrDataLoss, "the record of the volume %s is damaged, so that its options are not known: its content is at %s; remove the volume, or copy the content to another one", name, d.Path(name))
+		} else {
+			e.vol = v
 		}
-		v.Mountpoint = d.Path(name)
-		s.volumes[name] = &entry{vol: v, holders: map[string]int{}}
+		e.vol.Mountpoint = d.Path(name)
+		s.volumes[name] = e
 	}
-	return s, c.Sweep(ctx, func(name string) bool { return s.volumes[name] != nil })
+	kept, err := c.Sweep(ctx, func(name string) bool { return s.volumes[name] != nil })
+	if err != nil { // no reason not to start: the next sweep tries again
+		slog.Error("what interrupted changes of volumes left could not be cleaned up", "error", err)
+	}
+	for _, name := range kept {
+		slog.Warn("a volume has content but no record and is not shown: create a volume of that name to have it back, or delete the folder", "volume", name, "folder", d.Path(name))
+	}
+	return s, context.Cause(ctx)
+}
+
+// SetUsers says how to find the containers, running or not, that have a volume among
+// their mounts: such a volume is in use also when nobody holds it since the daemon's start.
+// It must be called before requests are served.
+func (s *Service) SetUsers(mounted func(name string) []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mounted = mounted
 }
 
 // classError is a text for users with a class for the server.
@@ -92,6 +117,17 @@ func (s *Service) Get(_ context.Context, name string) (spec.Volume, error) {
 	return spec.Volume{}, noSuch(name)
 }
 
+// usable is Get, but for volumes whose record is damaged.
+func (s *Service) usable(name string) (spec.Volume, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	e := s.volumes[name]
+	if e == nil {
+		return spec.Volume{}, noSuch(name)
+	}
+	return e.vol, e.damaged
+}
+
 // Ensure finds or creates a volume; an empty name makes an anonymous one. A
 // volume of the same name with another driver or other options is errdefs.Conflict.
 func (s *Service) Ensure(ctx context.Context, name, driver string, opts, labels map[string]string) (spec.Volume, error) {
@@ -116,8 +152,12 @@ func (s *Service) Ensure(ctx context.Context, name, driver string, opts, labels 
 		return spec.Volume{}, err
 	}
 	defer unlock()
-	if v, err := s.Get(ctx, name); err == nil {
+	v, err := s.usable(name)
+	if err == nil {
 		return v, sameKind(v, driver, opts)
+	}
+	if !errdefs.IsNotFound(err) {
+		return spec.Volume{}, err
 	}
 	if err := validate(name, driver); err != nil {
 		return spec.Volume{}, err
@@ -125,7 +165,7 @@ func (s *Service) Ensure(ctx context.Context, name, driver string, opts, labels 
 	if err := s.content.Validate(opts); err != nil {
 		return spec.Volume{}, fmt.Errorf("create %s: %w", name, err)
 	}
-	v := spec.Volume{
+	v = spec.Volume{
 		Name: name, Driver: driver, Mountpoint: s.driver.Path(name), Labels: labels, Options: opts,
 		Created: s.now().UTC(), Anonymous: anonymous,
 	}
@@ -155,10 +195,11 @@ func sameKind(v spec.Volume, driver string, opts map[string]string) error {
 	return nil
 }
 
-// create makes the folder, then commits the record: a crash between the two
-// leaves a folder that Sweep finds, never a record without a folder.
+// create makes the folder, then commits the record: a crash between the two leaves
+// a marked folder that Sweep finds, never a record without a folder.
 func (s *Service) create(ctx context.Context, v spec.Volume) error {
-	if err := s.driver.Create(ctx, v.Name, v.Options); err != nil {
+	keep, undo, err := s.driver.Create(ctx, v.Name, v.Options)
+	if err != nil {
 		return fmt.Errorf("create %s: %w", v.Name, err)
 	}
 	data, err := json.Marshal(v)
@@ -166,7 +207,10 @@ func (s *Service) create(ctx context.Context, v spec.Volume) error {
 		err = s.records.Save(ctx, v.Name, data)
 	}
 	if err != nil {
-		return errors.Join(err, s.driver.Remove(context.WithoutCancel(ctx), v.Name))
+		return errors.Join(fmt.Errorf("create %s: %w", v.Name, err), undo())
+	}
+	if err := keep(); err != nil { // the mark is swept at the next start
+		slog.Warn("the mark of a volume's creation could not be removed", "volume", v.Name, "error", err)
 	}
 	s.mu.Lock()
 	s.volumes[v.Name] = &entry{vol: v, holders: map[string]int{}}
@@ -188,7 +232,7 @@ func (s *Service) Acquire(ctx context.Context, name, container string) (spec.Vol
 		return spec.Volume{}, err
 	}
 	defer unlock()
-	v, err := s.Get(ctx, name)
+	v, err := s.usable(name)
 	if err != nil {
 		return v, err
 	}
@@ -237,7 +281,7 @@ func (s *Service) Populate(ctx context.Context, name string, root spec.Rootfs, p
 		return err
 	}
 	defer unlock()
-	v, err := s.Get(ctx, name)
+	v, err := s.usable(name)
 	if err != nil {
 		return err
 	}
@@ -257,6 +301,7 @@ func (s *Service) Populate(ctx context.Context, name string, root spec.Rootfs, p
 	return nil
 }
 
+// holders are the containers that hold the volume now.
 func (s *Service) holders(name string) []string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -264,6 +309,16 @@ func (s *Service) holders(name string) []string {
 		return slices.Sorted(maps.Keys(e.holders))
 	}
 	return nil
+}
+
+// users are the containers that hold the volume or have it among their mounts, sorted.
+func (s *Service) users(name string) []string {
+	s.mu.RLock()
+	mounted := s.mounted
+	s.mu.RUnlock()
+	ids := append(s.holders(name), mounted(name)...)
+	slices.Sort(ids)
+	return slices.Compact(ids)
 }
 
 // Remove deletes a volume that no container uses. force makes a missing one no error.
@@ -283,17 +338,28 @@ func (s *Service) Remove(ctx context.Context, name string, force bool) error {
 	if ids := s.users(name); len(ids) > 0 {
 		return classed(errdefs.ErrConflict, "remove %s: volume is in use - [%s]", name, strings.Join(ids, ", "))
 	}
-	// The record goes first: what a crash leaves behind is a folder that Sweep deletes.
-	if err := s.records.Remove(ctx, name); err != nil {
+	if err := s.remove(context.WithoutCancel(ctx), v); err != nil {
 		return fmt.Errorf("remove %s: %w", name, err)
+	}
+	return nil
+}
+
+// remove takes the folder out of sight, then the record away, then deletes: at no
+// point is there a record without its folder, and a crash leaves what Sweep can tell.
+func (s *Service) remove(ctx context.Context, v spec.Volume) error {
+	if err := s.driver.Unmount(ctx, v.Name); err != nil {
+		return err
+	}
+	keep, undo, err := s.driver.Remove(ctx, v.Name)
+	if err != nil {
+		return err
+	}
+	if err := s.records.Remove(ctx, v.Name); err != nil {
+		return errors.Join(err, undo())
 	}
 	s.mu.Lock()
-	delete(s.volumes, name)
+	delete(s.volumes, v.Name)
 	s.mu.Unlock()
-	ctx = context.WithoutCancel(ctx)
-	if err := errors.Join(s.driver.Unmount(ctx, name), s.driver.Remove(ctx, name)); err != nil {
-		return fmt.Errorf("remove %s: %w", name, err)
-	}
 	s.publish(events.ActionDestroy, v, nil)
-	return nil
+	return keep()
 }

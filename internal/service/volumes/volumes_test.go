@@ -17,9 +17,10 @@ import (
 
 // fake stands for all ports and writes down what was done, in order.
 type fake struct {
-	records map[string][]byte
-	log     []string
-	saveErr error
+	records   map[string][]byte
+	log       []string
+	saveErr   error
+	forgetErr error
 }
 
 func (f *fake) did(s ...string) { f.log = append(f.log, strings.Join(s, " ")) }
@@ -36,16 +37,27 @@ type recs struct{ *fake }
 
 func (r recs) Remove(_ context.Context, n string) error {
 	r.did("forget", n)
+	if r.forgetErr != nil {
+		return r.forgetErr
+	}
 	delete(r.records, n)
 	return nil
 }
 func (r recs) All(context.Context) iter.Seq2[string, []byte] { return maps.All(r.records) }
 
-func (f *fake) Create(_ context.Context, n string, _ map[string]string) error {
-	f.did("mkdir", n)
-	return nil
+func (f *fake) half(what, n string) (keep, undo func() error, err error) {
+	f.did(what, n)
+	return func() error { f.did("keep " + what); return nil }, func() error { f.did("undo " + what); return nil }, nil
 }
-func (f *fake) Remove(_ context.Context, n string) error { f.did("rmdir", n); return nil }
+
+func (f *fake) Create(_ context.Context, n string, _ map[string]string) (keep, undo func() error, err error) {
+	return f.half("mkdir", n)
+}
+
+func (f *fake) Remove(_ context.Context, n string) (keep, undo func() error, err error) {
+	return f.half("rmdir", n)
+}
+
 func (f *fake) Mount(_ context.Context, n string, _ map[string]string) error {
 	f.did("mount", n)
 	return nil
@@ -55,8 +67,10 @@ func (f *fake) Path(n string) string                                        { re
 func (f *fake) Validate(map[string]string) error                            { return nil }
 func (f *fake) Populate(context.Context, string, spec.Rootfs, string) error { return nil }
 func (f *fake) Size(context.Context, string) (int64, error)                 { return 7, nil }
-func (f *fake) Sweep(context.Context, func(string) bool) error              { return nil }
-func (f *fake) Publish(m events.Message)                                    { f.did("event", string(m.Action), m.Actor.ID) }
+func (f *fake) Sweep(context.Context, func(string) bool) ([]string, error) {
+	return []string{"lost"}, errors.New("busy")
+}
+func (f *fake) Publish(m events.Message) { f.did("event", string(m.Action), m.Actor.ID) }
 
 func made(t *testing.T, f *fake) *Service {
 	t.Helper()
@@ -93,7 +107,7 @@ func TestLife(t *testing.T) {
 	if err := s.Remove(ctx, "data", false); err != nil {
 		t.Fatal(err)
 	}
-	want := "mkdir data|save data|event create data|mount data|event mount data|mount data|event mount data|event unmount data|unmount data|event unmount data|forget data|unmount data|rmdir data|event destroy data"
+	want := "mkdir data|save data|keep mkdir|event create data|mount data|event mount data|mount data|event mount data|event unmount data|unmount data|event unmount data|unmount data|rmdir data|forget data|event destroy data|keep rmdir"
 	if got := strings.Join(f.log, "|"); got != want {
 		t.Errorf("steps\n%s\nwant\n%s", got, want)
 	}
@@ -111,7 +125,7 @@ func TestFailedSaveIsUndone(t *testing.T) {
 	if _, err := s.Ensure(t.Context(), "data", "", nil, nil); err == nil {
 		t.Fatal("no error")
 	}
-	if got := strings.Join(f.log, "|"); got != "mkdir data|save data|rmdir data" {
+	if got := strings.Join(f.log, "|"); got != "mkdir data|save data|undo mkdir" {
 		t.Errorf("steps %s", got)
 	}
 	if _, err := s.Get(t.Context(), "data"); !errdefs.IsNotFound(err) {
@@ -192,5 +206,72 @@ func TestListAndPrune(t *testing.T) {
 	rep, err = s.Prune(ctx, filters.Args{"all": {"true"}, "label!": {"n=bb"}})
 	if err != nil || !strings.Contains(strings.Join(rep.VolumesDeleted, " "), "cc") || strings.Contains(strings.Join(rep.VolumesDeleted, " "), "aa") {
 		t.Errorf("prune all: %v %v", rep, err)
+	}
+}
+
+func TestFailedRemovalIsUndone(t *testing.T) {
+	f := &fake{records: map[string][]byte{}}
+	s := made(t, f)
+	if _, err := s.Ensure(t.Context(), "data", "", nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	f.log, f.forgetErr = nil, errors.New("disk full")
+	if err := s.Remove(t.Context(), "data", true); err == nil {
+		t.Fatal("no error")
+	}
+	if got := strings.Join(f.log, "|"); got != "unmount data|rmdir data|forget data|undo rmdir" {
+		t.Errorf("steps %s", got)
+	}
+	if _, err := s.Get(t.Context(), "data"); err != nil {
+		t.Errorf("the volume is gone: %v", err)
+	}
+}
+
+// A stopped container holds nothing after a restart of the daemon, but its volumes are its own.
+func TestVolumesOfStoppedContainersAreInUse(t *testing.T) {
+	f := &fake{records: map[string][]byte{}}
+	ctx := t.Context()
+	if _, err := made(t, f).Ensure(ctx, "data", "", nil, map[string]string{AnonymousLabel: ""}); err != nil {
+		t.Fatal(err)
+	}
+	s := made(t, f)
+	s.SetUsers(func(name string) []string {
+		if name == "data" {
+			return []string{"c1"}
+		}
+		return nil
+	})
+	if err := s.Remove(ctx, "data", true); !errdefs.IsConflict(err) {
+		t.Errorf("remove: %v", err)
+	}
+	if rep, err := s.Prune(ctx, filters.Args{"all": {"1"}}); err != nil || len(rep.VolumesDeleted) > 0 {
+		t.Errorf("prune: %v %v", rep, err)
+	}
+	if l, err := s.List(ctx, filters.Args{"dangling": {"true"}}); err != nil || len(l.Volumes) > 0 {
+		t.Errorf("dangling: %v %v", l, err)
+	}
+	if u, err := s.Usage(ctx); err != nil || len(u) != 1 || u[0].UsageData.RefCount != 1 || u[0].UsageData.Size != 7 {
+		t.Errorf("usage: %v %v", u, err)
+	}
+}
+
+func TestDamagedRecord(t *testing.T) {
+	f := &fake{records: map[string][]byte{"data": []byte("{")}}
+	s := made(t, f)
+	ctx := t.Context()
+	if _, err := s.Acquire(ctx, "data", "c"); !errdefs.IsDataLoss(err) {
+		t.Errorf("acquire: %v", err)
+	}
+	if _, err := s.Ensure(ctx, "data", "", nil, nil); !errdefs.IsDataLoss(err) {
+		t.Errorf("ensure: %v", err)
+	}
+	if rep, err := s.Prune(ctx, filters.Args{"all": {"true"}}); err != nil || len(rep.VolumesDeleted) > 0 {
+		t.Errorf("prune took it: %v %v", rep, err)
+	}
+	if v, err := s.Inspect(ctx, "data"); err != nil || v.Mountpoint != "/v/data" {
+		t.Errorf("inspect: %v %v", v, err)
+	}
+	if err := s.Remove(ctx, "data", false); err != nil {
+		t.Errorf("remove by name: %v", err)
 	}
 }

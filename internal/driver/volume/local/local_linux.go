@@ -27,31 +27,19 @@ func New(dataRoot string) (*Driver, error) {
 	return &Driver{root}, nil
 }
 
+const data = "_data"
+
 func (d *Driver) dir(name string) string { return filepath.Join(d.root, name) }
 
 // Path is the volume's content.
-func (d *Driver) Path(name string) string { return filepath.Join(d.root, name, "_data") }
+func (d *Driver) Path(name string) string { return filepath.Join(d.root, name, data) }
 
-// Create makes the volume's folder.
-func (d *Driver) Create(_ context.Context, name string, _ map[string]string) error {
-	if err := os.Mkdir(d.dir(name), 0o701); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	if err := os.Mkdir(d.Path(name), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return nil
-}
-
-// Remove deletes the volume's folder. It refuses to delete through a mount.
-func (d *Driver) Remove(_ context.Context, name string) error {
-	if name == "" || name == "." || name == ".." || strings.ContainsRune(name, '/') {
+// fileName refuses names that could lead out of the volumes' folder or be taken for a mark.
+func fileName(name string) error {
+	if name == "" || name[0] == '.' || strings.ContainsAny(name, "/\x00") {
 		return fmt.Errorf("%q is no volume's name: %w", name, errdefs.ErrInvalidArgument)
 	}
-	if mounted, err := mountinfo.Mounted(d.Path(name)); err == nil && mounted {
-		return fmt.Errorf("%s is still mounted: %w", d.Path(name), errdefs.ErrConflict)
-	}
-	return os.RemoveAll(d.dir(name))
+	return nil
 }
 
 // Validate checks the options of a local volume.
@@ -89,16 +77,29 @@ func bind(o string) bool {
 	return false
 }
 
-// Mount makes a volume's own mount, if it has one and it is not there.
+// Mount makes a volume's own mount, if it has one and it is not there. A folder
+// that is gone is an error, never made anew: the disk it lies on may be missing.
 func (d *Driver) Mount(ctx context.Context, name string, opts map[string]string) error {
+	at := d.Path(name)
+	if _, err := os.Lstat(at); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("the content of the volume %s is gone: there is no %s; put it back, or remove the volume: %w", name, at, errdefs.ErrDataLoss)
+		}
+		return err
+	}
 	if len(opts) == 0 {
 		return nil
 	}
-	at := d.Path(name)
 	if mounted, err := mountinfo.Mounted(at); err != nil || mounted {
 		return err
 	}
-	return mount(ctx, opts["device"], at, opts["type"], opts["o"])
+	if err := mount(ctx, opts["device"], at, opts["type"], opts["o"]); err != nil {
+		return err
+	}
+	if err := finishFilling(at); err != nil {
+		return errors.Join(err, unix.Unmount(at, unix.MNT_DETACH))
+	}
+	return nil
 }
 
 // Unmount undoes Mount.
@@ -143,27 +144,4 @@ func (d *Driver) Size(ctx context.Context, name string) (int64, error) {
 		return nil
 	})
 	return sum, err
-}
-
-// Sweep deletes what a crash left: folders without a record, half copies.
-func (d *Driver) Sweep(ctx context.Context, known func(string) bool) error {
-	list, err := os.ReadDir(d.root)
-	if err != nil {
-		return err
-	}
-	for _, e := range list {
-		if !e.IsDir() {
-			continue
-		}
-		if !known(e.Name()) {
-			if err := errors.Join(d.Unmount(ctx, e.Name()), d.Remove(ctx, e.Name())); err != nil {
-				return fmt.Errorf("deleting the left-over volume %s: %w", e.Name(), err)
-			}
-			continue
-		}
-		if err := os.RemoveAll(filepath.Join(d.dir(e.Name()), filling)); err != nil {
-			return err
-		}
-	}
-	return nil
 }

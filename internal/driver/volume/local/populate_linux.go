@@ -7,10 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"github.com/gantry-engine/gantry/internal/spec"
@@ -19,13 +20,31 @@ import (
 )
 
 // filling is the folder beside _data into which a copy goes first: renamed over
-// the empty _data when it is whole, swept after a crash.
+// the empty _data when it is whole and on disk, swept after a crash.
 const filling = "_filling"
 
+// In a volume that is a mount of its own the copy goes through two folders inside it:
+// halfFilled while it is made, wholeFilled while what it holds moves up.
+const (
+	halfFilled  = ".gantry-filling"
+	wholeFilled = ".gantry-filled"
+)
+
 // Populate copies the image's folder at path into the volume if that is empty.
-// The image is read through a detached mount: no link leads out of it.
+// The image is read through a detached mount: no link leads out of it. When Populate
+// returns the copy is on disk; a crash on the way leaves the volume empty, or is made good by
+// the next call (or Mount).
 func (d *Driver) Populate(ctx context.Context, name string, root spec.Rootfs, path string) (err error) {
 	at := d.Path(name)
+	own, err := mountinfo.Mounted(at)
+	if err != nil {
+		return err
+	}
+	if own {
+		if err := finishFilling(at); err != nil {
+			return err
+		}
+	}
 	if empty, err := isEmpty(at); err != nil || !empty {
 		return err
 	}
@@ -46,35 +65,147 @@ func (d *Driver) Populate(ctx context.Context, name string, root spec.Rootfs, pa
 		return err
 	}
 	defer unix.Close(src)
-	mounted := sameDevice(filepath.Dir(at), at) != nil
-	if mounted { // a volume that is a mount of its own cannot be renamed over
-		return copyTree(ctx, src, at)
+	if own {
+		return fillMounted(ctx, src, at)
 	}
-	tmp := filepath.Join(d.dir(name), filling)
-	if err := os.RemoveAll(tmp); err != nil {
+	dir, err := tarfs.OpenRoot(d.dir(name))
+	if err != nil {
 		return err
 	}
-	if err := os.Mkdir(tmp, 0o755); err != nil {
+	defer dir.Close()
+	if err := copyDurably(ctx, src, dir, filling); err != nil {
+		return err
+	}
+	if err := unix.Rename(filepath.Join(d.dir(name), filling), at); err != nil { // replaces an empty folder, and nothing else
+		return errors.Join(err, os.RemoveAll(filepath.Join(d.dir(name), filling)))
+	}
+	return syncDir(d.dir(name))
+}
+
+// openNew makes a folder and opens it. Nobody who writes in the parent meanwhile can
+// lead us elsewhere: neither a link in its place nor a renamed folder is followed.
+func openNew(parent *os.File, name string) (*os.File, error) {
+	if err := unix.Mkdirat(int(parent.Fd()), name, 0o700); err != nil {
+		return nil, &os.PathError{Op: "mkdir", Path: filepath.Join(parent.Name(), name), Err: err}
+	}
+	return openFolder(parent, name)
+}
+
+func openFolder(parent *os.File, name string) (*os.File, error) {
+	fd, err := unix.Openat(int(parent.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: filepath.Join(parent.Name(), name), Err: err}
+	}
+	return os.NewFile(uintptr(fd), filepath.Join(parent.Name(), name)), nil
+}
+
+// copyDurably makes the folder name in parent a copy of src, on disk, or nothing at all.
+func copyDurably(ctx context.Context, src int, parent *os.File, name string) (err error) {
+	whole := filepath.Join(parent.Name(), name)
+	if err := os.RemoveAll(whole); err != nil {
+		return err
+	}
+	to, err := openNew(parent, name)
+	if err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, os.RemoveAll(tmp))
+			err = errors.Join(err, os.RemoveAll(whole))
 		}
 	}()
-	if err := copyTree(ctx, src, tmp); err != nil {
+	defer to.Close()
+	if err := copyTree(ctx, src, to); err != nil {
 		return err
 	}
-	return unix.Rename(tmp, at) // replaces an empty folder only
+	// One sync for all files: without it a renamed folder could hold empty files after a power failure.
+	return unix.Syncfs(int(to.Fd()))
 }
 
-// copyTree copies a folder's content, and its own owner, mode and times.
-func copyTree(ctx context.Context, src int, to string) error {
-	dst, err := tarfs.OpenRoot(to)
+// fillMounted fills a volume that is a mount of its own, whose root cannot be renamed
+// over. One that is read-only stays empty.
+func fillMounted(ctx context.Context, src int, at string) error {
+	root, err := os.Open(at)
 	if err != nil {
 		return err
 	}
-	defer dst.Close()
+	defer root.Close()
+	if readOnly(root) {
+		return nil
+	}
+	if err := copyDurably(ctx, src, root, halfFilled); err != nil {
+		return err
+	}
+	fd := int(root.Fd())
+	if err := unix.Renameat(fd, halfFilled, fd, wholeFilled); err != nil {
+		return errors.Join(err, os.RemoveAll(filepath.Join(at, halfFilled)))
+	}
+	if err := root.Sync(); err != nil {
+		return err
+	}
+	return finishFilling(at)
+}
+
+func readOnly(f *os.File) bool {
+	var st unix.Statfs_t
+	return unix.Fstatfs(int(f.Fd()), &st) == nil && st.Flags&unix.ST_RDONLY != 0
+}
+
+// finishFilling makes good what a crash interrupted: half a copy goes away, what a
+// whole one holds moves up. What has the name already stays: somebody else made it.
+func finishFilling(at string) error {
+	root, err := os.Open(at)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	if readOnly(root) {
+		return nil
+	}
+	if err := os.RemoveAll(filepath.Join(at, halfFilled)); err != nil {
+		return err
+	}
+	whole, err := openFolder(root, wholeFilled)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
+		return nil // nothing, or not ours
+	}
+	if err != nil {
+		return err
+	}
+	defer whole.Close()
+	names, err := whole.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if err := moveUp(whole, root, n); err != nil {
+			return fmt.Errorf("finishing an interrupted filling: %w", err)
+		}
+	}
+	if err := copyOwn(int(whole.Fd()), root); err != nil {
+		return err
+	}
+	return errors.Join(os.RemoveAll(filepath.Join(at, wholeFilled)), root.Sync())
+}
+
+func moveUp(from, to *os.File, name string) error {
+	f, t := int(from.Fd()), int(to.Fd())
+	err := unix.Renameat2(f, name, t, name, unix.RENAME_NOREPLACE)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) { // this file system has no such flag
+		var st unix.Stat_t
+		if unix.Fstatat(t, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
+			return nil
+		}
+		err = unix.Renameat(f, name, t, name)
+	}
+	if errors.Is(err, unix.EEXIST) {
+		return nil
+	}
+	return err
+}
+
+// copyTree copies a folder's content, and its own owner, mode and times.
+func copyTree(ctx context.Context, src int, to *os.File) error {
 	r, w := io.Pipe()
 	packed := make(chan error, 1)
 	go func() {
@@ -87,7 +218,7 @@ func copyTree(ctx context.Context, src int, to string) error {
 		_ = w.CloseWithError(err)
 		packed <- err
 	}()
-	_, err = tarfs.Extract(ctx, dst, r, tarfs.ExtractOptions{})
+	_, err := tarfs.Extract(ctx, to, r, tarfs.ExtractOptions{})
 	_ = r.CloseWithError(errors.Join(err, io.ErrClosedPipe))
 	if perr := <-packed; perr != nil && err == nil {
 		err = perr
@@ -98,18 +229,19 @@ func copyTree(ctx context.Context, src int, to string) error {
 	return copyOwn(src, to)
 }
 
-func copyOwn(src int, to string) error {
+func copyOwn(src int, to *os.File) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(src, &st); err != nil {
 		return err
 	}
-	if err := os.Chown(to, int(st.Uid), int(st.Gid)); err != nil {
+	fd := int(to.Fd())
+	if err := unix.Fchown(fd, int(st.Uid), int(st.Gid)); err != nil {
 		return err
 	}
-	if err := unix.Chmod(to, st.Mode&0o7777); err != nil {
+	if err := unix.Fchmod(fd, st.Mode&0o7777); err != nil {
 		return err
 	}
-	return unix.UtimesNanoAt(unix.AT_FDCWD, to, []unix.Timespec{st.Atim, st.Mtim}, 0)
+	return unix.Futimes(fd, []unix.Timeval{unix.NsecToTimeval(st.Atim.Nano()), unix.NsecToTimeval(st.Mtim.Nano())})
 }
 
 func isEmpty(dir string) (bool, error) {
@@ -123,16 +255,4 @@ func isEmpty(dir string) (bool, error) {
 		return true, nil
 	}
 	return false, err
-}
-
-// sameDevice fails if one path is on another file system than the other.
-func sameDevice(a, b string) error {
-	var sa, sb syscall.Stat_t
-	if err := errors.Join(syscall.Stat(a, &sa), syscall.Stat(b, &sb)); err != nil {
-		return err
-	}
-	if sa.Dev != sb.Dev {
-		return fmt.Errorf("%s and %s are on two file systems", a, b)
-	}
-	return nil
 }
