@@ -13,7 +13,7 @@ gantry=$bin/gantry
 daemon_pid=
 
 say()  { printf '\n\033[1m%s\033[0m\n' "$*"; }
-show() { printf '  $ %s\n' "$*"; "$@" | sed 's/^/    /'; }
+show() { printf '  $ %s\n' "$*"; "$@" 2>&1 | sed 's/^/    /'; }
 
 start_daemon() {
   "$bin/gantryd" --data-root "$dir/data" --exec-root "$exec_root" --pidfile "$dir/pid" -H "$GANTRY_HOST" \
@@ -61,7 +61,7 @@ CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$dir/guestbook" ./examples
 "$gantry" cp -q "$dir/guestbook" make-1:/bin/guestbook
 "$gantry" commit -m 'add the guestbook' make-1 layers:2 >/dev/null
 "$gantry" run --name make-2 layers:2 /bin/sh -c 'rm /usr/share/doc/leftover && chown 1000:1000 /data'
-"$gantry" commit -m 'remove what is not needed' -c 'USER guest' -c 'VOLUME /data' -c 'EXPOSE 8080' -c 'ENTRYPOINT ["/bin/guestbook"]' make-2 guestbook:latest >/dev/null
+"$gantry" commit -m 'remove what is not needed' -c 'CMD []' -c 'USER guest' -c 'VOLUME /data' -c 'EXPOSE 8080' -c 'ENTRYPOINT ["/bin/guestbook"]' make-2 guestbook:latest >/dev/null
 "$gantry" rm make-1 make-2 >/dev/null
 show "$gantry" history guestbook:latest --format '{{.Size}}\t{{.Comment}}'
 
@@ -71,7 +71,7 @@ for _ in $(seq 100); do curl -fs "http://127.0.0.1:$port/healthz" >/dev/null && 
 curl -fsS -o /dev/null -d 'entry=hello from the first run' "http://127.0.0.1:$port/"
 fetch() { curl -fsS "http://127.0.0.1:$port/" | grep -E 'Served|<li>' | sed 's/<[^>]*>/ /g; s/^/    /'; }
 fetch
-show "$gantry" run --rm --volumes-from web base:1 /bin/ls /usr/share/doc /data
+show "$gantry" run --rm --volumes-from web --entrypoint /bin/ls guestbook:latest -A /usr/share/doc /data
 show "$gantry" logs web
 show "$gantry" stats --no-stream web
 show "$gantry" ps
