@@ -39,7 +39,7 @@ func TestBadInput(t *testing.T) {
 		"unknown sysctl":        {125, []string{"sysctl"}, []string{"run", "--rm", "--sysctl", "kernel.nosuch=1", "bb", "true"}},
 		"unknown network":       {125, []string{"nosuch"}, []string{"run", "--network", "nosuch", "bb"}},
 		"unknown runtime":       {125, []string{"nosuch"}, []string{"run", "--runtime", "nosuch", "bb"}},
-		"unknown volume driver": {125, []string{"nosuch"}, []string{"run", "--volume-driver", "nosuch", "-v", "vol:/x", "bb"}},
+		"unknown volume driver": {125, []string{"VolumeDriver"}, []string{"run", "--volume-driver", "nosuch", "-v", "vol:/x", "bb"}},
 	} {
 		if c.args == nil {
 			continue
@@ -103,7 +103,7 @@ func TestMalformedRequests(t *testing.T) {
 		"two values":         {"/containers/create", "application/json", `{"Image":"bb"} {}`, http.StatusBadRequest},
 		"no image":           {"/containers/create", "application/json", `{"Cmd":["true"]}`, http.StatusBadRequest},
 		"no container":       {"/containers/nosuch/start", "application/json", ``, http.StatusNotFound},
-		"bad signal":         {"/containers/nosuch/kill?signal=x", "application/json", ``, http.StatusNotFound},
+		"bad signal":         {"/containers/nosuch/kill?signal=x", "application/json", ``, http.StatusBadRequest},
 		"no page":            {"/no/such/page", "application/json", `{}`, http.StatusNotFound},
 	} {
 		t.Run(name, func(t *testing.T) {
