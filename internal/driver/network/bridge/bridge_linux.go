@@ -67,6 +67,10 @@ type Driver struct {
 	// and then sends a container's packet to its own published port back by the bridge.
 	hairpin bool
 
+	closed  atomic.Bool
+	closing chan struct{}
+	sweeper sync.WaitGroup
+
 	mu   sync.Mutex
 	live map[string]bool // host ends of restored containers
 }
@@ -86,7 +90,7 @@ func New(cfg Config) *Driver {
 		cfg.MTU = 1500
 	}
 	sum := sha256.Sum256([]byte(cfg.Name))
-	d := &Driver{cfg: cfg, prefix: "gv" + hex.EncodeToString(sum[:2]), live: map[string]bool{}}
+	d := &Driver{cfg: cfg, prefix: "gv" + hex.EncodeToString(sum[:2]), live: map[string]bool{}, closing: make(chan struct{})}
 	d.seq.Store(rand.Uint32())
 	return d
 }
@@ -159,25 +163,32 @@ func (d *Driver) facts() networks.Facts {
 	}
 }
 
-// Ready implements networks.Driver: deletes the veths of dead daemons, fills the pool.
+// Ready implements networks.Driver: fills the pool and, meanwhile, deletes what dead
+// daemons left. Containers started from now on are none of these.
 func (d *Driver) Ready(context.Context) error {
-	err := d.sweep()
+	left, err := d.orphans()
+	if len(left) > 0 {
+		d.sweeper.Go(func() { d.sweep(left, d.closing) })
+	}
 	d.pool.Start()
 	return err
 }
 
 // Close implements networks.Driver.
 func (d *Driver) Close(_ context.Context, remove bool) error {
-	if d.conn == nil {
+	if d.conn == nil || d.closed.Swap(true) {
 		return nil
 	}
-	d.pool.Stop()
+	close(d.closing)
+	d.sweeper.Wait()
+	if d.pool != nil {
+		d.pool.Stop()
+	}
 	var err error
 	if remove && !d.cfg.External {
 		err = d.conn.Delete(netlink.Link{Index: d.index, Name: d.cfg.Name})
 	}
 	d.conn.Close()
-	d.conn = nil
 	return err
 }
 

@@ -3,6 +3,7 @@ package bridge
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 	"strings"
@@ -120,20 +121,42 @@ next:
 	return netip.Prefix{}, fmt.Errorf("the host routes all default address pools already, choose a subnet with --bip: %w", errdefs.ErrFailedPrecondition)
 }
 
-// sweep deletes host ends with our names that no restored container has. Normally
-// there are none: the kernel takes them away with the dead daemon's descriptors.
-func (d *Driver) sweep() error {
+// orphans lists host ends with our names that no restored container has: of a dead
+// daemon's pool, which the kernel is about to take away, or of a namespace that
+// somebody else keeps alive.
+func (d *Driver) orphans() ([]netlink.Link, error) {
 	links, err := d.conn.Links()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var errs []error
+	var out []netlink.Link
 	for _, l := range links {
 		if strings.HasPrefix(l.Name, d.prefix) && l.Kind == "veth" && l.Master == d.index && !d.live[l.Name] {
-			errs = append(errs, d.conn.Delete(netlink.Link{Index: l.Index, Name: l.Name}))
+			out = append(out, l)
 		}
 	}
-	return errors.Join(errs...)
+	return out, nil
+}
+
+// sweep deletes interfaces, one after the other: each waits for RCU, some tens of
+// milliseconds, unless the kernel was faster.
+func (d *Driver) sweep(links []netlink.Link, stop <-chan struct{}) {
+	c, err := netlink.Open(nil)
+	if err != nil {
+		slog.Warn("interfaces of a former daemon stay", "bridge", d.cfg.Name, "error", err)
+		return
+	}
+	defer c.Close()
+	for _, l := range links {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		if err := c.Delete(l); err != nil {
+			slog.Warn("an interface of a former daemon stays", "interface", l.Name, "error", err)
+		}
+	}
 }

@@ -144,8 +144,14 @@ func (c *Client) feed(ctx context.Context, owners []string) error {
 			return err
 		}
 		delete(c.failed, owner)
-		if a.Taken != nil {
-			c.failed[owner] = &TakenError{*a.Taken}
+		if a.Taken == nil {
+			continue
+		}
+		c.failed[owner] = &TakenError{*a.Taken}
+		for _, w := range c.held[owner] { // at least those that can be had
+			if _, err := c.ask(ctx, netproto.Request{Op: "reserve", Owner: owner, Wants: []netproto.Want{w}}); err != nil {
+				return err
+			}
 		}
 	}
 	if c.synced {
