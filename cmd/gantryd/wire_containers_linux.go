@@ -65,6 +65,7 @@ func (e *engine) wireContainers(ctx context.Context, d *daemon, host hostPorts) 
 	}
 	e.closers.Push("containers", e.containers.Shutdown)
 	e.images.SetContainers(imageUsers{e.containers})
+	e.volumes.SetUsers(e.containers.VolumeUsers)
 	return nil
 }
 

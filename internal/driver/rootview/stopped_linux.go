@@ -25,8 +25,13 @@ func stopped(r spec.Rootfs, mounts []specs.Mount) (root *os.File, done func(), e
 	if err != nil {
 		return nil, nil, err
 	}
-	binds := bindMounts(mounts)
-	if len(binds) == 0 {
+	binds, ro := bindMounts(mounts), readOnlyRoot(mounts)
+	if len(binds) == 0 && (!ro || r.Overlay()) {
+		if ro {
+			if err := setReadOnly(int(top.Fd())); err != nil {
+				return nil, nil, errors.Join(err, top.Close())
+			}
+		}
 		return top, func() {}, nil
 	}
 	defer top.Close()
@@ -35,6 +40,11 @@ func stopped(r spec.Rootfs, mounts []specs.Mount) (root *os.File, done func(), e
 	go inNamespace(stop, result, func() error {
 		var err error
 		root, err = assemble(top, r, binds)
+		if err == nil && ro { // now that all mount points are there
+			if err = setReadOnly(int(root.Fd())); err != nil {
+				err = errors.Join(err, root.Close())
+			}
+		}
 		return err
 	})
 	if err := <-result; err != nil {
@@ -98,6 +108,17 @@ func rootMount(r spec.Rootfs) (*os.File, error) {
 	return overlayfs.Detached(l)
 }
 
+// readOnlyRoot tells whether the mounts say that the root itself is read-only.
+func readOnlyRoot(mounts []specs.Mount) bool {
+	return slices.ContainsFunc(mounts, func(m specs.Mount) bool {
+		return m.Destination == "/" && m.Source == "" && slices.Contains(m.Options, "ro")
+	})
+}
+
+func setReadOnly(mount int) error {
+	return unix.MountSetattr(mount, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
+}
+
 // bindMounts are the mounts that show something of the host, outer ones first.
 func bindMounts(mounts []specs.Mount) (binds []specs.Mount) {
 	for _, m := range mounts {
@@ -144,7 +165,7 @@ func attach(root *os.File, b specs.Mount) error {
 	if slices.Contains(b.Options, "rbind") {
 		flags |= unix.AT_RECURSIVE
 	}
-	src, err := unix.OpenTree(unix.AT_FDCWD, b.Source, flags)
+	src, err := openSource(b, flags)
 	if errors.Is(err, unix.ENOENT) {
 		return nil // the container would not start either; what is there can still be copied
 	}
@@ -153,7 +174,7 @@ func attach(root *os.File, b specs.Mount) error {
 	}
 	defer unix.Close(src)
 	if slices.Contains(b.Options, "ro") {
-		if err := unix.MountSetattr(src, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}); err != nil {
+		if err := setReadOnly(src); err != nil {
 			return err
 		}
 	}
@@ -168,6 +189,30 @@ func attach(root *os.File, b specs.Mount) error {
 	defer unix.Close(dst)
 	return unix.MoveMount(src, "", dst, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
 }
+
+// openSource clones what is to be mounted. The option "subpath=…" names a place below
+// the source, resolved inside it: no link in a volume leads out of the volume.
+func openSource(b specs.Mount, flags uint) (int, error) {
+	i := slices.IndexFunc(b.Options, func(o string) bool { return strings.HasPrefix(o, subpath) })
+	if i < 0 {
+		return unix.OpenTree(unix.AT_FDCWD, b.Source, flags)
+	}
+	volume, err := tarfs.OpenRoot(b.Source)
+	if err != nil {
+		return -1, err
+	}
+	defer volume.Close()
+	fd, err := unix.Openat2(int(volume.Fd()), strings.TrimPrefix(b.Options[i], subpath), &unix.OpenHow{
+		Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(fd)
+	return unix.OpenTree(fd, "", flags|unix.AT_EMPTY_PATH)
+}
+
+const subpath = "subpath="
 
 // mountPoint opens where something is to be mounted, making what is missing as a start would.
 func mountPoint(root *os.File, p string, dir bool) (int, error) {

@@ -45,6 +45,10 @@ func (v *view) TarIn(ctx context.Context, p string, r io.Reader, o containers.Ta
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return fmt.Errorf("extraction point is not a directory: %w", errdefs.ErrInvalidArgument)
 	}
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(fd, &fs); err == nil && fs.Flags&unix.ST_RDONLY != 0 { // of the mount that p leads to
+		return v.readOnly(fd)
+	}
 	x := tarfs.ExtractOptions{Base: p, NoOverwriteDirNonDir: o.NoOverwriteDirNonDir}
 	if o.CopyUIDGID {
 		x.Owner = &tarfs.Owner{UID: o.UID, GID: o.GID}

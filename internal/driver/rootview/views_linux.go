@@ -35,7 +35,9 @@ type view struct {
 	close func()
 }
 
-// Open implements containers.Views. mounts matter for a stopped container only.
+// Open implements containers.Views. mounts matter for a stopped container only. One for "/"
+// with the option "ro" and no source makes the root read-only; a bind with the option
+// "subpath=…" shows that place inside its source.
 func (*Views) Open(_ context.Context, rootfs spec.Rootfs, mounts []specs.Mount, pid int) (containers.View, error) {
 	if pid != 0 {
 		root, err := running(pid)

@@ -6,19 +6,23 @@ import (
 	"io"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/mount"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/gantry-engine/gantry/internal/kit/undo"
+	"github.com/gantry-engine/gantry/internal/spec"
 )
 
 // copier reads and writes containers' file trees, running or not.
 type copier struct{ *core }
 
-// view opens the container's file tree.
+// view opens the container's file tree. Closing it gives back what was taken for it.
 func (c *copier) view(ctx context.Context, ref string) (*Container, View, error) {
 	e, err := c.reg.get(ref)
 	if err != nil {
@@ -32,33 +36,69 @@ func (c *copier) view(ctx context.Context, ref string) (*Container, View, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	pid := 0
 	if rec.State.Status.Alive() {
-		pid = rec.State.Pid
+		v, err := c.Views.Open(ctx, rootfs, nil, rec.State.Pid)
+		if err == nil || !errdefs.IsNotFound(err) {
+			return rec, v, err
+		}
+		rec = e.snapshot() // it ended meanwhile
 	}
-	v, err := c.Views.Open(ctx, rootfs, viewMounts(rec), pid)
-	if err != nil && pid != 0 && errdefs.IsNotFound(err) { // it ended meanwhile
-		v, err = c.Views.Open(ctx, rootfs, viewMounts(rec), 0)
-	}
+	v, err := c.stoppedView(ctx, rec, rootfs)
 	return rec, v, err
 }
 
-// viewMounts are the mounts that a stopped container's tree shows.
-func viewMounts(rec *Container) []specs.Mount {
-	var out []specs.Mount
+// stoppedView opens a stopped container's tree with its volumes, which stay mounted until it is closed.
+func (c *copier) stoppedView(ctx context.Context, rec *Container, rootfs spec.Rootfs) (_ View, err error) {
+	var u undo.Stack
+	defer u.OnError(ctx, &err)
 	for _, m := range rec.Mounts {
-		if m.Source == "" || m.Type == "tmpfs" {
+		if m.Type != mount.TypeVolume {
 			continue
 		}
-		src := m.Source
-		if m.Subpath != "" {
-			src = path.Join(src, m.Subpath)
+		if _, err := c.Volumes.Acquire(ctx, m.Name, rec.ID); err != nil {
+			return nil, err
 		}
-		opts := []string{"rbind"}
+		u.Push("hold on volume "+m.Name, func(ctx context.Context) error { return c.Volumes.Release(ctx, m.Name, rec.ID) })
+	}
+	v, err := c.Views.Open(ctx, rootfs, viewMounts(rec), 0)
+	if err != nil {
+		return nil, err
+	}
+	held := u
+	return &heldView{View: v, release: sync.OnceValue(func() error { return held.Run(context.WithoutCancel(ctx)) })}, nil
+}
+
+// heldView is a view with something to give back after it.
+type heldView struct {
+	View
+	release func() error
+}
+
+func (v *heldView) Close() error { return errors.Join(v.View.Close(), v.release()) }
+
+// viewMounts are the mounts that a stopped container's tree shows. A volume's subpath is
+// not joined here: whoever mounts resolves it inside the volume.
+func viewMounts(rec *Container) []specs.Mount {
+	var out []specs.Mount
+	if rec.HostConfig.ReadonlyRootfs {
+		out = append(out, specs.Mount{Destination: "/", Options: []string{"ro"}})
+	}
+	for _, m := range rec.Mounts {
+		if m.Source == "" || m.Type == mount.TypeTmpfs {
+			continue
+		}
+		kind := "rbind"
+		if m.NonRecursive {
+			kind = "bind"
+		}
+		opts := []string{kind}
 		if !m.RW {
 			opts = append(opts, "ro")
 		}
-		out = append(out, specs.Mount{Destination: m.Destination, Type: "bind", Source: src, Options: opts})
+		if m.Subpath != "" {
+			opts = append(opts, "subpath="+m.Subpath)
+		}
+		out = append(out, specs.Mount{Destination: m.Destination, Type: "bind", Source: m.Source, Options: opts})
 	}
 	slices.SortStableFunc(out, func(a, b specs.Mount) int { return strings.Compare(a.Destination, b.Destination) })
 	return out
@@ -127,23 +167,23 @@ func (c *copier) Archive(ctx context.Context, ref, p string) (io.ReadCloser, Pat
 	return stream(ctx, v, func(ctx context.Context, w io.Writer) error { return v.TarOut(ctx, p, base, w) }), st, nil
 }
 
-// Extract unpacks a tar stream into the folder at p. CopyUIDGID gives the
-// files to the container's user, if that is given by number.
-func (c *copier) Extract(ctx context.Context, ref, p string, r io.Reader, o TarInOptions) error {
+// Extract unpacks a tar stream into the folder at p. What is read-only in the
+// container is so here, by the mount that p leads to. CopyUIDGID gives the files to the
+// container's user, if it has one.
+func (c *copier) Extract(ctx context.Context, ref, p string, r io.Reader, o TarInOptions) (err error) {
 	rec, v, err := c.view(ctx, ref)
 	if err != nil {
 		return err
 	}
-	defer v.Close()
+	defer func() { err = errors.Join(err, v.Close()) }()
 	if _, err := v.Stat(p); err != nil {
 		return fileError(err, p, ref)
 	}
-	if rec.HostConfig.ReadonlyRootfs && !onMount(rec, p) {
-		return classed(errdefs.ErrPermissionDenied, "container rootfs is marked read-only")
-	}
 	if o.CopyUIDGID {
-		if o.UID, o.GID, err = numericUser(rec.Config.User); err != nil {
-			return err
+		if o.CopyUIDGID = rec.Config.User != ""; o.CopyUIDGID {
+			if o.UID, o.GID, err = userOf(ctx, v, rec.Config.User); err != nil {
+				return err
+			}
 		}
 	}
 	if err := v.TarIn(ctx, p, r, o); err != nil {
@@ -151,18 +191,6 @@ func (c *copier) Extract(ctx context.Context, ref, p string, r io.Reader, o TarI
 	}
 	c.publish(rec, events.ActionExtractToDir, nil)
 	return nil
-}
-
-// onMount tells whether p lies on a writable mount, not on the root file system.
-func onMount(rec *Container, p string) bool {
-	p = path.Clean("/" + p)
-	var best *MountPoint
-	for i, m := range rec.Mounts {
-		if (p == m.Destination || strings.HasPrefix(p, m.Destination+"/")) && (best == nil || len(m.Destination) > len(best.Destination)) {
-			best = &rec.Mounts[i]
-		}
-	}
-	return best != nil && best.RW
 }
 
 // Export gives the whole root file system, without what is mounted, as a tar stream; the caller closes it.
@@ -190,21 +218,4 @@ func (c *copier) Changes(ctx context.Context, ref string) ([]container.Filesyste
 		out = append(out, container.FilesystemChange{Path: ch.Path, Kind: container.ChangeType(ch.Kind)})
 	}
 	return out, nil
-}
-
-// numericUser reads the user a container runs as, where it is given by number.
-func numericUser(user string) (uid, gid int, err error) {
-	if user == "" || user == "root" {
-		return 0, 0, nil
-	}
-	u, g, withGroup := strings.Cut(user, ":")
-	uid, err = strconv.Atoi(u)
-	gid = uid
-	if err == nil && withGroup {
-		gid, err = strconv.Atoi(g)
-	}
-	if err != nil {
-		return 0, 0, unsupported("copyUIDGID for a user given by name (" + user + ")")
-	}
-	return uid, gid, nil
 }

@@ -74,7 +74,9 @@ type Change struct {
 // Views opens a container's file system from the host, running or not, without
 // mounting its writable layer a second time while it runs. Implemented by driver/rootview.
 type Views interface {
-	// Open gives a view of the container's file tree. pid is the init's, or 0 when it is stopped.
+	// Open gives a view of the container's file tree. pid is the init's, or 0 when it is stopped:
+	// then mounts are shown too. One for "/" with the option "ro" and no source makes the root
+	// read-only; "subpath=…" names a place inside a bind's source, from which no link leads out.
 	Open(ctx context.Context, rootfs spec.Rootfs, mounts []specs.Mount, pid int) (View, error)
 }
 

@@ -222,6 +222,18 @@ func endpointSettings(rec *Container) map[string]*network.EndpointSettings {
 	return out
 }
 
+// VolumeUsers are the IDs of the containers, running or not, that have the volume
+// among their mounts.
+func (c *querier) VolumeUsers(volume string) []string {
+	var ids []string
+	for _, rec := range c.reg.all() {
+		if slices.ContainsFunc(rec.Mounts, func(m MountPoint) bool { return m.Name == volume && m.Name != "" }) {
+			ids = append(ids, rec.ID)
+		}
+	}
+	return ids
+}
+
 // Usage lists all containers with their sizes, for system df.
 func (c *querier) Usage(ctx context.Context) ([]container.Summary, error) {
 	return c.List(ctx, ListOptions{All: true, Size: true})
