@@ -89,3 +89,27 @@ func BenchmarkBurst(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkPublished is one sandbox with a port at a time, one every 20 ms.
+func BenchmarkPublished(b *testing.B) {
+	e := start(b, testConfig())
+	defer e.Close(ctx)
+	var release time.Duration
+	for b.Loop() {
+		b.StopTimer()
+		time.Sleep(20 * time.Millisecond)
+		b.StartTimer()
+		sb, err := e.Attach(ctx, spec.SandboxRequest{Container: "c", Ports: []spec.Port{{Proto: "tcp", ContainerPort: 80}}})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		from := time.Now()
+		if err := e.Release(ctx, "c", sb); err != nil {
+			b.Fatal(err)
+		}
+		release += time.Since(from)
+		b.StartTimer()
+	}
+	b.ReportMetric(release.Seconds()*1e3/float64(b.N), "ms/release")
+}

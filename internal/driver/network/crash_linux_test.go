@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/gantry-engine/gantry/internal/spec"
 	"github.com/gantry-engine/gantry/internal/testkit"
@@ -193,7 +194,7 @@ func TestKilledGantryNet(t *testing.T) {
 				t.Fatal(err)
 			}
 			killHelper(t, e.cfg.ExecRoot)
-			wait(t, "the IPv6 forward to come back", func() bool { _, err := ask(nil, "[::1]:8080"); return err == nil })
+			wait(t, "the IPv6 forward to come back", func() bool { _, err := askFor(nil, "[::1]:8080", time.Second); return err == nil })
 			for _, port := range []string{":8080", ":8090"} {
 				if h, err := net.Listen("tcp4", port); err == nil {
 					_ = h.Close()
@@ -274,7 +275,7 @@ func TestOurRulesComeBack(t *testing.T) {
 	if out, err := exec.Command("nft", "flush", "ruleset").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	wait(t, "the rules to come back", func() bool { _, err := ask(nil, "127.0.0.1:8080"); return err == nil })
+	wait(t, "the rules to come back", func() bool { _, err := askFor(nil, "127.0.0.1:8080", time.Second); return err == nil })
 	_ = l.Close()
 	if err := e.Release(ctx, "web", web); err != nil {
 		t.Error(err)

@@ -323,14 +323,18 @@ func (d *Driver) plug(p *port) error {
 
 // portOptions sets only what is needed, as each option has its price.
 func (d *Driver) portOptions(veth string) error {
-	if !d.cfg.NoICC && !d.hairpin {
+	// Where the kernel passes bridged packets through the packet rules, these keep
+	// containers apart. An isolated port would then also lose what a neighbour sends to a
+	// published port, as that is translated without leaving the bridge.
+	isolate := d.cfg.NoICC && !(d.hairpin && d.cfg.LocalPorts)
+	if !isolate && !d.hairpin {
 		return nil
 	}
 	l, err := d.conn.Link(veth)
 	if err != nil {
 		return err
 	}
-	if d.cfg.NoICC {
+	if isolate {
 		if err := d.conn.SetIsolated(l.Index, true); err != nil {
 			return err
 		}

@@ -34,7 +34,7 @@ func (d *Driver) bridge() error {
 	want := d.cfg.Address
 	switch {
 	case len(have) > 0 && !want.IsValid():
-		d.subnet = have[0]
+		d.subnet = choose(have, d.cfg.Range)
 	case len(have) == 0 && !want.IsValid():
 		if d.subnet, err = d.pick(); err != nil {
 			return err
@@ -60,6 +60,16 @@ func (d *Driver) bridge() error {
 		return err
 	}
 	return d.conn.SetUp(l.Index)
+}
+
+// choose takes the bridge's address whose subnet has the range, or else the first.
+func choose(have []netip.Prefix, within netip.Prefix) netip.Prefix {
+	for _, p := range have {
+		if within.IsValid() && p.Contains(within.Addr()) && p.Bits() <= within.Bits() {
+			return p
+		}
+	}
+	return have[0]
 }
 
 func (d *Driver) makeBridge() (err error) {

@@ -129,3 +129,27 @@ func TestForeignChains(t *testing.T) {
 		t.Fatalf("not repaired:\n%s", got)
 	}
 }
+
+func TestOldIptables(t *testing.T) {
+	old := func(args ...string) {
+		t.Helper()
+		if out, err := exec.Command("iptables-legacy", args...).CombinedOutput(); err != nil {
+			t.Fatalf("iptables-legacy %v: %v\n%s", args, err, out)
+		}
+	}
+	f := open(t, config())
+	if err := f.Rebuild(nil); err != nil {
+		t.Fatal(err)
+	}
+	old("-P", "FORWARD", "DROP")
+	t.Cleanup(func() { old("-F", "FORWARD"); old("-P", "FORWARD", "ACCEPT") })
+	err := f.Repair()
+	if err == nil || !strings.Contains(err.Error(), "iptables-legacy -I FORWARD -i gtest0 -j ACCEPT") {
+		t.Fatalf("a dropping old table: %v", err)
+	}
+	old("-I", "FORWARD", "-i", "gtest0", "-j", "ACCEPT")
+	old("-I", "FORWARD", "-o", "gtest0", "-j", "ACCEPT")
+	if err := f.Repair(); err != nil {
+		t.Fatalf("after what the error advised: %v", err)
+	}
+}

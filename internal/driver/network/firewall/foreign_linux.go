@@ -9,6 +9,8 @@ import (
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
 	"golang.org/x/sys/unix"
+
+	"github.com/gantry-engine/gantry/internal/sys/netlink"
 )
 
 // A verdict of accept in our table does not overrule a drop in another's. Where a
@@ -18,7 +20,8 @@ import (
 // so that its listings keep working.
 
 // Repair puts back what other programs have flushed: accepts in foreign chains
-// with policy drop. Called now and then; changes nothing when all is in place.
+// with policy drop. Called now and then; changes nothing when all is in place. The
+// old iptables cannot be changed from here: the error says what to do there.
 func (f *Firewall) Repair() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -55,7 +58,15 @@ func (f *Firewall) Repair() error {
 			return fmt.Errorf("accepting the traffic of %s in chain %s of table %s: %w", f.cfg.Bridge, c.Name, c.Table.Name, err)
 		}
 	}
-	return nil
+	if f.cfg.NSFd != 0 {
+		return nil
+	}
+	drops, err := netlink.LegacyForwardDrops(f.cfg.Bridge)
+	if drops {
+		return fmt.Errorf("chain FORWARD of the old iptables has policy DROP: accept containers' traffic there with "+
+			"'iptables-legacy -I FORWARD -i %[1]s -j ACCEPT; iptables-legacy -I FORWARD -o %[1]s -j ACCEPT'", f.cfg.Bridge)
+	}
+	return err
 }
 
 func (f *Firewall) withdrawAccepts() error {
