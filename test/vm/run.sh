@@ -18,7 +18,7 @@ if [ ! -e "$cache/root.ext4" ]; then
     --customize-hook='printf "/dev/vda / ext4 defaults 0 1\n/dev/vdb /payload ext4 defaults 0 0\n" >"$1/etc/fstab"; mkdir -p "$1/payload"' \
     --customize-hook='chroot "$1" passwd -d root' \
     --customize-hook='copy-in test/vm/gantry-vm-tests.service /etc/systemd/system' \
-    --customize-hook='chroot "$1" systemctl enable gantry-vm-tests.service' \
+    --customize-hook='chroot "$1" systemctl enable gantry-vm-tests.service; chroot "$1" systemctl mask serial-getty@ttyS0.service' \
     "$suite" "$work/root" >"$work/mmdebstrap.log" 2>&1 || { tail -20 "$work/mmdebstrap.log"; exit 1; }
   printf 'virtio_pci\nvirtio_blk\next4\n' >>"$work/root/etc/initramfs-tools/modules"
   sed -i 's/^MODULES=.*/MODULES=list/' "$work/root/etc/initramfs-tools/initramfs.conf"
