@@ -163,8 +163,17 @@ func (c *copier) Archive(ctx context.Context, ref, p string) (io.ReadCloser, Pat
 		return nil, PathStat{}, fileError(err, p, ref)
 	}
 	c.publish(rec, events.ActionArchivePath, nil)
-	base := path.Base(path.Clean("/" + p))
+	base := archiveBase(p)
 	return stream(ctx, v, func(ctx context.Context, w io.Writer) error { return v.TarOut(ctx, p, base, w) }), st, nil
+}
+
+// archiveBase is what the names in an archive of p begin with: "/a/b" gives "b", and "/a/b/."
+// gives ".", by which clients know that the folder's content is meant.
+func archiveBase(p string) string {
+	if p == "." || strings.HasSuffix(p, "/.") {
+		return "."
+	}
+	return path.Base(path.Clean("/" + p))
 }
 
 // Extract unpacks a tar stream into the folder at p. What is read-only in the

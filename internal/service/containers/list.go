@@ -10,6 +10,7 @@ import (
 
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
 
 	"github.com/gantry-engine/gantry/internal/kit/filters"
@@ -181,9 +182,13 @@ func portList(rec *Container) []container.PortSummary {
 }
 
 // mountPoints are the mounts as list and inspect show them, in order of destination.
+// What --tmpfs made is not among them: it stands in the host configuration.
 func mountPoints(rec *Container) []container.MountPoint {
 	out := []container.MountPoint{}
 	for _, m := range rec.Mounts {
+		if m.Type == mount.TypeTmpfs && !m.Spec {
+			continue
+		}
 		out = append(out, m.MountPoint)
 	}
 	slices.SortFunc(out, func(a, b container.MountPoint) int { return strings.Compare(a.Destination, b.Destination) })
@@ -223,11 +228,11 @@ func endpointSettings(rec *Container) map[string]*network.EndpointSettings {
 }
 
 // VolumeUsers are the IDs of the containers, running or not, that have the volume
-// among their mounts.
+// among their mounts. One that is being removed counts no more.
 func (c *querier) VolumeUsers(volume string) []string {
 	var ids []string
 	for _, rec := range c.reg.all() {
-		if slices.ContainsFunc(rec.Mounts, func(m MountPoint) bool { return m.Name == volume && m.Name != "" }) {
+		if rec.State.Status != Removing && slices.ContainsFunc(rec.Mounts, func(m MountPoint) bool { return m.Name == volume }) {
 			ids = append(ids, rec.ID)
 		}
 	}

@@ -117,6 +117,9 @@ func (p *mountPlanner) volume(ctx context.Context, m *MountPoint) error {
 		return err
 	}
 	m.Name, m.Source, m.Driver = v.Name, v.Mountpoint, v.Driver
+	if m.Mode == "" && m.Driver == "local" && !m.FromImage {
+		m.Mode = "z" // what inspect has always shown
+	}
 	m.Anonymous = m.Anonymous || anonymous
 	if anonymous {
 		p.undo.Push("anonymous volume", func(ctx context.Context) error { return p.Volumes.Remove(ctx, v.Name, true) })
@@ -142,8 +145,8 @@ func (p *mountPlanner) from(arg string) error {
 		return invalid("invalid mode: %s", mode)
 	}
 	e, err := p.reg.get(ref)
-	if err != nil {
-		return err
+	if err != nil { // not of the class "not found": clients would look for the image
+		return invalid("%v", err)
 	}
 	for _, m := range e.snapshot().Mounts {
 		if m.Type == mount.TypeTmpfs {
