@@ -165,30 +165,16 @@ func (s *selection) matchNetworks(rec *Container) bool {
 	return false
 }
 
+// matchPorts looks at the ports in use, so at running containers: publish means
+// ports of the host, expose ports of the container, published or not.
 func (s *selection) matchPorts(rec *Container) bool {
-	if len(s.publish) > 0 {
-		found := false
-		for p, bindings := range rec.HostConfig.PortBindings {
-			found = found || len(bindings) > 0 && inRanges(s.publish, p.Num(), string(p.Proto()))
-			for _, b := range bindings {
-				n, _ := strconv.ParseUint(b.HostPort, 10, 16)
-				found = found || n != 0 && inRanges(s.publish, uint16(n), string(p.Proto()))
-			}
-		}
-		for _, p := range rec.Sandbox.Ports {
-			found = found || inRanges(s.publish, p.HostPort, p.Proto)
-		}
-		if !found {
-			return false
-		}
-	}
-	if len(s.expose) == 0 {
+	if len(s.publish) == 0 && len(s.expose) == 0 {
 		return true
 	}
-	for p := range rec.Config.ExposedPorts {
-		if inRanges(s.expose, p.Num(), string(p.Proto())) {
-			return true
-		}
+	published, exposed := len(s.publish) == 0, len(s.expose) == 0
+	for _, p := range portList(rec) {
+		published = published || p.PublicPort != 0 && inRanges(s.publish, p.PublicPort, p.Type)
+		exposed = exposed || inRanges(s.expose, p.PrivatePort, p.Type)
 	}
-	return false
+	return published && exposed
 }
