@@ -51,8 +51,15 @@ type Conn struct {
 	r *bufio.Reader
 }
 
-// Read yields what the client sent after its request.
-func (c *Conn) Read(p []byte) (int, error) { return c.r.Read(p) }
+// Read yields what the client sent after its request. Only what net/http has read ahead
+// comes through its reader: that one would take the client's end of input, met in a read,
+// for the end of the request and cancel its context, while the output still goes on.
+func (c *Conn) Read(p []byte) (int, error) {
+	if c.r.Buffered() > 0 {
+		return c.r.Read(p)
+	}
+	return c.Conn.Read(p)
+}
 
 // Finish tells the client that nothing more comes, and closes.
 func (c *Conn) Finish() {
