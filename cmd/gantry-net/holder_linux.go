@@ -105,6 +105,9 @@ func (h *holder) tidy(owner string) {
 // bind tries the wanted port, those of a range in order, or the ephemeral ones
 // going round from the last.
 func (h *holder) bind(w netproto.Want) (*reservation, *netproto.Taken, error) {
+	if !w.Host.Unmap().Is4() || w.Proto != "tcp" && w.Proto != "udp" {
+		return nil, nil, fmt.Errorf("a port of protocol %q on %s cannot be held", w.Proto, w.Host)
+	}
 	first, last, at := w.Port, max(w.End, w.Port), w.Port
 	if w.Port == 0 {
 		first, last = ephemeral()

@@ -176,3 +176,43 @@ func TestObjects(t *testing.T) {
 		t.Errorf("sctp: %v", err)
 	}
 }
+
+func TestStartGoesOnWithoutTidiness(t *testing.T) {
+	l := &log{fail: "ready"}
+	d := fakeDriver{l, netip.MustParsePrefix("172.17.0.2/16")}
+	s, err := New(Config{Seed: "x"}, Deps{Bridge: d, Host: d, None: d, Ports: fakePorts{l}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.Open(ctx), s.Start(ctx)); err != nil {
+		t.Fatalf("a driver that could not tidy up kept the daemon from starting: %v", err)
+	}
+	if _, err := s.Attach(ctx, request); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRestoreOfWhatFails(t *testing.T) {
+	for _, fail := range []string{"restore", "restore ports"} {
+		l := &log{fail: fail}
+		d := fakeDriver{l, netip.MustParsePrefix("172.17.0.2/16")}
+		s, err := New(Config{Seed: "x"}, Deps{Bridge: d, Host: d, None: d, Ports: fakePorts{l}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Open(ctx); err != nil {
+			t.Fatal(err)
+		}
+		sb := spec.Sandbox{ID: "s", Ports: request.Ports, Endpoints: []spec.Endpoint{{NetworkID: s.nets[0].id, IPv4: d.addr}, {NetworkID: "gone"}}}
+		if err := s.Restore(ctx, "c", sb, 1<<22+1); err == nil || !strings.Contains(err.Error(), "broken") || !errdefs.IsNotFound(err) {
+			t.Errorf("%s failing, and a network that is no more: %v", fail, err)
+		}
+		if err := s.Start(ctx); err != nil {
+			t.Fatal(err)
+		}
+		l.done = nil
+		if err := s.Release(ctx, "c", sb); err != nil || !slices.Contains(l.done, "withdraw") || !slices.Contains(l.done, "detach") {
+			t.Errorf("release after it: %v, %v", l.done, err)
+		}
+	}
+}

@@ -1,0 +1,140 @@
+package bridge
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/gantry-engine/gantry/internal/service/networks"
+	"github.com/gantry-engine/gantry/internal/sys/netlink"
+	"github.com/gantry-engine/gantry/internal/testkit"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+var ctx = context.Background()
+
+func open(t *testing.T, cfg Config) *Driver {
+	t.Helper()
+	cfg.Name = "gtest0"
+	d := New(cfg)
+	t.Cleanup(func() {
+		if err := d.Close(ctx, true); err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := d.Open(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Ready(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func TestPick(t *testing.T) {
+	p := netip.MustParsePrefix
+	for _, c := range []struct {
+		used []netip.Prefix
+		want string
+	}{
+		{nil, "172.17.0.1/16"},
+		{[]netip.Prefix{p("172.17.3.0/24"), p("172.18.0.0/15")}, "172.20.0.1/16"},
+		{[]netip.Prefix{p("172.16.0.0/12")}, "192.168.0.1/20"},
+		{[]netip.Prefix{p("172.16.0.0/12"), p("192.168.0.0/18"), p("192.168.70.0/24")}, "192.168.80.1/20"},
+	} {
+		if got, err := pickFrom(c.used); err != nil || got.String() != c.want {
+			t.Errorf("with %v in use: %s, %v; want %s", c.used, got, err, c.want)
+		}
+	}
+	if _, err := pickFrom([]netip.Prefix{p("172.16.0.0/12"), p("192.168.0.0/16")}); !errdefs.IsFailedPrecondition(err) {
+		t.Errorf("nothing left: %v", err)
+	}
+}
+
+func TestWishesOfOneContainer(t *testing.T) {
+	d := open(t, Config{Address: netip.MustParsePrefix("10.7.0.1/24"), MTU: 1400, PoolSize: 4})
+	mac := net.HardwareAddr{2, 0, 0, 0, 0, 9}
+	a, err := d.Attach(ctx, networks.Join{IPv4: netip.MustParseAddr("10.7.0.99"), MAC: mac, Sysctls: map[string]string{"net.ipv4.conf.eth0.forwarding": "1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.NetNS.Close()
+	if err := netlink.Do(a.NetNS, func() error {
+		i, err := net.InterfaceByName("eth0")
+		if err != nil {
+			return err
+		}
+		addrs, _ := i.Addrs()
+		if i.HardwareAddr.String() != mac.String() || i.MTU != 1400 || len(addrs) != 1 || addrs[0].String() != "10.7.0.99/24" || i.Flags&net.FlagUp == 0 {
+			t.Errorf("inside: %+v %v", i, addrs)
+		}
+		if v, _ := netlink.ReadSysctl("net.ipv4.conf.eth0.forwarding"); v != "1" {
+			t.Errorf("sysctl %q", v)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if a.Endpoint.MAC != mac.String() || a.Endpoint.IPv4.String() != "10.7.0.99/24" || a.Endpoint.Gateway4.String() != "10.7.0.1" {
+		t.Errorf("endpoint %+v", a.Endpoint)
+	}
+	if _, err := d.Attach(ctx, networks.Join{IPv4: netip.MustParseAddr("10.7.0.99")}); !errdefs.IsAlreadyExists(err) {
+		t.Errorf("an address twice: %v", err)
+	}
+	if _, err := d.Attach(ctx, networks.Join{NetNS: a.NetNS}); !errdefs.IsNotImplemented(err) {
+		t.Errorf("as a second network: %v", err)
+	}
+	if err := d.Detach(ctx, a.Endpoint); err != nil {
+		t.Fatal(err)
+	}
+	b, err := d.Attach(ctx, networks.Join{IPv4: netip.MustParseAddr("10.7.0.99")})
+	if err != nil {
+		t.Fatalf("an address given back: %v", err)
+	}
+	_ = b.NetNS.Close()
+}
+
+func TestFailedWishLeavesNoGap(t *testing.T) {
+	d := open(t, Config{Address: netip.MustParsePrefix("10.7.0.1/24")})
+	for range 3 {
+		if _, err := d.Attach(ctx, networks.Join{Sysctls: map[string]string{"net.no.such": "1"}}); err == nil {
+			t.Fatal("a setting that is not there was made")
+		}
+	}
+	a, err := d.Attach(ctx, networks.Join{})
+	if err != nil || a.Endpoint.IPv4.String() != "10.7.0.2/24" {
+		t.Fatalf("after failed attempts: %s, %v", a.Endpoint.IPv4, err)
+	}
+	_ = a.NetNS.Close()
+}
+
+func TestFullNetwork(t *testing.T) {
+	d := open(t, Config{Address: netip.MustParsePrefix("10.7.0.1/29"), PoolSize: 8})
+	for i := range 5 {
+		a, err := d.Attach(ctx, networks.Join{})
+		if err != nil {
+			t.Fatalf("container %d of 5: %v", i, err)
+		}
+		defer a.NetNS.Close()
+	}
+	if _, err := d.Attach(ctx, networks.Join{}); !errdefs.IsResourceExhausted(err) || !strings.Contains(err.Error(), "no available IPv4 addresses") {
+		t.Errorf("a full network: %v", err)
+	}
+}
+
+func TestClosedTwice(t *testing.T) {
+	d := New(Config{Name: "gtest0", Address: netip.MustParsePrefix("10.7.0.1/24"), Gateway: netip.MustParseAddr("10.8.0.1")})
+	if _, err := d.Open(ctx); !errdefs.IsInvalidArgument(err) {
+		t.Fatalf("a gateway elsewhere: %v", err)
+	}
+	for range 2 { // also after an Open that failed half way
+		if err := d.Close(ctx, true); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -1,0 +1,280 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/gantry-engine/gantry/internal/driver/network/firewall"
+	"github.com/gantry-engine/gantry/internal/netproto"
+	"github.com/gantry-engine/gantry/internal/service/networks"
+	"github.com/gantry-engine/gantry/internal/spec"
+	"github.com/gantry-engine/gantry/internal/testkit"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+var ctx = context.Background()
+
+// world is an honest fake of the rules and of gantry-net: it refuses what these would
+// refuse, and writes down what it was asked.
+type world struct {
+	log   []string
+	rules map[string]string // as published: target
+	held  map[string][]netproto.Want
+	taken *netproto.Taken
+	fail  string
+	lost  chan struct{}
+}
+
+func newWorld() *world {
+	return &world{rules: map[string]string{}, held: map[string][]netproto.Want{}, lost: make(chan struct{}, 1)}
+}
+
+func (w *world) do(format string, args ...any) error {
+	what := fmt.Sprintf(format, args...)
+	w.log = append(w.log, what)
+	if w.fail != "" && strings.HasPrefix(what, w.fail) {
+		return errors.New("broken")
+	}
+	return nil
+}
+
+func key(m firewall.Mapping) string { return fmt.Sprintf("%s %s:%d", m.Proto, m.Host, m.Port) }
+
+func (w *world) Rebuild(ports []firewall.Mapping) error {
+	w.rules = map[string]string{}
+	for _, m := range ports {
+		w.rules[key(m)] = m.Target.String()
+	}
+	return w.do("rebuild")
+}
+
+func (w *world) Add(ports []firewall.Mapping) error {
+	if err := w.do("add"); err != nil {
+		return err
+	}
+	for _, m := range ports {
+		w.rules[key(m)] = m.Target.String()
+	}
+	return nil
+}
+
+func (w *world) Remove(ports []firewall.Mapping) error {
+	for _, m := range ports {
+		delete(w.rules, key(m))
+	}
+	return w.do("remove")
+}
+func (w *world) Repair() error          { return w.do("repair") }
+func (w *world) Present() (bool, error) { return true, nil }
+
+func (w *world) Reserve(_ context.Context, owner string, wants []netproto.Want) ([]uint16, error) {
+	if w.taken != nil {
+		return nil, &TakenError{*w.taken}
+	}
+	if err := w.do("reserve"); err != nil {
+		return nil, err
+	}
+	ports := make([]uint16, len(wants))
+	for i, x := range wants {
+		if ports[i] = x.Port; x.Port == 0 {
+			ports[i] = 32768
+		}
+	}
+	w.held[owner] = wants
+	return ports, nil
+}
+
+func (w *world) Release(_ context.Context, owner string) error {
+	delete(w.held, owner)
+	return w.do("release")
+}
+func (w *world) Adopt(owner string, wants []netproto.Want) { w.held[owner] = wants }
+func (w *world) Sync(context.Context) error                { return w.do("sync") }
+func (w *world) Lost() <-chan struct{}                     { return w.lost }
+func (w *world) Close() error                              { return w.do("close") }
+
+var to = netip.MustParseAddr("172.17.0.2")
+
+func TestPublishAndWithdraw(t *testing.T) {
+	w := newWorld()
+	p := New(Config{HostIP: netip.MustParseAddr("127.0.0.1"), IPv6: true}, w, w)
+	asked := []spec.Port{
+		{Proto: "TCP", ContainerPort: 80, HostPort: 8080, HostPortEnd: 8090},
+		{Proto: "udp", ContainerPort: 53, HostIP: netip.IPv6Unspecified()},
+	}
+	got, err := p.Publish(ctx, "c", to, asked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []spec.Port{
+		{Proto: "tcp", ContainerPort: 80, HostPort: 8080, HostIP: netip.MustParseAddr("127.0.0.1")},
+		{Proto: "udp", ContainerPort: 53, HostPort: 32768, HostIP: netip.IPv4Unspecified()},
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("bound %+v, want %+v", got, want)
+	}
+	if asked[0].Proto != "TCP" || asked[0].HostPortEnd != 8090 {
+		t.Error("the caller's request was changed")
+	}
+	if h := w.held["c"]; h[0].End != 8090 || h[0].IPv6 || !h[1].IPv6 || h[1].Target.String() != "172.17.0.2:53" {
+		t.Errorf("reserved %+v", h)
+	}
+	if w.rules["tcp 127.0.0.1:8080"] != "172.17.0.2:80" || w.rules["udp 0.0.0.0:32768"] != "172.17.0.2:53" {
+		t.Errorf("rules %v", w.rules)
+	}
+	for range 2 {
+		if err := p.Withdraw(ctx, "c"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := []string{"reserve", "add", "remove", "release"}; !slices.Equal(w.log, want) || len(w.rules)+len(w.held) != 0 {
+		t.Errorf("steps %v, want %v; left %v %v", w.log, want, w.rules, w.held)
+	}
+}
+
+func TestFailedStepsAreUndone(t *testing.T) {
+	for fail, want := range map[string][]string{"reserve": {"reserve"}, "add": {"reserve", "add", "release"}} {
+		w := newWorld()
+		w.fail = fail
+		p := New(Config{}, w, w)
+		if _, err := p.Publish(ctx, "c", to, []spec.Port{{Proto: "tcp", ContainerPort: 80}}); err == nil {
+			t.Errorf("%s failing: no error", fail)
+		}
+		if !slices.Equal(w.log, want) || len(p.open)+len(w.held) != 0 {
+			t.Errorf("%s failing: steps %v, want %v; left %v %v", fail, w.log, want, p.open, w.held)
+		}
+	}
+}
+
+func TestRestore(t *testing.T) {
+	w := newWorld()
+	p := New(Config{}, w, w)
+	ports := []spec.Port{{Proto: "tcp", ContainerPort: 80, HostPort: 8080, HostIP: netip.IPv4Unspecified()}}
+	if err := p.Restore(ctx, "c", to, ports); err != nil {
+		t.Fatal(err)
+	}
+	w.fail = "sync" // a port that cannot be reserved stops nobody
+	if err := p.Ready(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if w.rules["tcp 0.0.0.0:8080"] != "172.17.0.2:80" || len(w.held["c"]) != 1 {
+		t.Errorf("rules %v, held %v", w.rules, w.held)
+	}
+	if err := p.Close(ctx, false); err != nil {
+		t.Fatal(err)
+	}
+	if len(w.rules) != 1 {
+		t.Error("a living container's rules were removed")
+	}
+}
+
+func TestReadyNeedsItsRules(t *testing.T) {
+	w := newWorld()
+	w.fail = "rebuild"
+	if err := New(Config{}, w, w).Ready(ctx); err == nil {
+		t.Error("no packet rules, and nobody says so")
+	}
+}
+
+func TestPortTaken(t *testing.T) {
+	w := newWorld()
+	p := New(Config{}, w, w)
+	l, err := net.ListenPacket("udp4", ":9400")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, c := range []struct {
+		taken netproto.Taken
+		cause string
+	}{
+		{netproto.Taken{Port: 9400, Cause: "address already in use"}, fmt.Sprintf("address already in use: process %d (publish.test) has it", os.Getpid())},
+		{netproto.Taken{Port: 9401, Cause: "address already in use"}, "address already in use"},
+		{netproto.Taken{Port: 9400, Cause: "permission denied"}, "permission denied"},
+		{netproto.Taken{Port: 9400, Owner: "other"}, ""},
+	} {
+		w.taken = &c.taken
+		_, err := p.Publish(ctx, "c", to, []spec.Port{{Proto: "udp", ContainerPort: 53, HostPort: 9400, HostPortEnd: 9401}})
+		var taken *networks.PortTakenError
+		if !errors.As(err, &taken) || taken.Cause != c.cause || taken.Owner != c.taken.Owner || taken.Port.HostPort != c.taken.Port {
+			t.Errorf("%+v: %+v, want cause %q", c.taken, taken, c.cause)
+		}
+	}
+}
+
+func TestHolder(t *testing.T) {
+	l, err := net.Listen("tcp", ":9410") // IPv6, which takes IPv4's too
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := net.Dial("tcp4", "127.0.0.1:9410")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if got := holder("tcp", 9410); !strings.HasPrefix(got, fmt.Sprintf("process %d (", os.Getpid())) {
+		t.Errorf("who listens: %q", got)
+	}
+	if got := holder("udp", 9410); got != "" {
+		t.Errorf("who has the UDP port: %q", got)
+	}
+	if got := holder("tcp", uint16(c.LocalAddr().(*net.TCPAddr).Port)); got != "" {
+		t.Errorf("a connection's own port counts as held by %q", got)
+	}
+}
+
+func TestWithoutGantryNet(t *testing.T) {
+	dir := testkit.ShortTempDir(t)
+	c := NewClient(dir+"/nothing", dir+"/s")
+	if err := c.Sync(ctx); err != nil {
+		t.Errorf("nothing is held, none is needed: %v", err)
+	}
+	if err := c.Release(ctx, "c"); err != nil {
+		t.Errorf("nothing is held: %v", err)
+	}
+	if _, err := c.Reserve(ctx, "c", []netproto.Want{{Proto: "tcp", Port: 1}}); !errdefs.IsUnavailable(err) || !strings.Contains(err.Error(), "gantry-net") {
+		t.Errorf("no executable: %v", err)
+	}
+	if _, err := os.Stat(dir + "/s"); err == nil {
+		t.Error("the socket was left")
+	}
+	c.Adopt("c", []netproto.Want{{Proto: "tcp", Port: 1}})
+	if err := c.Sync(ctx); err == nil {
+		t.Error("a held port without a gantry-net, and nobody says so")
+	}
+}
+
+// TestGantryNetThatHangs: a peer that never answers is given up with the caller.
+func TestGantryNetThatHangs(t *testing.T) {
+	path := testkit.ShortTempDir(t) + "/s"
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c := NewClient("/nonexistent", path)
+	short, cancel := context.WithCancelCause(ctx)
+	cancel(errors.New("the client hung up"))
+	if _, err := c.Reserve(short, "c", []netproto.Want{{Proto: "tcp", Port: 1}}); err == nil || !strings.Contains(err.Error(), "the client hung up") {
+		t.Errorf("%v", err)
+	}
+	if len(c.held) != 0 || c.synced {
+		t.Error("what may have been reserved is not in doubt")
+	}
+	select {
+	case <-c.Lost():
+	default:
+		t.Error("nobody is told to look after it")
+	}
+}
