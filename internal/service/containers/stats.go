@@ -12,8 +12,8 @@ import (
 	"github.com/moby/moby/api/types/container"
 )
 
-// statsEvery is the time between two samples of a stream.
-const statsEvery = time.Second
+// statsEvery is the time between two samples of a stream; tests do not wait that long.
+var statsEvery = time.Second
 
 // Stats samples a container and hands each sample to emit until that fails, ctx
 // ends or the container is gone. Without stream there is one sample: with oneShot
