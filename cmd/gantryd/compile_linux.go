@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -39,7 +40,7 @@ func launchOptions(l spec.Launch) runtime.Options {
 		SetHome: true, UseInit: l.UseInit, NetNS: l.NetNS != nil,
 	}
 	if l.OCI.Process != nil {
-		o.UserString = l.OCI.Process.User.Username
+		o.UserString = cmp.Or(l.OCI.Process.User.Username, "0") // root's groups are looked up too
 	}
 	if g := l.OCI.Annotations[ocispec.AnnotationGroups]; g != "" {
 		o.Groups = strings.Split(g, ",")

@@ -69,11 +69,15 @@ func Class(status int) error {
 
 // Message is the error's text without the names of classes that wrapping left
 // at its end: clients see "No such container: x", not "No such container: x: not found".
+// The same words from elsewhere, as the kernel's "permission denied", stay.
 func Message(err error) string {
 	text := err.Error()
 	for again := true; again; {
 		again = false
 		for _, c := range classes {
+			if !errors.Is(err, c.class) {
+				continue
+			}
 			for _, sep := range []string{": ", "\n"} {
 				if rest, ok := strings.CutSuffix(text, sep+c.class.Error()); ok && rest != "" {
 					text, again = rest, true

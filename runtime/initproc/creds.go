@@ -96,7 +96,7 @@ func (m *machine) become(uid, gid int, groups []uint32) *failure {
 	if m.terminal && uid != 0 {
 		call(syscall.SYS_FCHOWN, 0, uintptr(uid), ^uintptr(0))
 	}
-	if _, e := call(syscall.SYS_SETGROUPS, uintptr(len(groups)), list, 0); e != 0 && !(e == syscall.EPERM && len(groups) == 0) {
+	if _, e := call(syscall.SYS_SETGROUPS, uintptr(len(groups)), list, 0); e != 0 && !(e == syscall.EPERM && (len(groups) == 0 || len(groups) == 1 && int(groups[0]) == gid)) {
 		return fail("user", "setting groups", e)
 	}
 	if _, e := call(syscall.SYS_SETRESGID, uintptr(gid), uintptr(gid), uintptr(gid)); e != 0 {

@@ -121,7 +121,15 @@ func (m *machine) userName(spec string, extra [][]byte) *failure {
 	}
 	m.uid = uid
 	m.setHome()
-	return m.become(uid, gid, groups)
+	// The primary group is among the further ones, as login programs do it: else a process could
+	// shed it, and with it what "deny this group" means (CVE-2022-36109).
+	all := []uint32{uint32(gid)}
+	for _, g := range groups {
+		if int(g) != gid {
+			all = append(all, g)
+		}
+	}
+	return m.become(uid, gid, all)
 }
 
 func groupID(file []byte, name string) (gid int, ok bool) {

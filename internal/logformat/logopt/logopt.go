@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/go-units"
@@ -36,7 +35,7 @@ func Drivers() []string { return []string{"json-file", "local", "none"} }
 func Parse(driver string, opts map[string]string) (o Options, err error) {
 	names, ok := known[driver]
 	if !ok {
-		return o, fmt.Errorf("log driver %q: there is none of this name, only %s: %w", driver, strings.Join(Drivers(), ", "), errdefs.ErrInvalidArgument)
+		return o, fmt.Errorf("error looking up logging plugin %s: plugin %q not found: %w", driver, driver, errdefs.ErrInvalidArgument)
 	}
 	if driver == "none" {
 		return o, nil

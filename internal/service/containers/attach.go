@@ -116,6 +116,10 @@ func (s Streams) writer(n spec.Stream) io.Writer {
 // errDetached ends a session by the detach keys: the process goes on.
 var errDetached = errors.New("detached")
 
+// errInputOver ends a session whose client has nothing more to type, at a process whose
+// input stays open for the next client: such a client has left.
+var errInputOver = errors.New("the client's input has ended")
+
 // errLeft ends a session whose client has gone.
 var errLeft = errors.New("the client has left")
 
@@ -150,7 +154,7 @@ func (s *session) run(ctx context.Context) error {
 		inputs.Add(1)
 		go func() {
 			defer inputs.Done()
-			if err := s.input(ctx); errors.Is(err, errDetached) {
+			if err := s.input(ctx); errors.Is(err, errDetached) || errors.Is(err, errInputOver) {
 				cancel(err)
 			}
 		}()
@@ -165,7 +169,7 @@ func (s *session) run(ctx context.Context) error {
 			err = context.Cause(ctx)
 		}
 	}
-	if errors.Is(err, errLeft) || errors.Is(err, context.Canceled) {
+	if errors.Is(err, errLeft) || errors.Is(err, errInputOver) || errors.Is(err, context.Canceled) {
 		return nil
 	}
 	return err
@@ -196,7 +200,8 @@ func (s *session) output(ctx context.Context) error {
 }
 
 // input copies the client's bytes to the process. The client's end of file closes
-// the process's input if the container wants that (--interactive without terminal).
+// the process's input if the container wants that (--interactive without terminal),
+// and is errInputOver otherwise.
 func (s *session) input(ctx context.Context) error {
 	src := s.streams.Stdin
 	if len(s.keys) > 0 {
@@ -224,6 +229,9 @@ func (s *session) input(ctx context.Context) error {
 	}
 	if s.once {
 		return s.Processes.CloseStdin(context.WithoutCancel(ctx), s.key)
+	}
+	if err == nil {
+		return errInputOver
 	}
 	return nil
 }

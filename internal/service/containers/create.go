@@ -84,7 +84,8 @@ func (c *creator) Create(ctx context.Context, req CreateRequest) (resp container
 	if err := c.name(rec, name, &u); err != nil {
 		return resp, err
 	}
-	if err := c.Networks.Check(ctx, sandboxRequest(rec)); err != nil {
+	// A network may be made later: start looks for it again.
+	if err := c.Networks.Check(ctx, sandboxRequest(rec)); err != nil && !errdefs.IsNotFound(err) {
 		return resp, err
 	}
 	if err := c.materialize(ctx, rec, img, &u); err != nil {
@@ -402,10 +403,7 @@ func (c *creator) resolveModes(rec *Container) error {
 		}
 		other, err := c.reg.get(ref)
 		if err != nil {
-			if errdefs.IsNotFound(err) {
-				return noSuch(ref)
-			}
-			return err
+			return invalid("%v", err) // of the class "not found" clients would think that the image is missing
 		}
 		m.set("container:" + other.id)
 	}

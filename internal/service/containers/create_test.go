@@ -49,7 +49,7 @@ func TestCreateRefuses(t *testing.T) {
 		{"cpuset", func(r *CreateRequest) { r.HostConfig.CpusetCpus = "0-7" }, bad, "Requested CPUs are not available"},
 		{"extra host", func(r *CreateRequest) { r.HostConfig.ExtraHosts = []string{"x:nonsense"} }, bad, `invalid IP address in add-host: "nonsense"`},
 		{"stop signal", func(r *CreateRequest) { r.Config.StopSignal = "SIGNOPE" }, bad, "invalid signal: SIGNOPE"},
-		{"other's network", func(r *CreateRequest) { r.HostConfig.NetworkMode = "container:nope" }, errdefs.IsNotFound, "No such container: nope"},
+		{"other's network", func(r *CreateRequest) { r.HostConfig.NetworkMode = "container:nope" }, bad, "No such container: nope"},
 		{"links", func(r *CreateRequest) { r.HostConfig.Links = []string{"a:b"} }, not, "--link"},
 		{"gpus", func(r *CreateRequest) { r.HostConfig.DeviceRequests = []container.DeviceRequest{{Count: 1}} }, not, "--gpus"},
 		{"image mount", func(r *CreateRequest) {

@@ -56,8 +56,10 @@ func (x *execs) ExecCreate(_ context.Context, ref string, req container.ExecCrea
 		return "", err
 	}
 	rec := e.snapshot()
-	if err := rec.may(EvExec); err != nil {
-		return "", err
+	if _, why := Next(rec.State.Status, EvExec); why == execPaused {
+		return "", why.For(ref) // in the words of the request, as clients know it
+	} else if why != nil {
+		return "", why.For(rec.ID)
 	}
 	if len(req.Cmd) == 0 || req.Cmd[0] == "" {
 		return "", invalid("no exec command specified")

@@ -156,12 +156,12 @@ func topOfList(list string) (int, error) {
 
 func (c *core) checkBlkio(r *container.Resources) (warnings []string, err error) {
 	h := c.Config.Host
-	if r.BlkioWeight != 0 && (r.BlkioWeight < 10 || r.BlkioWeight > 1000) {
-		return nil, invalid("Range of blkio weight is from 10 to 1000")
-	}
 	if r.BlkioWeight > 0 && !h.BlkioWeight {
 		warnings = append(warnings, "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded.")
 		r.BlkioWeight = 0
+	}
+	if r.BlkioWeight != 0 && (r.BlkioWeight < 10 || r.BlkioWeight > 1000) {
+		return nil, invalid("Range of blkio weight is from 10 to 1000")
 	}
 	for _, d := range r.BlkioWeightDevice {
 		if d.Weight < 10 || d.Weight > 1000 {

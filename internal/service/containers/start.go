@@ -171,7 +171,7 @@ func (a *attempt) network(ctx context.Context) error {
 	}
 	sb, err := a.Networks.Attach(ctx, sandboxRequest(a.rec))
 	if err != nil {
-		return err
+		return fmt.Errorf("failed to set up container networking: %w", err)
 	}
 	a.sandbox = sb
 	a.undo.Push("network", func(ctx context.Context) error { return a.Networks.Release(ctx, a.rec.ID, sb) })
@@ -231,7 +231,7 @@ func (a *attempt) joins(context.Context) error {
 			return err
 		}
 		if other := e.snapshot(); !other.State.Status.Alive() {
-			return conflict("cannot join %s namespace of a non running container: %s", j.what, other.ID)
+			return conflict("cannot join %s namespace of a non running container: container %s is %s", j.what, other.Name, other.State.Status)
 		}
 		a.launch.Join = append(a.launch.Join, spec.Join{Kind: j.kind, Container: e.id})
 	}

@@ -64,7 +64,7 @@ var (
 	alreadyStopped   = &Refusal{errdefs.ErrNotModified, "container %s is already stopped"}
 	startPaused      = &Refusal{errdefs.ErrConflict, "cannot start a paused container, try unpause instead (%s)"}
 	startMarked      = &Refusal{errdefs.ErrConflict, "container %s is marked for removal and cannot be started"}
-	notRunning       = &Refusal{errdefs.ErrConflict, "Container %s is not running"}
+	notRunning       = &Refusal{errdefs.ErrConflict, "container %s is not running"}
 	isRestarting     = &Refusal{errdefs.ErrConflict, "Container %s is restarting, wait until the container is running"}
 	alreadyPaused    = &Refusal{errdefs.ErrConflict, "Container %s is already paused"}
 	notPaused        = &Refusal{errdefs.ErrConflict, "Container %s is not paused"}

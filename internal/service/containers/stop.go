@@ -61,7 +61,7 @@ func (s *stopper) halt(ctx context.Context, ref string, opts StopOptions, by Sto
 	num, err := signal.ParseSignal(sig)
 	if err != nil {
 		unlock()
-		return invalid("Invalid signal: %s", sig)
+		return invalid("invalid signal: %s", sig)
 	}
 	r := e.current()
 	e.setStopping(true)
@@ -174,10 +174,13 @@ func (s *stopper) Kill(ctx context.Context, ref, sig string) error {
 	if sig != "" {
 		var err error
 		if num, err = signal.ParseSignal(sig); err != nil || num > 64 {
-			return invalid("Invalid signal: %s", sig)
+			return invalid("invalid signal: %s", sig)
 		}
 	}
 	e, unlock, err := s.open(ctx, ref)
+	if errdefs.IsNotFound(err) {
+		return classed(errdefs.ErrNotFound, "cannot kill container: %s: %w", ref, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -200,7 +203,7 @@ func (s *stopper) Kill(ctx context.Context, ref, sig string) error {
 	unlock()
 	if err != nil {
 		if errdefs.IsNotFound(err) {
-			return conflict("cannot kill container: %s: Container %s is not running", ref, rec.ID)
+			return conflict("cannot kill container: %s: container %s is not running", ref, rec.ID)
 		}
 		return err
 	}

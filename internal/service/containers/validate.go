@@ -50,7 +50,6 @@ func (c *creator) checkUnsupported(_ *container.Config, hc *container.HostConfig
 		{len(hc.DeviceRequests) > 0, "--gpus (DeviceRequests)"},
 		{hc.VolumeDriver != "" && hc.VolumeDriver != "local", "--volume-driver (VolumeDriver) other than local"},
 		{hc.Cgroup != "", "Cgroup"},
-		{!hc.Isolation.IsDefault(), "--isolation (Isolation)"},
 		{hc.CPUCount != 0, "--cpu-count (CpuCount)"},
 		{hc.CPUPercent != 0, "--cpu-percent (CpuPercent)"},
 		{hc.IOMaximumIOps != 0, "--io-maxiops (IOMaximumIOps)"},
@@ -91,6 +90,9 @@ func checkConfig(config *container.Config, hc *container.HostConfig) error {
 	}
 	if hc.OomScoreAdj < -1000 || hc.OomScoreAdj > 1000 {
 		return invalid("Invalid value %d, range for oom score adj is [-1000, 1000]", hc.OomScoreAdj)
+	}
+	if !hc.Isolation.IsDefault() {
+		return invalid("Invalid isolation: %q - linux only supports 'default'", hc.Isolation)
 	}
 	if hc.ShmSize < 0 {
 		return invalid("SHM size can not be less than 0")
@@ -223,9 +225,6 @@ func (c *creator) checkSecurity(_ *container.Config, hc *container.HostConfig) e
 	sec, err := ocispec.ParseSecurity(hc.SecurityOpt)
 	if err != nil {
 		return err
-	}
-	if sec.AppArmor != "" && sec.AppArmor != "unconfined" && !c.Config.Host.AppArmor {
-		return invalid("the AppArmor profile %q cannot be applied: this host has no AppArmor", sec.AppArmor)
 	}
 	switch sec.Seccomp {
 	case "", "unconfined", "builtin":

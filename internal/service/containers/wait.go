@@ -35,8 +35,7 @@ func (w *waiter) Wait(ctx context.Context, ref string, cond container.WaitCondit
 		if cond == container.WaitConditionRemoved {
 			select {
 			case <-e.removed:
-				st := e.snapshot().State
-				out <- response(st.ExitCode, st.Error)
+				out <- lastWord(e)
 			case <-ctx.Done():
 			}
 			return
@@ -59,17 +58,26 @@ func awaitExit(ctx context.Context, e *entry, r *run) (code int, text string, ok
 			}
 			r = e.current()
 		case <-e.removed:
-			select {
-			case <-r.ended:
-				return r.exit.code, r.exit.err, true
-			default:
+			last := lastWord(e)
+			text := ""
+			if last.Error != nil {
+				text = last.Error.Message
 			}
-			st := e.snapshot().State
-			return st.ExitCode, st.Error, true
+			return int(last.StatusCode), text, true
 		case <-ctx.Done():
 			return 0, "", false
 		}
 	}
+}
+
+// lastWord is what a removed container answers. Why its start failed is the answer to the
+// start; who waits for the removal would print it a second time.
+func lastWord(e *entry) container.WaitResponse {
+	st := e.snapshot().State
+	if st.Error != unknownExit {
+		st.Error = ""
+	}
+	return response(st.ExitCode, st.Error)
 }
 
 func response(code int, text string) container.WaitResponse {

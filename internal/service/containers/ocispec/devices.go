@@ -1,6 +1,7 @@
 package ocispec
 
 import (
+	"errors"
 	"io/fs"
 	"path/filepath"
 	"regexp"
@@ -69,6 +70,10 @@ func mapped(ms []container.DeviceMapping, find DeviceFinder, devs []specs.LinuxD
 	for _, m := range ms {
 		found, err := find(m.PathOnHost)
 		if err != nil {
+			var pe *fs.PathError
+			if errors.As(err, &pe) { // the path stands in the text already
+				err = pe.Err
+			}
 			return nil, fail("error gathering device information while adding custom device %q: %v", m.PathOnHost, err)
 		}
 		target := m.PathInContainer
