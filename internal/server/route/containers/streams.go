@@ -43,6 +43,8 @@ func (s streams) attach(ctx context.Context, w http.ResponseWriter, r *http.Requ
 		}
 		if o.Stdin {
 			st.Stdin = conn
+		} else { // a client that has nothing to say closes its side and goes on reading
+			st.Gone = gone(conn, false)
 		}
 		if o.Stdout {
 			st.Stdout = out
@@ -58,6 +60,18 @@ func (s streams) attach(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	}
 	conn.Finish() // the status is out: a failure just ends the stream
 	return nil
+}
+
+// gone reads and drops what a client sends, until it has left: then the channel is
+// closed. atEnd tells that the end of its input means that.
+func gone(r io.Reader, atEnd bool) <-chan struct{} {
+	left := make(chan struct{})
+	go func() {
+		if _, err := io.Copy(io.Discard, r); err != nil || atEnd {
+			close(left)
+		}
+	}()
+	return left
 }
 
 // wsConn makes a websocket a stream of bytes.
@@ -113,6 +127,8 @@ func (s streams) websocket(ctx context.Context, w http.ResponseWriter, r *http.R
 		conn = &wsConn{ws: ws}
 		if o.Stdin {
 			st.Stdin = conn
+		} else { // somebody has to read, or its farewell and pings would go unnoticed
+			st.Gone = gone(conn, true)
 		}
 		if o.Stdout {
 			st.Stdout = conn
