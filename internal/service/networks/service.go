@@ -131,13 +131,17 @@ func (s *Service) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Check implements containers.Networks.
+// Check implements containers.Networks. That a network exists is asked at start only, as
+// Docker does: clients take a 404 to create for a missing image.
 func (s *Service) Check(_ context.Context, req spec.SandboxRequest) error {
 	if err := checkPorts(req.Ports); err != nil {
 		return err
 	}
 	for _, e := range req.Endpoints {
 		n, err := s.find(e.Network)
+		if errdefs.IsNotFound(err) {
+			continue
+		}
 		if err != nil {
 			return err
 		}

@@ -169,8 +169,12 @@ func TestObjects(t *testing.T) {
 	if _, err := s.Create(ctx, network.CreateRequest{Name: "mine"}); !errdefs.IsNotImplemented(err) {
 		t.Errorf("create: %v", err)
 	}
-	if err := s.Check(ctx, spec.SandboxRequest{Endpoints: []spec.EndpointRequest{{Network: "nope"}}}); !errdefs.IsNotFound(err) {
-		t.Errorf("unknown network: %v", err)
+	unknown := spec.SandboxRequest{Container: "c", Endpoints: []spec.EndpointRequest{{Network: "nope"}}}
+	if err := s.Check(ctx, unknown); err != nil {
+		t.Errorf("unknown network at create: %v", err)
+	}
+	if _, err := s.Attach(ctx, unknown); !errdefs.IsNotFound(err) || !strings.Contains(err.Error(), "network nope not found") {
+		t.Errorf("unknown network at start: %v", err)
 	}
 	if err := s.Check(ctx, spec.SandboxRequest{Ports: []spec.Port{{Proto: "sctp", ContainerPort: 1}}}); !errdefs.IsNotImplemented(err) {
 		t.Errorf("sctp: %v", err)
