@@ -10,7 +10,6 @@ import (
 	"sync"
 
 	"github.com/containerd/errdefs"
-	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/mount"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -210,21 +209,4 @@ func (c *copier) Export(ctx context.Context, ref string) (io.ReadCloser, error) 
 	}
 	c.publish(rec, events.ActionExport, nil)
 	return stream(ctx, v, func(ctx context.Context, w io.Writer) error { return v.TarOut(ctx, "/", "", w) }), nil
-}
-
-// Changes lists what differs from the image.
-func (c *copier) Changes(ctx context.Context, ref string) ([]container.FilesystemChange, error) {
-	e, err := c.reg.get(ref)
-	if err != nil {
-		return nil, err
-	}
-	list, err := c.Layers.Changes(ctx, e.id)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]container.FilesystemChange, 0, len(list))
-	for _, ch := range list {
-		out = append(out, container.FilesystemChange{Path: ch.Path, Kind: container.ChangeType(ch.Kind)})
-	}
-	return out, nil
 }

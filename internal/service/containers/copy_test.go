@@ -12,7 +12,6 @@ import (
 	"testing"
 
 	"github.com/containerd/errdefs"
-	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -268,6 +267,11 @@ func TestCopyInWithTheUsersOwner(t *testing.T) {
 			t.Errorf("user %q: %s, want %s", user, got, want)
 		}
 	}
+	edit(t, s, id, func(c *Container) {
+		cfg := *c.Config
+		cfg.User = "web"
+		c.Config = &cfg
+	})
 	v.files["/etc/group"] = strings.Repeat("x", maxAccounts+1)
 	if err := s.Extract(ctx, id, "/f", bytes.NewReader(nil), TarInOptions{CopyUIDGID: true}); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("a huge file: %v", err)
@@ -283,8 +287,28 @@ func TestChanges(t *testing.T) {
 	if err != nil || list == nil || len(list) != 0 {
 		t.Errorf("%v %v", list, err)
 	}
-	var _ []container.FilesystemChange = list
 	if _, err := s.Changes(ctx, "nosuch"); !errdefs.IsNotFound(err) {
 		t.Error(err)
+	}
+	for _, c := range []struct{ have, want string }{
+		{"C /etc,A /etc/hosts,A /etc/hostname,A /etc/resolv.conf", ""},
+		{"A /etc,A /etc/hosts,A /dev,A /proc,A /sys", ""},
+		{"C /etc,A /etc/hosts,A /etc/new", "C /etc,A /etc/new"},
+		{"C /etc,C /etc/hosts", "C /etc,C /etc/hosts"},
+		{"C /etc", "C /etc"},
+		{"C /etc,A /etc/hosts.d,A /etcetera,D /etc/hostname", "C /etc,A /etc/hosts.d,A /etcetera,D /etc/hostname"},
+		{"A /dev,A /dev/pts,A /dev/shm,C /tmp,A /tmp/etc/hosts", "C /tmp,A /tmp/etc/hosts"},
+	} {
+		var in []Change
+		for f := range strings.FieldsFuncSeq(c.have, func(r rune) bool { return r == ',' }) {
+			in = append(in, Change{Path: f[2:], Kind: ChangeKind(strings.IndexByte("CAD", f[0]))})
+		}
+		var out []string
+		for _, ch := range withoutStubs(in) {
+			out = append(out, "CAD"[ch.Kind:ch.Kind+1]+" "+ch.Path)
+		}
+		if got := strings.Join(out, ","); got != c.want {
+			t.Errorf("%s: %s, want %s", c.have, got, c.want)
+		}
 	}
 }

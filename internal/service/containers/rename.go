@@ -2,6 +2,7 @@ package containers
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"github.com/moby/moby/api/types/events"
@@ -25,14 +26,14 @@ func (c *changer) Rename(ctx context.Context, ref, to string) error {
 	if name == old {
 		return invalid("Renaming a container with the same name as its current name")
 	}
-	if err := ValidName(name); err != nil {
-		return err
+	if ValidName(name) != nil {
+		return invalid("Error when allocating new name: Invalid container name (/%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)
 	}
 	if err := e.snapshot().may(EvUpdate); err != nil {
 		return err
 	}
 	if err := c.reg.reserve(name, e.id); err != nil {
-		return err
+		return fmt.Errorf("Error when allocating new name: %w", err) //nolint:staticcheck // Docker's text
 	}
 	rec, err := c.change(ctx, e, durable, func(r *Container) { r.Name = name })
 	if err != nil {
