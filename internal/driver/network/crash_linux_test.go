@@ -275,6 +275,16 @@ func TestOurRulesComeBack(t *testing.T) {
 	if out, err := exec.Command("nft", "flush", "ruleset").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
+	more := e.attach(t, "more", spec.Port{Proto: "tcp", ContainerPort: 80, HostPort: 8081}) // before anybody has noticed
+	if _, err := ask(nil, "127.0.0.1:8080"); err != nil {
+		t.Errorf("after somebody published a port: %v", err)
+	}
+	if err := e.Release(ctx, "more", more); err != nil {
+		t.Error(err)
+	}
+	if out, err := exec.Command("nft", "flush", "ruleset").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
 	wait(t, "the rules to come back", func() bool { _, err := askFor(nil, "127.0.0.1:8080", time.Second); return err == nil })
 	_ = l.Close()
 	if err := e.Release(ctx, "web", web); err != nil {

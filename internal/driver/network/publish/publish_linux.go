@@ -84,14 +84,29 @@ func (p *Publisher) Publish(ctx context.Context, container string, to netip.Addr
 	m := mappings(bound, to)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.rules != nil {
-		if err := p.rules.Add(m); err != nil {
-			return nil, err
-		}
+	if err := p.add(m); err != nil {
+		return nil, err
 	}
 	p.open[container] = m
 	forgetFlows(m)
 	return bound, nil
+}
+
+// add opens ports, in a table made again if another program has just removed ours.
+// The caller holds the lock.
+func (p *Publisher) add(m []firewall.Mapping) error {
+	if p.rules == nil {
+		return nil
+	}
+	err := p.rules.Add(m)
+	if err == nil {
+		return nil
+	}
+	if there, lookErr := p.rules.Present(); there || lookErr != nil {
+		return err
+	}
+	slog.Warn("another program removed our nftables table: it is made again")
+	return p.rules.Rebuild(append(p.all(), m...))
 }
 
 // Restore implements networks.Ports.
