@@ -14,6 +14,7 @@ import (
 
 	"github.com/gantry-engine/gantry/internal/config"
 	"github.com/gantry-engine/gantry/internal/driver/cgroup"
+	"github.com/gantry-engine/gantry/internal/driver/hostmount"
 	"github.com/gantry-engine/gantry/internal/driver/keeper"
 	"github.com/gantry-engine/gantry/internal/driver/logs"
 	"github.com/gantry-engine/gantry/internal/driver/rootview"
@@ -55,13 +56,18 @@ func (e *engine) wireContainers(ctx context.Context, d *daemon, host hostPorts) 
 	if err != nil {
 		return err
 	}
+	cfg.AppArmorProfile = defaultAppArmor(d.log, cfg.Host.AppArmor)
 	e.containers = containersservice.New(containersservice.Deps{
 		Records: d.store.Bucket("containers"), Images: e.images, Layers: e.layers, Views: rootview.New(),
 		Processes: k, Lifetimes: k, Outputs: k, Logs: host.logs, Cgroups: host.cgroups, Meters: host.meters,
-		Networks: e.networks, Volumes: e.volumes, Events: e.events, Config: cfg,
+		Networks: e.networks, Volumes: e.volumes, HostMounts: hostmount.Mounts{}, Events: e.events, Config: cfg,
 	})
 	if err := e.containers.Recover(ctx); err != nil {
 		return err
+	}
+	// Auto-remove containers whose record is gone, with the exec root or by a crash, left their layers.
+	if err := e.layers.SweepVolatile(ctx, func(id string) bool { _, err := e.containers.Snapshot(ctx, id); return err == nil }); err != nil {
+		d.log.Warn("layers of removed containers could not be swept", "error", err)
 	}
 	e.closers.Push("containers", e.containers.Shutdown)
 	e.images.SetContainers(imageUsers{e.containers})

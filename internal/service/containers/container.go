@@ -84,6 +84,8 @@ type State struct {
 	OOMKilled bool   `json:",omitempty"`
 	StoppedBy Stopper
 	BootID    string `json:",omitempty"` // the boot during which it was last started
+	// Health as of the last change of its status; a daemon that takes over goes on from it.
+	Health *container.Health `json:",omitempty"`
 }
 
 // Stopper tells who ended the last run: the restart policy depends on it.

@@ -138,8 +138,8 @@ func (c *creator) materialize(ctx context.Context, rec *Container, img spec.Imag
 		return err
 	}
 	rec.Log = c.logConfig(rec)
-	if rec.AppArmor == "" && c.Config.Host.AppArmor && !rec.HostConfig.Privileged {
-		rec.AppArmor = "gantry-default"
+	if rec.AppArmor == "" && !rec.HostConfig.Privileged {
+		rec.AppArmor = c.Config.AppArmorProfile
 	}
 	return nil
 }

@@ -238,6 +238,18 @@ type Volumes interface {
 	Populate(ctx context.Context, name string, root spec.Rootfs, path string) error
 }
 
+// HostMounts makes what a start needs on the host. Implemented by driver/hostmount.
+type HostMounts interface {
+	// SharedMemory mounts a tmpfs of size bytes at path, for /dev/shm of several containers.
+	// It does nothing when one is there.
+	SharedMemory(path string, size int64, label string) error
+	// Unmount undoes SharedMemory; what is not mounted or not there is no error.
+	Unmount(path string) error
+	// Inside looks subpath up below dir, without ever leaving it, and gives a name for what it
+	// found that holds until done is called. errdefs.NotFound if there is nothing.
+	Inside(dir, subpath string) (path string, done func(), err error)
+}
+
 // Events publishes what happened. Implemented by service/events.
 type Events interface {
 	Publish(m events.Message)

@@ -20,8 +20,8 @@ import (
 // execKeep is how long an ended exec can still be inspected.
 const execKeep = 5 * time.Minute
 
-// execs are the further processes of containers. They live in memory: a
-// restarted daemon has forgotten them, the keeper ends them with their container.
+// execs are the further processes of containers. They live in memory, with a note
+// of those that run for the next daemon; the keeper ends them with their container.
 type execs struct {
 	*core
 	mu   sync.Mutex
@@ -80,16 +80,22 @@ func (x *execs) ExecCreate(_ context.Context, ref string, req container.ExecCrea
 
 func (x *execs) add(e *entry, req container.ExecCreateRequest, keys []byte) *execProc {
 	p := &execProc{id: newID(), owner: e, req: req, keys: keys, r: newRun()}
+	x.keep(p)
+	return p
+}
+
+// keep makes an exec known.
+func (x *execs) keep(p *execProc) {
 	x.mu.Lock()
 	x.byID[p.id] = p
 	x.mu.Unlock()
+	e := p.owner
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.execs == nil {
 		e.execs = map[string]bool{}
 	}
 	e.execs[p.id] = true
-	return p
 }
 
 func (x *execs) get(id string) (*execProc, error) {
@@ -177,6 +183,7 @@ func (x *execs) launch(ctx context.Context, p *execProc, rec *Container) error {
 		p.mu.Lock()
 		p.running = true
 		p.mu.Unlock()
+		x.note(p)
 		running, err = x.Processes.Launch(ctx, spec.Launch{Key: p.key(), OCI: s, Cgroup: rec.Cgroup, Stdin: p.req.AttachStdin})
 		if err == nil {
 			p.mu.Lock()
@@ -220,6 +227,7 @@ func (x *execs) later(p *execProc) {
 	p.owner.mu.Lock()
 	delete(p.owner.execs, p.id)
 	p.owner.mu.Unlock()
+	x.strike(p)
 	x.after(execKeep, func() {
 		x.mu.Lock()
 		defer x.mu.Unlock()

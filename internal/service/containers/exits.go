@@ -80,6 +80,7 @@ func (s *starter) ended(ctx context.Context, e *entry, x spec.Exit) {
 		st := &c.State
 		st.Pid, st.Finished, st.ExitCode, st.Error = 0, x.Time.UTC(), x.Code, text
 		st.OOMKilled = x.OOM
+		st.Health = e.health.Load()
 		if byUser {
 			st.StoppedBy = StoppedByUser
 		}
@@ -98,6 +99,7 @@ func (s *starter) ended(ctx context.Context, e *entry, x spec.Exit) {
 	}
 	attrs := map[string]string{"exitCode": strconv.Itoa(x.Code), "execDuration": strconv.FormatInt(int64(ran/time.Second), 10)}
 	s.publish(next, events.ActionDie, attrs)
+	s.publishMounts(next, events.ActionUnmount)
 	e.finish(false, exitResult{code: x.Code, err: text})
 	s.forget(ctx, x.Key)
 	switch {
@@ -119,6 +121,7 @@ func (s *starter) release(ctx context.Context, rec *Container) {
 	if rec.Cgroup.Path != "" {
 		errs = append(errs, s.Cgroups.Destroy(ctx, rec.Cgroup))
 	}
+	errs = append(errs, s.dropShared(rec))
 	if !rec.Volatile {
 		errs = append(errs, os.RemoveAll(s.FilesDir(rec.ID)))
 	}

@@ -80,7 +80,7 @@ func (w *world) service(edit ...func(*Config)) *Service {
 		e(&cfg)
 	}
 	s := New(Deps{Records: w, Images: w, Layers: fakeLayers{w}, Processes: w, Lifetimes: w, Outputs: w, Logs: fakeLogs{}, Cgroups: fakeCgroups{w},
-		Networks: fakeNets{w}, Volumes: fakeVolumes{w}, Events: w, Config: cfg})
+		Networks: fakeNets{w}, Volumes: fakeVolumes{w}, HostMounts: fakeMounts{w}, Events: w, Config: cfg})
 	if err := s.Recover(context.Background()); err != nil {
 		w.t.Fatal(err)
 	}
@@ -478,4 +478,20 @@ func eventually(t *testing.T, what string, ok func() bool) {
 		time.Sleep(time.Millisecond)
 	}
 	t.Fatalf("never happened: %s", what)
+}
+
+// fakeMounts notes what is mounted on the host.
+type fakeMounts struct{ w *world }
+
+func (m fakeMounts) SharedMemory(path string, size int64, _ string) error {
+	return m.w.step(fmt.Sprintf("shm %s %d", filepath.Base(path), size))
+}
+
+func (m fakeMounts) Unmount(path string) error { return m.w.step("unmount " + filepath.Base(path)) }
+
+func (m fakeMounts) Inside(dir, subpath string) (string, func(), error) {
+	if err := m.w.step("look up " + subpath); err != nil {
+		return "", nil, err
+	}
+	return filepath.Join(dir, subpath), func() { _ = m.w.step("let go of " + subpath) }, nil
 }

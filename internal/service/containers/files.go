@@ -16,6 +16,15 @@ func (c *core) FilesDir(id string) string {
 	return filepath.Join(c.Config.ExecRoot, "containers", id)
 }
 
+// dropShared unmounts the shared memory of a container that has ended; containers
+// that joined it keep what they have.
+func (c *core) dropShared(rec *Container) error {
+	if !rec.HostConfig.IpcMode.IsShareable() {
+		return nil
+	}
+	return c.HostMounts.Unmount(filepath.Join(c.FilesDir(rec.ID), "shm"))
+}
+
 func (a *attempt) filesDir() string { return a.FilesDir(a.rec.ID) }
 
 // files writes hostname, hosts and resolv.conf, and makes the folders for the log
@@ -55,7 +64,7 @@ func (a *attempt) files(ctx context.Context) error {
 }
 
 // sharedMemory decides what is /dev/shm: the host's, another container's, one
-// that others may join (a folder on the exec root's tmpfs), or a tmpfs of its own.
+// that others may join (a tmpfs mounted below the exec root), or a tmpfs of its own.
 func (a *attempt) sharedMemory(dir string) error {
 	m := a.rec.HostConfig.IpcMode
 	switch {
@@ -72,10 +81,13 @@ func (a *attempt) sharedMemory(dir string) error {
 		}
 	case m.IsShareable():
 		a.shm = filepath.Join(dir, "shm")
-		if err := os.Mkdir(a.shm, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := os.Mkdir(a.shm, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
-		return os.Chmod(a.shm, 0o777|os.ModeSticky)
+		if err := a.HostMounts.SharedMemory(a.shm, a.rec.HostConfig.ShmSize, a.rec.MountLabel); err != nil {
+			return err
+		}
+		a.undo.Push("shared memory", func(context.Context) error { return a.HostMounts.Unmount(a.shm) })
 	}
 	return nil
 }

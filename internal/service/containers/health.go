@@ -50,7 +50,11 @@ func (m *healthMonitor) begin(e *entry, rec *Container) {
 		e.health.Store(nil)
 		return
 	}
-	e.health.Store(&container.Health{Status: container.Starting})
+	h := rec.State.Health // of a container that was taken over
+	if h == nil {
+		h = &container.Health{Status: container.Starting}
+	}
+	e.health.Store(h)
 	r := e.current()
 	go m.loop(e, r, cmd, rec.Config.Healthcheck, rec.State.Started)
 }
@@ -137,7 +141,23 @@ func (m *healthMonitor) result(e *entry, h *container.HealthConfig, res *contain
 		return // the container ended meanwhile
 	}
 	if next.Status != old.Status {
+		m.keep(e, &next)
 		m.publish(e.snapshot(), events.Action("health_status: "+string(next.Status)), nil)
+	}
+}
+
+// keep records a new status.
+func (m *healthMonitor) keep(e *entry, h *container.Health) {
+	_, unlock, err := m.open(m.base, e.id)
+	if err != nil {
+		return // removed or shutting down
+	}
+	defer unlock()
+	if e.health.Load() != h {
+		return // it ended meanwhile, or another result came
+	}
+	if _, err := m.change(m.base, e, soon, func(c *Container) { c.State.Health = h }); err != nil {
+		m.log.Warn("a container's health could not be recorded", "container", e.id, "error", err)
 	}
 }
 

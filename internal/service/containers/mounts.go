@@ -316,10 +316,10 @@ func volumeMount(cfg mount.Mount, m *MountPoint) error {
 		return mountErr(cfg, fmt.Errorf("%q includes invalid characters for a local volume name, only %q are allowed", m.Name, "[a-zA-Z0-9][a-zA-Z0-9_.-]"))
 	}
 	if o := cfg.VolumeOptions; o != nil {
-		if o.Subpath != "" {
-			return unsupported("--mount volume-subpath")
+		if o.Subpath != "" && !filepath.IsLocal(o.Subpath) {
+			return mountErr(cfg, errors.New("subpath must be a relative path within the volume"))
 		}
-		m.NoCopy = o.NoCopy
+		m.NoCopy, m.Subpath = o.NoCopy, o.Subpath
 		if o.DriverConfig != nil && o.DriverConfig.Name != "" {
 			m.Driver = o.DriverConfig.Name
 		}

@@ -70,6 +70,7 @@ type recoverer struct {
 	stop   *stopper
 	remove *remover
 	health *healthMonitor
+	execs  *execs
 
 	later []func() // what Resume does
 }
@@ -100,7 +101,7 @@ func (r *recoverer) Recover(ctx context.Context) error {
 		f := Finding{Process: runs, Rebooted: rec.State.BootID != "" && rec.State.BootID != r.Config.BootID}
 		switch decide(rec, f) {
 		case Adopt:
-			first = append(first, func() { r.adopt(e, running) })
+			first = append(first, func() { r.adopt(e, running, alive) })
 		case LostExit:
 			first = append(first, func() { r.lost(e) })
 		case Clear:
@@ -148,7 +149,7 @@ func inParallel(todo []func()) {
 }
 
 // adopt takes over a container that lived on without a daemon.
-func (r *recoverer) adopt(e *entry, running spec.Running) {
+func (r *recoverer) adopt(e *entry, running spec.Running, alive map[spec.ProcessKey]spec.Running) {
 	ctx := r.base
 	_, unlock, err := r.open(ctx, e.id)
 	if err != nil {
@@ -172,6 +173,7 @@ func (r *recoverer) adopt(e *entry, running spec.Running) {
 		}
 	}
 	e.markStarted()
+	r.execs.adopt(e, alive)
 	r.health.begin(e, rec)
 }
 

@@ -44,6 +44,7 @@ type entry struct {
 func newEntry(rec *Container) *entry {
 	e := &entry{id: rec.ID, run: newRun(), removed: make(chan struct{})}
 	e.rec.Store(rec)
+	e.health.Store(rec.State.Health)
 	return e
 }
 

@@ -133,6 +133,6 @@ func (r *remover) discard(ctx context.Context, rec *Container, volumes bool) err
 			}
 		}
 	}
-	errs = append(errs, os.RemoveAll(r.Dir(rec)), os.RemoveAll(r.FilesDir(rec.ID)))
+	errs = append(errs, r.dropShared(rec), os.RemoveAll(r.Dir(rec)), os.RemoveAll(r.FilesDir(rec.ID)))
 	return errors.Join(errs...)
 }

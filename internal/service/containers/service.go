@@ -29,6 +29,8 @@ type Deps struct {
 	Volumes   Volumes
 	Events    Events
 
+	HostMounts HostMounts
+
 	Config Config
 }
 
@@ -59,6 +61,8 @@ type Config struct {
 	DNSOptions     []string
 	DNSSearch      []string
 	HostGatewayIPs []netip.Addr // what "host-gateway" in --add-host means
+
+	AppArmorProfile string // of containers that name none; it is loaded. Empty: none
 
 	Platform      ocispec.Platform // of the host
 	StorageDriver string           // shown by inspect, "overlayfs"
@@ -102,7 +106,7 @@ func New(d Deps) *Service {
 	s.logReader = &logReader{core: c}
 	s.querier, s.copier, s.changer = &querier{c}, &copier{c}, &changer{c}
 	s.pruner = &pruner{core: c, remove: s.remover}
-	s.recoverer = &recoverer{core: c, start: s.starter, stop: s.stopper, remove: s.remover, health: health}
+	s.recoverer = &recoverer{core: c, start: s.starter, stop: s.stopper, remove: s.remover, health: health, execs: s.execs}
 	return s
 }
 

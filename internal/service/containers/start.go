@@ -48,18 +48,23 @@ func (s *starter) launch(ctx context.Context, e *entry, ev Event) error {
 		return err
 	}
 	a := attempt{starter: s, rec: rec}
-	if err := a.run(ctx); err != nil {
+	err := a.run(ctx)
+	for _, done := range a.held {
+		done()
+	}
+	if err != nil {
 		return s.failed(ctx, e, err)
 	}
 	durability := soon
 	if !rec.HostConfig.RestartPolicy.IsNone() {
 		durability = durable // that it should run is a promise over reboots
 	}
-	rec, err := s.change(ctx, e, durability, func(c *Container) {
+	rec, err = s.change(ctx, e, durability, func(c *Container) {
 		c.moved(ev)
 		st := &c.State
 		st.Pid, st.Started, st.Finished = a.running.PID, a.running.Started.UTC(), c.State.Finished
 		st.ExitCode, st.Error, st.OOMKilled, st.StoppedBy, st.BootID = 0, "", false, StoppedBySelf, s.Config.BootID
+		st.Health = nil
 		c.Sandbox, c.Cgroup = a.sandbox, a.launch.Cgroup
 		c.Sandbox.NetNS = nil
 		if ev == EvStart {
@@ -72,6 +77,7 @@ func (s *starter) launch(ctx context.Context, e *entry, ev Event) error {
 	}
 	a.undo.Commit()
 	e.markStarted()
+	s.publishMounts(rec, events.ActionMount)
 	s.publish(rec, events.ActionStart, nil)
 	s.health.begin(e, rec)
 	return nil
@@ -140,6 +146,7 @@ type attempt struct {
 	launch  spec.Launch
 	running spec.Running
 	shm     string
+	held    []func() // what is kept open until the launch is over
 }
 
 // run goes through the life of a run (docs/dev/life-of-a-run.md) as far as the
@@ -256,6 +263,14 @@ func (a *attempt) start(ctx context.Context) (err error) {
 func (a *attempt) mountsOf(context.Context) ([]specs.Mount, error) {
 	var out []specs.Mount
 	for _, m := range a.rec.Mounts {
+		if m.Subpath != "" {
+			p, done, err := a.HostMounts.Inside(m.Source, m.Subpath)
+			if err != nil {
+				return nil, fmt.Errorf("subpath %q of volume %s: %w", m.Subpath, m.Name, err)
+			}
+			a.held = append(a.held, done)
+			m.Source = p
+		}
 		sm, err := mountSpec(m, a.Config.Host.RecursiveReadOnly)
 		if err != nil {
 			return nil, err
@@ -321,7 +336,7 @@ func mountSpec(m MountPoint, canRecursive bool) (specs.Mount, error) {
 func (c *core) specInput(rec *Container) ocispec.Input {
 	hc := rec.HostConfig
 	apparmor := rec.AppArmor
-	if apparmor == "unconfined" {
+	if apparmor == "unconfined" || !c.Config.Host.AppArmor { // a host without AppArmor cannot confine by it
 		apparmor = ""
 	}
 	return ocispec.Input{

@@ -243,7 +243,6 @@ func (s *Service) Acquire(ctx context.Context, name, container string) (spec.Vol
 	s.mu.Lock()
 	s.volumes[name].holders[container]++
 	s.mu.Unlock()
-	s.publish(events.ActionMount, v, map[string]string{"container": container, "destination": "", "read/write": "true", "propagation": ""})
 	return v, nil
 }
 
@@ -270,7 +269,6 @@ func (s *Service) Release(ctx context.Context, name, container string) error {
 			return err
 		}
 	}
-	s.publish(events.ActionUnmount, e.vol, map[string]string{"container": container})
 	return nil
 }
 

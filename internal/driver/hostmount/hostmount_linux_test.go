@@ -1,0 +1,81 @@
+package hostmount
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+
+	"github.com/gantry-engine/gantry/internal/testkit"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+func TestSharedMemory(t *testing.T) {
+	dir := t.TempDir()
+	var m Mounts
+	for range 2 { // the second finds it
+		if err := m.SharedMemory(dir, 1<<20, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	if size := st.Blocks * uint64(st.Bsize); st.Type != unix.TMPFS_MAGIC || size != 1<<20 {
+		t.Errorf("type %x of %d bytes", st.Type, size)
+	}
+	if fi, err := os.Stat(dir); err != nil || fi.Mode() != os.ModeDir|os.ModeSticky|0o777 {
+		t.Errorf("%v, %v", fi.Mode(), err)
+	}
+	if err := m.Unmount(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Statfs(dir, &st); err != nil || st.Blocks*uint64(st.Bsize) == 1<<20 {
+		t.Errorf("it is still mounted (%v)", err)
+	}
+	for _, p := range []string{dir, filepath.Join(dir, "nothing")} {
+		if err := m.Unmount(p); err != nil {
+			t.Errorf("%s: %v", p, err)
+		}
+	}
+}
+
+func TestInside(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "volume/a/b"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	volume := filepath.Join(dir, "volume")
+	for name, to := range map[string]string{"volume/in": "a", "volume/out": "..", "volume/abs": "/etc"} {
+		if err := os.Symlink(to, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var m Mounts
+	for _, sub := range []string{"a/b", "in/b", "a/../in"} {
+		p, done, err := m.Inside(volume, sub)
+		if err != nil {
+			t.Fatalf("%s: %v", sub, err)
+		}
+		want, _ := os.Stat(filepath.Join(volume, sub))
+		if got, err := os.Stat(p); err != nil || !os.SameFile(got, want) {
+			t.Errorf("%s is %s: %v", sub, p, err)
+		}
+		done()
+		if _, err := os.Stat(p); err == nil {
+			t.Errorf("%s is still open", sub)
+		}
+	}
+	for _, sub := range []string{"out", "abs", "../volume", "/etc"} {
+		if _, _, err := m.Inside(volume, sub); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("%s: %v", sub, err)
+		}
+	}
+	if _, _, err := m.Inside(volume, "a/none"); !errdefs.IsNotFound(err) {
+		t.Error(err)
+	}
+}
