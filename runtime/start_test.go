@@ -152,7 +152,7 @@ func TestUserByName(t *testing.T) {
 	init, root := initFile(t), rootfs(t)
 	s := configuration(t, root, "sh", "-c", "id; echo $HOME")
 	res := run(t, init, s, runtime.Options{UserString: "web"})
-	if res.err != nil || !strings.Contains(res.out, "uid=1000(web) gid=1001(web) groups=1002(extra)") || !strings.Contains(res.out, "/srv\n") {
+	if res.err != nil || !strings.Contains(res.out, "uid=1000(web) gid=1001(web) groups=1001(web),1002(extra)") || !strings.Contains(res.out, "/srv\n") {
 		t.Errorf("error %v, output %q", res.err, res.out)
 	}
 	res = run(t, init, s, runtime.Options{UserString: "nobody9"})

@@ -24,7 +24,7 @@ import (
 
 const asDaemon = "GANTRYD_TEST_AS_DAEMON"
 
-// The test binary is the daemon when it is told so: the real main, without a build.
+// The test binary is the daemon when it is told so: for what ends before there is anything to serve.
 func TestMain(m *testing.M) {
 	if os.Getenv(asDaemon) != "" {
 		os.Exit(run(os.Args, os.Stdout, os.Stderr))
@@ -60,7 +60,7 @@ func launch(t *testing.T, dir string, extra ...string) *process {
 	if _, err := os.Stat(dir + "/daemon.json"); errors.Is(err, fs.ErrNotExist) {
 		write(t, dir+"/daemon.json", "{}")
 	}
-	p.cmd = &exec.Cmd{Path: "/proc/self/exe", Args: append(args, extra...), Env: append(os.Environ(), asDaemon+"=1"), Stdout: p.log, Stderr: p.log}
+	p.cmd = &exec.Cmd{Path: filepath.Join(testkit.Bin(t), "gantryd"), Args: append(args, extra...), Env: os.Environ(), Stdout: p.log, Stderr: p.log}
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -279,9 +279,9 @@ func TestSocketActivation(t *testing.T) {
 	defer notify.Close()
 	out := &output{}
 	// LISTEN_PID has to be the daemon's own: a shell sets it and becomes the daemon.
-	cmd := exec.Command("/bin/sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`, mustSelf(t),
+	cmd := exec.Command("/bin/sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`, filepath.Join(testkit.Bin(t), "gantryd"),
 		"--data-root", dir+"/data", "--exec-root", dir+"/exec", "--pidfile", dir+"/pid", "-H", "fd://", "--bridge", "none")
-	cmd.Env = append(os.Environ(), asDaemon+"=1", "LISTEN_FDS=1", "NOTIFY_SOCKET="+dir+"/notify")
+	cmd.Env = append(os.Environ(), "LISTEN_FDS=1", "NOTIFY_SOCKET="+dir+"/notify")
 	cmd.ExtraFiles = []*os.File{f}
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
@@ -307,14 +307,6 @@ func TestSocketActivation(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	res.Body.Close()
-}
-
-func mustSelf(t *testing.T) string {
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return self
 }
 
 func TestMetricsAddress(t *testing.T) {
