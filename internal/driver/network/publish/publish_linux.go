@@ -56,7 +56,7 @@ type Publisher struct {
 
 	mu    sync.Mutex
 	open  map[string][]firewall.Mapping // by container
-	stop  chan struct{}
+	stop  context.CancelFunc            // ends watch; nil before Ready
 	ended chan struct{}
 
 	saidMu sync.Mutex
@@ -137,8 +137,9 @@ func (p *Publisher) Ready(ctx context.Context) error {
 	}
 	p.say("published ports are not all reserved", p.net.Sync(ctx))
 	if p.stop == nil {
-		p.stop, p.ended = make(chan struct{}), make(chan struct{})
-		go p.watch(p.stop, p.ended)
+		watching, stop := context.WithCancel(context.WithoutCancel(ctx))
+		p.stop, p.ended = stop, make(chan struct{})
+		go p.watch(watching, p.ended)
 	}
 	return nil
 }
@@ -194,7 +195,7 @@ func (p *Publisher) Close(_ context.Context, remove bool) error {
 	p.stop = nil
 	p.mu.Unlock()
 	if stop != nil {
-		close(stop)
+		stop()
 		<-ended
 	}
 	var errs []error
@@ -211,25 +212,25 @@ func (p *Publisher) Close(_ context.Context, remove bool) error {
 // flush our table or our accepts. The end of gantry-net is noticed at once.
 const watchEvery = 5 * time.Second
 
-func (p *Publisher) watch(stop <-chan struct{}, ended chan<- struct{}) {
+func (p *Publisher) watch(ctx context.Context, ended chan<- struct{}) {
 	defer close(ended)
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
 		select {
-		case <-stop:
+		case <-ctx.Done():
 			return
 		case <-p.net.Lost():
 		case <-tick.C:
 		}
-		p.repair()
+		p.repair(ctx)
 	}
 }
 
-func (p *Publisher) repair() {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	p.say("published ports are not all reserved", p.net.Sync(ctx))
+func (p *Publisher) repair(ctx context.Context) {
+	if err := p.net.Sync(ctx); ctx.Err() == nil {
+		p.say("published ports are not all reserved", err)
+	}
 	if p.rules == nil {
 		return
 	}
