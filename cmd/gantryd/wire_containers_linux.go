@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/containerd/platforms"
@@ -60,7 +61,7 @@ func (e *engine) wireContainers(ctx context.Context, d *daemon, host hostPorts) 
 	e.containers = containersservice.New(containersservice.Deps{
 		Records: d.store.Bucket("containers"), Images: e.images, Layers: e.layers, Views: rootview.New(),
 		Processes: k, Lifetimes: k, Outputs: k, Logs: host.logs, Cgroups: host.cgroups, Meters: host.meters,
-		Networks: e.networks, Volumes: e.volumes, HostMounts: hostmount.Mounts{}, Events: e.events, Config: cfg,
+		Networks: e.networks, Volumes: e.volumes, HostMounts: hostmount.New(filepath.Join(d.cfg.ExecRoot, "subpaths")), Events: e.events, Config: cfg,
 	})
 	if err := e.containers.Recover(ctx); err != nil {
 		return err

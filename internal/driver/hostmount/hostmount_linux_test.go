@@ -15,7 +15,7 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 
 func TestSharedMemory(t *testing.T) {
 	dir := t.TempDir()
-	var m Mounts
+	m := New(filepath.Join(t.TempDir(), "points"))
 	for range 2 { // the second finds it
 		if err := m.SharedMemory(dir, 1<<20, ""); err != nil {
 			t.Fatal(err)
@@ -55,8 +55,12 @@ func TestInside(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var m Mounts
-	for _, sub := range []string{"a/b", "in/b", "a/../in"} {
+	points := filepath.Join(dir, "points")
+	m := New(points)
+	if err := os.WriteFile(filepath.Join(volume, "a/file"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, sub := range []string{"a/b", "in/b", "a/../in", "a/file"} {
 		p, done, err := m.Inside(volume, sub)
 		if err != nil {
 			t.Fatalf("%s: %v", sub, err)
@@ -77,5 +81,18 @@ func TestInside(t *testing.T) {
 	}
 	if _, _, err := m.Inside(volume, "a/none"); !errdefs.IsNotFound(err) {
 		t.Error(err)
+	}
+	if left, _ := os.ReadDir(points); len(left) != 0 {
+		t.Errorf("mount points are left: %v", left)
+	}
+	if _, _, err := m.Inside(volume, "a"); err != nil { // and now the daemon crashes
+		t.Fatal(err)
+	}
+	New(points)
+	if left, _ := os.ReadDir(points); len(left) != 0 {
+		t.Errorf("mount points of a former daemon are left: %v", left)
+	}
+	if _, err := os.Stat(filepath.Join(volume, "a/file")); err != nil {
+		t.Errorf("the volume lost its content: %v", err)
 	}
 }

@@ -75,12 +75,12 @@ func (a *attacher) Attach(ctx context.Context, ref string, o AttachOptions) erro
 		return nil
 	}
 	a.publish(rec, events.ActionAttach, nil)
-	s := session{core: a.core, key: rec.Key(), streams: st, out: out, started: r.started, ended: r.ended,
+	s := session{core: a.core, key: rec.Key(), streams: st, out: out, run: r, removed: e.removed,
 		stdin: o.Stdin && rec.Config.OpenStdin, once: rec.Config.StdinOnce && !rec.Config.Tty, wantOut: o.Stdout, wantErr: o.Stderr}
 	if rec.Config.Tty {
 		s.keys = keys
 	}
-	err = s.run(ctx)
+	err = s.copy(ctx)
 	if errors.Is(err, errDetached) {
 		a.publish(e.snapshot(), events.ActionDetach, nil)
 		return nil
@@ -126,18 +126,19 @@ var errLeft = errors.New("the client has left")
 // session is one client at one process: input one way, output the other.
 type session struct {
 	*core
-	key            spec.ProcessKey
-	streams        Streams
-	out            OutputReader
-	started, ended <-chan struct{}
-	stdin, once    bool
-	keys           []byte
-	wantOut        bool
-	wantErr        bool
+	key         spec.ProcessKey
+	streams     Streams
+	out         OutputReader
+	run         *run
+	removed     <-chan struct{} // of the container; nil: it is there as long as the session
+	stdin, once bool
+	keys        []byte
+	wantOut     bool
+	wantErr     bool
 }
 
-// run copies both ways until one of the ends in Attach's description.
-func (s *session) run(ctx context.Context) error {
+// copy copies both ways until one of the ends in Attach's description.
+func (s *session) copy(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	if s.streams.Gone != nil {
@@ -149,6 +150,11 @@ func (s *session) run(ctx context.Context) error {
 			}
 		}()
 	}
+	go func() { // a run that will never be has no output to wait for
+		if s.stillborn(ctx) {
+			cancel(errLeft)
+		}
+	}()
 	var inputs sync.WaitGroup
 	if s.stdin && s.streams.Stdin != nil {
 		inputs.Add(1)
@@ -164,7 +170,7 @@ func (s *session) run(ctx context.Context) error {
 		err = s.output(ctx)
 	} else {
 		select {
-		case <-s.ended:
+		case <-s.run.ended:
 		case <-ctx.Done():
 			err = context.Cause(ctx)
 		}
@@ -173,6 +179,24 @@ func (s *session) run(ctx context.Context) error {
 		return nil
 	}
 	return err
+}
+
+// stillborn waits and tells whether the process failed to start, or its container went
+// before it was started.
+func (s *session) stillborn(ctx context.Context) bool {
+	select {
+	case <-s.run.ended:
+		return s.run.failed
+	case <-s.removed:
+		select {
+		case <-s.run.started:
+			return false
+		default:
+			return true
+		}
+	case <-ctx.Done():
+		return false
+	}
 }
 
 func (s *session) output(ctx context.Context) error {
@@ -208,8 +232,8 @@ func (s *session) input(ctx context.Context) error {
 		src = &detachReader{r: src, keys: s.keys}
 	}
 	select {
-	case <-s.started:
-	case <-s.ended:
+	case <-s.run.started:
+	case <-s.run.ended:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)

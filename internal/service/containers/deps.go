@@ -245,8 +245,8 @@ type HostMounts interface {
 	SharedMemory(path string, size int64, label string) error
 	// Unmount undoes SharedMemory; what is not mounted or not there is no error.
 	Unmount(path string) error
-	// Inside looks subpath up below dir, without ever leaving it, and gives a name for what it
-	// found that holds until done is called. errdefs.NotFound if there is nothing.
+	// Inside looks subpath up below dir, without ever leaving it, and gives a path at which what it
+	// found is mounted until done is called. errdefs.NotFound if there is nothing.
 	Inside(dir, subpath string) (path string, done func(), err error)
 }
 

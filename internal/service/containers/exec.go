@@ -161,12 +161,12 @@ func (x *execs) ExecStart(ctx context.Context, id string, o ExecStartOptions) er
 }
 
 func (x *execs) attach(ctx context.Context, p *execProc, st Streams, out OutputReader) error {
-	s := session{core: x.core, key: p.key(), streams: st, out: out, started: p.r.started, ended: p.r.ended,
+	s := session{core: x.core, key: p.key(), streams: st, out: out, run: p.r,
 		stdin: p.req.AttachStdin, once: !p.req.Tty, wantOut: p.req.AttachStdout, wantErr: p.req.AttachStderr}
 	if p.req.Tty {
 		s.keys = p.keys
 	}
-	err := s.run(ctx)
+	err := s.copy(ctx)
 	if errors.Is(err, errDetached) {
 		x.publish(p.owner.snapshot(), events.ActionExecDetach, map[string]string{"execID": p.id})
 		return nil

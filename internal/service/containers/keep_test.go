@@ -1,6 +1,8 @@
 package containers
 
 import (
+	"errors"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -163,5 +165,39 @@ func TestVolumeEvents(t *testing.T) {
 	}
 	if want := "container create|volume mount|container start|container die|volume unmount"; strings.Join(got, "|") != want {
 		t.Errorf("events %v", got)
+	}
+}
+
+// TestAttachToARunThatNeverWas: a client must not wait for output for ever.
+func TestAttachToARunThatNeverWas(t *testing.T) {
+	for name, never := range map[string]func(w *world, s *Service, id string) error{
+		"the start fails": func(w *world, s *Service, id string) error {
+			w.fail["launch"] = errdefs.ErrInternal
+			if s.Start(ctx, id) == nil {
+				return errors.New("it started")
+			}
+			return nil
+		},
+		"removed": func(_ *world, s *Service, id string) error { return s.Remove(ctx, id, RemoveOptions{}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			s := w.service()
+			id := create(t, s)
+			open, done := make(chan struct{}), make(chan error, 1)
+			go func() {
+				done <- s.Attach(ctx, id, AttachOptions{Stdout: true, Stream: true, Open: func(bool) (Streams, error) {
+					close(open)
+					return Streams{Stdout: io.Discard}, nil
+				}})
+			}()
+			<-open
+			if err := never(w, s, id); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
