@@ -261,11 +261,16 @@ func pidfile(path string) (func(), error) {
 	return func() { _ = os.Remove(path) }, nil
 }
 
-// isDaemon tells a living daemon from a process that got its number later.
+// isDaemon tells a living daemon from a process that got its number later, and from
+// a killed one whose parent has not taken note yet.
 func isDaemon(pid int) bool {
-	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "comm"))
-	name := strings.TrimSpace(string(b))
-	return err == nil && (name == "gantryd" || name == "dockerd")
+	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	if err != nil {
+		return false
+	}
+	stat := string(b) // "pid (name) state …"
+	name, rest, _ := strings.Cut(stat[strings.IndexByte(stat, '(')+1:], ") ")
+	return (name == "gantryd" || name == "dockerd") && !strings.HasPrefix(rest, "Z")
 }
 
 // message is an error for people: without the names of error classes at its end.

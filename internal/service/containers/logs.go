@@ -31,8 +31,8 @@ func (l *logReader) ReadLogs(ctx context.Context, ref string, opts LogOptions) (
 	}
 	r := e.current()
 	ended := r.ended
-	if !e.snapshot().Running() {
-		opts.Follow = opts.Follow && rec.State.Status == Created
+	if now := e.snapshot(); !now.Running() { // it may have run and ended since
+		opts.Follow = opts.Follow && now.State.Status == Created
 	}
 	return LogStream{TTY: rec.Config.Tty, Entries: l.Logs.Read(ctx, rec.Log, opts, ended)}, nil
 }
