@@ -37,7 +37,11 @@ func (c *creator) checkOptions(config *container.Config, hc *container.HostConfi
 			return nil, err
 		}
 	}
-	return c.CheckResources(&hc.Resources)
+	warnings, err := c.CheckResources(&hc.Resources)
+	if w := ocispec.Withheld(hc, c.Config.Host.CapBounding); len(w) > 0 {
+		warnings = append(warnings, "This host withholds "+strings.Join(w, ", ")+" from the engine. The container gets all other capabilities.")
+	}
+	return warnings, err
 }
 
 // checkUnsupported names every option that this engine does not have yet.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/containerd/errdefs"
@@ -130,6 +131,27 @@ func TestSecurityOptForms(t *testing.T) {
 	} {
 		if _, err := ParseSecurity([]string{opt}); (err == nil) != ok {
 			t.Errorf("%s: %v", opt, err)
+		}
+	}
+}
+
+func TestWithheld(t *testing.T) {
+	all := uint64(1)<<len(allCaps) - 1
+	lacking := all &^ (1 << 24) // CAP_SYS_RESOURCE
+	for _, c := range []struct {
+		hc       container.HostConfig
+		bounding uint64
+		want     string
+	}{
+		{container.HostConfig{Privileged: true}, lacking, "CAP_SYS_RESOURCE"},
+		{container.HostConfig{CapAdd: []string{"all"}}, lacking, "CAP_SYS_RESOURCE"},
+		{container.HostConfig{CapAdd: []string{"NET_ADMIN"}}, lacking, ""},
+		{container.HostConfig{Privileged: true}, all, ""},
+		{container.HostConfig{Privileged: true}, 0, ""},
+		{container.HostConfig{Privileged: true}, all >> 3, ""}, // a kernel that does not know the last three
+	} {
+		if got := strings.Join(Withheld(&c.hc, c.bounding), " "); got != c.want {
+			t.Errorf("%+v of %x: %q, want %q", c.hc, c.bounding, got, c.want)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package ocispec
 
 import (
 	"fmt"
+	"math/bits"
 	"slices"
 	"strings"
 
@@ -84,6 +85,17 @@ func Capabilities(hc *container.HostConfig, bounding uint64) ([]string, error) {
 		}
 	}
 	return out, nil
+}
+
+// Withheld are the capabilities that --privileged or --cap-add ALL asks for and the host does not
+// give. Those beyond the highest of the daemon's bounding set are ones that the kernel does not know.
+func Withheld(hc *container.HostConfig, bounding uint64) []string {
+	add, err := NormalizeCaps("CapAdd", hc.CapAdd)
+	if err != nil || bounding == 0 || !hc.Privileged && !slices.Contains(add, "ALL") {
+		return nil
+	}
+	known := allCaps[:min(bits.Len64(bounding), len(allCaps))]
+	return keep(known, func(c string) bool { return bounding&(1<<slices.Index(allCaps, c)) == 0 })
 }
 
 func keep(list []string, want func(string) bool) []string {
