@@ -20,9 +20,13 @@ const (
 // Mux frames several streams onto one connection: eight bytes of header (stream
 // number, three zeros, length in big endian), then the data.
 type Mux struct {
-	mu sync.Mutex
-	w  io.Writer
+	mu    sync.Mutex
+	w     io.Writer
+	frame []byte // header and data go out in one write: one packet, one wake-up of the client
 }
+
+// frameKept bounds the buffer that stays with a connection, in bytes.
+const frameKept = 64 << 10
 
 // NewMux writes frames to w.
 func NewMux(w io.Writer) *Mux { return &Mux{w: w} }
@@ -38,10 +42,14 @@ type muxStream struct {
 func (s muxStream) Write(p []byte) (int, error) {
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
-	head := [8]byte{s.n}
-	binary.BigEndian.PutUint32(head[4:], uint32(len(p)))
-	bufs := net.Buffers{head[:], p}
-	n, err := bufs.WriteTo(s.m.w)
+	m := s.m
+	m.frame = append(m.frame[:0], s.n, 0, 0, 0)
+	m.frame = binary.BigEndian.AppendUint32(m.frame, uint32(len(p)))
+	m.frame = append(m.frame, p...)
+	n, err := m.w.Write(m.frame)
+	if cap(m.frame) > frameKept {
+		m.frame = nil
+	}
 	return int(max(n-8, 0)), err
 }
 

@@ -59,7 +59,11 @@ sock = c.containers.create("bb", "cat", stdin_open=True)
 s = sock.attach_socket(params={"stdin": 1, "stdout": 1, "stream": 1})
 sock.start()
 s._sock.sendall(b"through the socket\n")
-assert b"through the socket" in s._sock.recv(100)
+got = b""
+while b"through the socket" not in got:
+    more = s._sock.recv(100)
+    assert more, got
+    got += more
 s.close()
 sock.remove(force=True)
 
