@@ -174,11 +174,15 @@ func (c *compiler) identity() error {
 		w.Begin(program.OpNoNewPrivs)
 		filter()
 	}
+	starting := c.spec.Hooks != nil && c.opts.HostHooks && !c.opts.Exec && len(c.spec.Hooks.StartContainer) > 0
+	if starting { // the state that they read, while the parent is still there
+		w.Begin(program.OpHook).Num(program.HookStartContainer)
+	}
 	if c.opts.Gate {
 		w.Begin(program.OpGate)
 	}
-	if h := c.spec.Hooks; h != nil && c.opts.HostHooks && !c.opts.Exec {
-		for _, hook := range h.StartContainer {
+	if starting {
+		for _, hook := range c.spec.Hooks.StartContainer {
 			c.hook(program.HookStartContainer, hook)
 		}
 	}

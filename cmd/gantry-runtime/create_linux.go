@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/spf13/cobra"
@@ -17,6 +19,7 @@ import (
 	"github.com/gantry-engine/gantry/internal/kit/undo"
 	"github.com/gantry-engine/gantry/internal/sys/cgroup"
 	"github.com/gantry-engine/gantry/runtime"
+	"github.com/gantry-engine/gantry/runtime/program"
 	"github.com/gantry-engine/gantry/runtime/spawn"
 )
 
@@ -56,9 +59,6 @@ func readSpec(bundle string) (*specs.Spec, error) {
 	}
 	if s.Version == "" {
 		return nil, errors.New("config.json has no ociVersion")
-	}
-	if s.Hooks != nil {
-		return nil, errors.New("hooks are not supported yet by gantry-runtime")
 	}
 	return s, nil
 }
@@ -106,16 +106,27 @@ func (g *globals) create(id string, o *createOptions) (r *record, err error) {
 	back.Push("state directory", func(context.Context) error { return os.RemoveAll(dir) })
 	r = &record{State: specs.State{Version: specs.Version, ID: id, Bundle: bundle, Annotations: s.Annotations}, Path: "/gantry/" + id}
 	if s.Linux != nil && s.Linux.CgroupsPath != "" {
-		r.Path = s.Linux.CgroupsPath
+		r.Path = s.Linux.CgroupsPath // a relative one is relative to the root cgroup
 	}
+	if strings.Count(r.Path, ":") == 2 {
+		return nil, fmt.Errorf("cgroupsPath %q is systemd's form slice:prefix:name, which is not supported: give a path", r.Path)
+	}
+	if s.Hooks != nil {
+		r.Hooks = &specs.Hooks{Poststart: s.Hooks.Poststart, Poststop: s.Hooks.Poststop}
+	}
+	r.Created = time.Now().UTC()
 	if r.Cgroup, err = makeCgroup(s, r.Path); err != nil {
 		return nil, err
 	}
 	back.Push("cgroup", func(context.Context) error { return cgroup.Destroy(r.Cgroup) })
-	if err := g.launch(s, r, dir, o); err != nil {
+	back.Push("poststop hooks", func(context.Context) error { poststop(r); return nil })
+	err = g.launch(s, r, dir, o)
+	if r.Pid != 0 {
+		back.Push("process", func(context.Context) error { return reapNow(r.Pid) })
+	}
+	if err != nil {
 		return nil, err
 	}
-	back.Push("process", func(context.Context) error { return unix.Kill(r.Pid, unix.SIGKILL) })
 	r.Start = startOf(r.Pid)
 	if err := g.save(r); err != nil {
 		return nil, err
@@ -154,7 +165,7 @@ func makeCgroup(s *specs.Spec, path string) (map[string]string, error) {
 }
 
 func (g *globals) launch(s *specs.Spec, r *record, dir string, o *createOptions) error {
-	opts := runtime.Options{Bundle: r.Bundle, Gate: true, NoPivot: o.noPivot, KeepFDs: o.keep, CgroupV2: r.Cgroup[""], Tasks: cgroup.Tasks(r.Cgroup)}
+	opts := runtime.Options{Bundle: r.Bundle, Gate: true, HostHooks: true, NoPivot: o.noPivot, KeepFDs: o.keep, CgroupV2: r.Cgroup[""], Tasks: cgroup.Tasks(r.Cgroup)}
 	for name, d := range r.Cgroup {
 		opts.CgroupDirs = append(opts.CgroupDirs, runtime.CgroupDir{Name: strings.TrimPrefix(name, "name="), Dir: d})
 	}
@@ -162,8 +173,11 @@ func (g *globals) launch(s *specs.Spec, r *record, dir string, o *createOptions)
 	if err != nil {
 		return err
 	}
-	if prog.Terminal {
-		return errors.New("process.terminal is not supported yet by gantry-runtime")
+	if prog.Terminal && o.console == "" {
+		return errors.New("process.terminal is set: give --console-socket, a socket that takes the terminal")
+	}
+	if !prog.Terminal && o.console != "" {
+		return errors.New("--console-socket is given, but process.terminal is not set")
 	}
 	initFile, err := initBinary()
 	if err != nil {
@@ -179,15 +193,42 @@ func (g *globals) launch(s *specs.Spec, r *record, dir string, o *createOptions)
 		return err
 	}
 	defer gateFile.Close()
-	files := runtime.Files{Init: initFile, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Gate: gateFile}
+	cfg := &spawn.Config{Program: prog.Init, Facts: prog.Facts, Init: initFile, Stdio: [3]int{0, 1, 2},
+		Gate: int(gateFile.Fd()), NetNS: -1, TargetPIDFD: -1}
 	for i := range o.keep {
-		files.Keep = append(files.Keep, os.NewFile(uintptr(3+i), "preserved"))
+		cfg.Keep = append(cfg.Keep, 3+i)
 	}
-	ready := func() bool { return true }
-	proc, err := runtime.Start(prog, files, spawn.Handler{Ready: ready, Warning: func(t string) { fmt.Fprintln(os.Stderr, "warning:", t) }})
-	if proc != nil {
-		r.Pid = proc.PID
-		unix.Close(proc.PIDFD)
+	proc, err := spawn.Start(cfg)
+	if err != nil {
+		return err
 	}
+	defer unix.Close(proc.PIDFD)
+	r.Pid = proc.PID
+	return proc.Run(spawn.Handler{
+		Ready:    func() bool { return true },
+		Warning:  warn,
+		Terminal: func(master int) error { return sendTerminal(o.console, master) },
+		Hook: func(point int) ([]byte, error) {
+			if point != program.HookCreateRuntime {
+				return json.Marshal(r.at(specs.StateCreated))
+			}
+			for _, h := range slices.Concat(s.Hooks.Prestart, s.Hooks.CreateRuntime) { //nolint:staticcheck // prestart is deprecated, not gone
+				if err := runHook(h, r.at(specs.StateCreating)); err != nil {
+					return nil, err
+				}
+			}
+			return json.Marshal(r.at(specs.StateCreating))
+		},
+	})
+}
+
+func warn(text string) { fmt.Fprintln(os.Stderr, "warning:", text) }
+
+// reapNow ends a process that is our child.
+func reapNow(pid int) error {
+	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+		return err
+	}
+	_, err := unix.Wait4(pid, nil, 0, nil)
 	return err
 }

@@ -1,5 +1,6 @@
 // Gantry-runtime is the OCI runtime command line over package runtime: create,
-// start, state, kill, delete, run, list and spec, each a container below its
+// start, state, kill, delete, run, exec, list, ps, pause, resume, update, events,
+// features and spec, each a container below its
 // state directory. It needs no daemon.
 package main
 
@@ -24,7 +25,8 @@ func main() {
 	f.StringVar(&g.logFormat, "log-format", "text", "Format of that file: text or json")
 	f.BoolVar(&g.debug, "debug", false, "Accepted for compatibility")
 	f.BoolVar(&g.systemdCgroup, "systemd-cgroup", false, "Let systemd make the cgroup")
-	cmd.AddCommand(createCommand(g), startCommand(g), runCommand(g), stateCommand(g), killCommand(g), deleteCommand(g), listCommand(g))
+	cmd.AddCommand(createCommand(g), startCommand(g), runCommand(g), stateCommand(g), killCommand(g), deleteCommand(g), listCommand(g),
+		execCommand(g), psCommand(g), pauseCommand(g), resumeCommand(g), updateCommand(g), eventsCommand(g), featuresCommand(), specCommand())
 	if err := cmd.Execute(); err != nil {
 		g.report(err)
 		os.Exit(1)

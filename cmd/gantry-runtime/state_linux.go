@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -22,6 +23,19 @@ type record struct {
 	Start  string            `json:"start"` // of the process, to tell it from a later one with its PID
 	Cgroup map[string]string `json:"cgroup"`
 	Path   string            `json:"cgroupPath"`
+
+	Created time.Time    `json:"created"`
+	Hooks   *specs.Hooks `json:"hooks,omitempty"` // those that run after create
+}
+
+// at is the container's state as hooks read it at another status.
+func (r *record) at(status specs.ContainerState) *specs.State {
+	s := r.State
+	s.Status = status
+	if status == specs.StateStopped {
+		s.Pid = 0
+	}
+	return &s
 }
 
 func (g *globals) dir(id string) (string, error) {
@@ -51,6 +65,8 @@ func (g *globals) load(id string) (*record, error) {
 		r.Status, r.Pid = specs.StateStopped, 0
 	} else if _, err := os.Stat(filepath.Join(dir, "gate")); err == nil {
 		r.Status = specs.StateCreated
+	} else if r.paused() {
+		r.Status = statePaused
 	} else {
 		r.Status = specs.StateRunning
 	}

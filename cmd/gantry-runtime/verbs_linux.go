@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/opencontainers/cgroups"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -34,7 +35,19 @@ func (g *globals) start(id string) error {
 	if _, err := unix.Write(fd, []byte{1}); err != nil {
 		return err
 	}
-	return os.Remove(gate)
+	if err := os.Remove(gate); err != nil {
+		return err
+	}
+	if r.Hooks == nil || len(r.Hooks.Poststart) == 0 {
+		return nil
+	}
+	r.awaitExec()
+	for _, h := range r.Hooks.Poststart {
+		if err := runHook(h, r.at(specs.StateRunning)); err != nil {
+			warn("poststart " + err.Error())
+		}
+	}
+	return nil
 }
 
 func startCommand(g *globals) *cobra.Command {
@@ -96,12 +109,15 @@ func killCommand(g *globals) *cobra.Command {
 				return err
 			}
 		}
-		if r.Status == specs.StateStopped {
+		if r.Status == specs.StateStopped && !all {
 			return fmt.Errorf("container %q is not running", a[0])
+		}
+		if all {
+			return killAll(r, sig)
 		}
 		return kill(r, sig)
 	}}
-	cmd.Flags().BoolVarP(&all, "all", "a", false, "Accepted for compatibility")
+	cmd.Flags().BoolVarP(&all, "all", "a", false, "Send it to every process in the container")
 	return cmd
 }
 
@@ -120,8 +136,13 @@ func (g *globals) delete(id string, force bool) error {
 	if err != nil {
 		return err
 	}
-	if r.Status == specs.StateRunning && !force {
-		return fmt.Errorf("cannot delete container %q: it is running, stop it first or use --force", id)
+	if (r.Status == specs.StateRunning || r.Status == statePaused) && !force {
+		return fmt.Errorf("cannot delete container %q: it is %s, stop it first or use --force", id, r.Status)
+	}
+	if r.Status == statePaused {
+		if err := r.freeze(cgroups.Thawed); err != nil {
+			return err
+		}
 	}
 	if r.Status != specs.StateStopped {
 		if err := kill(r, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
@@ -132,38 +153,23 @@ func (g *globals) delete(id string, force bool) error {
 		return err
 	}
 	dir, _ := g.dir(id)
-	return os.RemoveAll(dir)
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	poststop(r)
+	return nil
 }
 
 func deleteCommand(g *globals) *cobra.Command {
 	force := false
 	cmd := &cobra.Command{Use: "delete ID", Short: "Delete a stopped container", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, a []string) error {
+		if dir, err := g.dir(a[0]); err != nil {
+			return err
+		} else if _, err := os.Stat(dir); os.IsNotExist(err) && force {
+			return nil
+		}
 		return g.delete(a[0], force)
 	}}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "Kill it first if it runs")
-	return cmd
-}
-
-func listCommand(g *globals) *cobra.Command {
-	quiet := false
-	cmd := &cobra.Command{Use: "list", Short: "List containers", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
-		entries, err := os.ReadDir(g.root)
-		if err != nil && !os.IsNotExist(err) {
-			return err
-		}
-		for _, e := range entries {
-			r, err := g.load(e.Name())
-			if err != nil {
-				continue
-			}
-			if quiet {
-				fmt.Println(r.ID)
-				continue
-			}
-			fmt.Printf("%s\t%d\t%s\t%s\n", r.ID, r.Pid, r.Status, r.Bundle)
-		}
-		return nil
-	}}
-	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "Print only ids")
 	return cmd
 }
