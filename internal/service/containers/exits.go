@@ -66,16 +66,13 @@ func (s *starter) ended(ctx context.Context, e *entry, x spec.Exit) {
 		ev = EvExitedAgain
 	}
 	s.health.end(e)
-	s.release(ctx, rec)
 	text := ""
 	if x.Unknown {
 		text = unknownExit
 	}
-	d := soon
-	if rec.HostConfig.AutoRemove && !keep {
-		d = inMemory // the removal that follows is the one commit
-	}
-	next, err := s.change(ctx, e, d, func(c *Container) {
+	// In memory first, so that who hears of the end sees it; on disk once nothing is held any more,
+	// so that after a crash in between the exit, which the keeper still has, frees it again.
+	next, _ := s.change(ctx, e, inMemory, func(c *Container) {
 		c.moved(ev)
 		st := &c.State
 		st.Pid, st.Finished, st.ExitCode, st.Error = 0, x.Time.UTC(), x.Code, text
@@ -84,21 +81,24 @@ func (s *starter) ended(ctx context.Context, e *entry, x spec.Exit) {
 		if byUser {
 			st.StoppedBy = StoppedByUser
 		}
-		c.Sandbox, c.Cgroup = spec.Sandbox{}, spec.Cgroup{}
 		if again {
 			c.RestartCount++
 		}
 	})
-	if err != nil {
-		s.log.Error("an exit could not be recorded", "container", rec.ID, "error", err)
-		return
-	}
 	s.execs.dropAll(e)
 	if x.OOM {
 		s.publish(next, events.ActionOOM, nil)
 	}
 	attrs := map[string]string{"exitCode": strconv.Itoa(x.Code), "execDuration": strconv.FormatInt(int64(ran/time.Second), 10)}
 	s.publish(next, events.ActionDie, attrs)
+	s.release(ctx, rec)
+	d := soon
+	if rec.HostConfig.AutoRemove && !keep {
+		d = inMemory // the removal that follows is the one commit
+	}
+	if _, err := s.change(ctx, e, d, func(c *Container) { c.Sandbox, c.Cgroup = spec.Sandbox{}, spec.Cgroup{} }); err != nil {
+		s.log.Error("an exit could not be recorded", "container", rec.ID, "error", err)
+	}
 	s.publishMounts(next, events.ActionUnmount)
 	e.finish(false, exitResult{code: x.Code, err: text})
 	s.forget(ctx, x.Key)
