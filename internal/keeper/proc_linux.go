@@ -110,17 +110,40 @@ func (p *proc) writeMeta() error {
 
 // startTick reads when a process started, in clock ticks since boot.
 func startTick(pid int) (uint64, error) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	f, err := statFields(pid)
 	if err != nil {
 		return 0, err
+	}
+	return strconv.ParseUint(f[19], 10, 64)
+}
+
+// zombieStatus reads the wait status of a process that has ended and was not reaped, whoever its
+// parent is: proc_pid_stat(5), fields 3, 22 and 52.
+func zombieStatus(pid int, tick uint64) (int32, error) {
+	f, err := statFields(pid)
+	if err != nil {
+		return 0, err
+	}
+	if f[0] != "Z" || len(f) < 50 || f[19] != strconv.FormatUint(tick, 10) {
+		return 0, fmt.Errorf("process %d is no zombie: %w", pid, os.ErrNotExist)
+	}
+	n, err := strconv.ParseInt(f[49], 10, 32)
+	return int32(n), err
+}
+
+// statFields splits /proc/PID/stat from field 3, the state, on.
+func statFields(pid int) ([]string, error) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return nil, err
 	}
 	// The command's name, in parentheses, may contain anything.
 	i := strings.LastIndexByte(string(b), ')')
 	f := strings.Fields(string(b[i+1:]))
 	if i < 0 || len(f) < 20 {
-		return 0, fmt.Errorf("/proc/%d/stat: %w", pid, keeperproto.ErrMalformed)
+		return nil, fmt.Errorf("/proc/%d/stat: %w", pid, keeperproto.ErrMalformed)
 	}
-	return strconv.ParseUint(f[19], 10, 64)
+	return f, nil
 }
 
 // newProc makes the folder, FIFOs, spool and slot of a process to be launched.

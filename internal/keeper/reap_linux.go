@@ -125,6 +125,14 @@ func (k *Keeper) reapForeign(p *proc) {
 		k.ended(p, x)
 		return
 	}
+	if ws, err := zombieStatus(p.pid, p.meta.startTick); err == nil {
+		// It waits for a parent that is slow to reap; PIDFD_GET_INFO knows only what was reaped.
+		x := p.exited(fromWaitStatus(ws))
+		x.Exit.OOM = p.oomKilled()
+		k.record(p, x)
+		k.ended(p, x)
+		return
+	}
 	p.mu.Lock()
 	n := p.reapWait
 	p.reapWait++

@@ -81,7 +81,7 @@ func TestRandomKills(t *testing.T) {
 		e.Must(t, "run", "-d", "--name", fmt.Sprintf("writer%d", i), "--log-opt", "max-size=1g", "bb", "sh", "-c",
 			`trap 'exit 23' TERM; i=0; while :; do i=$((i+1)); echo "line $i"; [ $((i % 20)) = 0 ] && usleep 5000; done`)
 	}
-	e.Must(t, "run", "-d", "--name", "server", "-p", "127.0.0.1:18999:9", "bb", "nc", "-lk", "-p", "9", "-e", "cat")
+	e.Must(t, "run", "-d", "--name", "server", "-p", "127.0.0.1:18999:9", "bb", "nc", "-ll", "-p", "9", "-e", "cat")
 	before := pids(t, e)
 	echo := startEcho(t)
 
