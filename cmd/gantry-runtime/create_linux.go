@@ -72,7 +72,7 @@ func initBinary() (*os.File, error) {
 }
 
 // create makes the container up to its start gate.
-func (g *globals) create(id string, o *createOptions) (r *record, err error) {
+func (g *globals) create(id string, o *createOptions) (_ *record, err error) {
 	if g.systemdCgroup {
 		return nil, errors.New("--systemd-cgroup is not supported yet")
 	}
@@ -104,7 +104,7 @@ func (g *globals) create(id string, o *createOptions) (r *record, err error) {
 		return nil, err
 	}
 	back.Push("state directory", func(context.Context) error { return os.RemoveAll(dir) })
-	r = &record{State: specs.State{Version: specs.Version, ID: id, Bundle: bundle, Annotations: s.Annotations}, Path: "/gantry/" + id}
+	r := &record{State: specs.State{Version: specs.Version, ID: id, Bundle: bundle, Annotations: s.Annotations}, Path: "/gantry/" + id}
 	if s.Linux != nil && s.Linux.CgroupsPath != "" {
 		r.Path = s.Linux.CgroupsPath // a relative one is relative to the root cgroup
 	}
