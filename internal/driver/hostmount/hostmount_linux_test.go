@@ -3,6 +3,7 @@ package hostmount
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/containerd/errdefs"
@@ -94,5 +95,38 @@ func TestInside(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(volume, "a/file")); err != nil {
 		t.Errorf("the volume lost its content: %v", err)
+	}
+}
+
+func TestPropagates(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("none", dir, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Unmount(dir, unix.MNT_DETACH) }()
+	below := filepath.Join(dir, "below")
+	if err := os.Mkdir(below, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	m := New(t.TempDir())
+	for _, c := range []struct {
+		flag          uintptr
+		shared, slave bool // whether it is good enough for
+	}{
+		{unix.MS_PRIVATE, false, false}, {unix.MS_SHARED, true, true},
+	} {
+		if err := unix.Mount("", dir, "", c.flag, ""); err != nil {
+			t.Fatal(err)
+		}
+		for _, slave := range []bool{false, true} {
+			want := c.shared || slave && c.slave
+			if err := m.Propagates(below, slave); (err == nil) != want {
+				t.Errorf("flag %x, slave suffices %v: %v", c.flag, slave, err)
+			}
+		}
+	}
+	_, shared, slave, err := propagation(strings.NewReader("12 1 0:1 / /x rw - ext4 a rw\n7 1 0:1 / /a\\040b rw master:3 - ext4 a rw\n"), 7)
+	if err != nil || shared || !slave {
+		t.Error(shared, slave, err)
 	}
 }

@@ -248,6 +248,9 @@ type HostMounts interface {
 	// Inside looks subpath up below dir, without ever leaving it, and gives a path at which what it
 	// found is mounted until done is called. errdefs.NotFound if there is nothing.
 	Inside(dir, subpath string) (path string, done func(), err error)
+	// Propagates is an error unless the mount that path lies on passes mounts on to its clones: a
+	// shared one, or a slave where that is enough. Without it --mount bind-propagation would do nothing.
+	Propagates(path string, slaveSuffices bool) error
 }
 
 // Events publishes what happened. Implemented by service/events.

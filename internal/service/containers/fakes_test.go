@@ -495,3 +495,7 @@ func (m fakeMounts) Inside(dir, subpath string) (string, func(), error) {
 	}
 	return filepath.Join(dir, subpath), func() { _ = m.w.step("let go of " + subpath) }, nil
 }
+
+func (m fakeMounts) Propagates(path string, slave bool) error {
+	return m.w.step(fmt.Sprintf("propagates %s %v", filepath.Base(path), slave))
+}

@@ -275,6 +275,13 @@ func (a *attempt) mountsOf(context.Context) ([]specs.Mount, error) {
 		if err != nil {
 			return nil, err
 		}
+		switch m.Propagation {
+		case mount.PropagationShared, mount.PropagationRShared, mount.PropagationSlave, mount.PropagationRSlave:
+			slave := m.Propagation == mount.PropagationSlave || m.Propagation == mount.PropagationRSlave
+			if err := a.HostMounts.Propagates(m.Source, slave); err != nil {
+				return nil, err
+			}
+		}
 		out = append(out, sm)
 	}
 	own := map[string]bool{}
