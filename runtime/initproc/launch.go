@@ -292,6 +292,7 @@ func (m *machine) exec() *failure {
 		}
 	}
 	resetSignals()
+	m.restoreNofile()
 	if m.keep >= 0 {
 		call(sysCloseRange, uintptr(3+m.keep), ^uintptr(0)>>32, 4) // close on exec
 	}

@@ -33,7 +33,7 @@ type machine struct {
 	caps     capSets
 	cwd      []byte
 	init     bool
-	rlimits  []rlimit
+	nofile   uint64 // soft limit of descriptors for the program; 0 leaves it
 	executed bool
 }
 
@@ -52,13 +52,14 @@ func failText(stage, path string, e errno, text string) *failure {
 	return &failure{stage, path, e, text}
 }
 
-// Main runs gantry-init. arg is the socket's number. It returns an exit code, if at all.
+// Main runs gantry-init. arg is the socket's number, a colon, and the soft limit of descriptors
+// that the engine was started with (0 if unknown). It returns an exit code, if at all.
 func Main(arg string) int {
-	n, ok := atoi(arg)
+	n, soft, ok := parseArg(arg)
 	if !ok {
 		return 127
 	}
-	m := &machine{sock: uintptr(n), root: none, proc: none, null: none, blank: none}
+	m := &machine{sock: uintptr(n), nofile: uint64(soft), root: none, proc: none, null: none, blank: none}
 	cloexec(m.sock)
 	buf, e := m.program()
 	if e != 0 {
@@ -69,6 +70,19 @@ func Main(arg string) int {
 		return 127
 	}
 	return 0
+}
+
+func parseArg(arg string) (sock, soft int, ok bool) {
+	for i := range len(arg) {
+		if arg[i] == ':' {
+			sock, ok = atoi(arg[:i])
+			if ok {
+				soft, ok = atoi(arg[i+1:])
+			}
+			return sock, soft, ok
+		}
+	}
+	return 0, 0, false
 }
 
 func cloexec(fd uintptr) {

@@ -20,7 +20,7 @@ const (
 	sysSeccomp      = seccompNumber
 )
 
-type rlimit struct{ resource, cur, max uint64 }
+const rlimitNofile = 7
 
 type capSets struct {
 	bounding, effective, permitted, inheritable, ambient, flags uint64
@@ -112,7 +112,23 @@ func (m *machine) rlimit(resource, soft, hard uint64) *failure {
 	if e != 0 {
 		return fail("rlimit", rlimitName(resource), e)
 	}
+	if resource == rlimitNofile {
+		m.nofile = 0 // as the configuration says
+	}
 	return nil
+}
+
+// restoreNofile takes back what Go's runtime did to the soft limit of descriptors, here and in the engine.
+func (m *machine) restoreNofile() {
+	if m.nofile == 0 {
+		return
+	}
+	var l [2]uint64
+	_, e := call6(syscall.SYS_PRLIMIT64, 0, rlimitNofile, 0, uintptr(unsafe.Pointer(&l)), 0, 0)
+	if e == 0 && l[0] != m.nofile {
+		l[0] = min(m.nofile, l[1])
+		call6(syscall.SYS_PRLIMIT64, 0, rlimitNofile, uintptr(unsafe.Pointer(&l)), 0, 0, 0)
+	}
 }
 
 func rlimitName(r uint64) string {
