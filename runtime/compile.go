@@ -55,9 +55,9 @@ func Compile(s *specs.Spec, opts Options) (*Program, error) {
 		s = &c
 	}
 	c := &compiler{spec: s, opts: opts, w: program.NewWriter()}
-	steps := []func() error{c.namespaces, c.root, c.pivot, c.process, c.identity}
+	steps := []func() error{c.unsupported, c.namespaces, c.root, c.pivot, c.process, c.identity}
 	if opts.Exec {
-		steps = []func() error{c.joinTarget, c.process, c.identity}
+		steps = []func() error{c.unsupported, c.joinTarget, c.process, c.identity}
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -182,6 +182,9 @@ var propagationFlags = map[string]uint64{
 
 func (c *compiler) root() error {
 	if c.made&unix.CLONE_NEWNS == 0 {
+		if c.opts.Chroot {
+			return c.rootfs()
+		}
 		return invalid("the configuration has no mount namespace of its own: a container without one would change the host's mounts")
 	}
 	prop := c.spec.Linux.RootfsPropagation
@@ -209,6 +212,9 @@ func (c *compiler) root() error {
 
 func (c *compiler) rootfs() error {
 	r := c.opts.Rootfs
+	if c.chroot() && len(r.Lower) > 0 {
+		return invalid("an overlay root needs a mount namespace of its own")
+	}
 	if len(r.Lower) == 0 && r.Path == "" && c.spec.Root != nil {
 		r.Path = c.spec.Root.Path
 		if !filepath.IsAbs(r.Path) {
@@ -222,12 +228,15 @@ func (c *compiler) rootfs() error {
 		}
 		c.w.Begin(program.OpRootOverlay).List(r.Lower).Str(r.Upper).Str(r.Work).List(r.Options).Bool(r.Upper == "")
 	case r.Path != "":
-		c.w.Begin(program.OpRootBind).Str(r.Path).Bool(false)
+		c.w.Begin(program.OpRootBind).Str(r.Path).Bool(false).Bool(c.chroot())
 	default:
 		return invalid("the configuration has no root")
 	}
 	return nil
 }
+
+// chroot tells whether the mounts are somebody else's.
+func (c *compiler) chroot() bool { return c.opts.Chroot && c.made&unix.CLONE_NEWNS == 0 }
 
 func (c *compiler) pivot() error {
 	l, h := c.spec.Linux, c.spec.Hooks
@@ -243,6 +252,11 @@ func (c *compiler) pivot() error {
 			return err
 		}
 		c.w.Begin(program.OpSysctl).Str(path).Str(l.Sysctl[key])
+	}
+	if c.chroot() {
+		c.w.Begin(program.OpPivot).Num(program.PivotChroot)
+		c.cwd()
+		return nil
 	}
 	for _, p := range l.ReadonlyPaths {
 		c.w.Begin(program.OpReadonly).Str(p)

@@ -54,9 +54,6 @@ func (c *compiler) process() error {
 	if err := c.scheduling(); err != nil {
 		return err
 	}
-	if rdt := c.spec.Linux.IntelRdt; rdt != nil {
-		return fmt.Errorf("linux.intelRdt: resource director technology is not supported: %w", errdefs.ErrNotImplemented)
-	}
 	if p.SelinuxLabel != "" {
 		w.Begin(program.OpLabel).Str("exec").Str(p.SelinuxLabel).Str("")
 		w.Begin(program.OpLabel).Str("keycreate").Str(p.SelinuxLabel).Str("")
@@ -80,6 +77,26 @@ func (c *compiler) process() error {
 	}
 	w.Begin(program.OpArgs).List(args)
 	w.Begin(program.OpKeepFDs).Num(uint64(c.opts.KeepFDs))
+	return nil
+}
+
+// unsupported refuses what is in the specification and not here: ignoring it would
+// start a container that is not what was asked for.
+func (c *compiler) unsupported() error {
+	l := c.spec.Linux
+	for _, f := range []struct {
+		given      bool
+		name, what string
+	}{
+		{l.IntelRdt != nil, "linux.intelRdt", "resource director technology"},
+		{l.MemoryPolicy != nil, "linux.memoryPolicy", "a NUMA memory policy"},
+		{len(l.NetDevices) > 0, "linux.netDevices", "moving network devices of the host"},
+		{c.spec.Process.ExecCPUAffinity != nil, "process.execCPUAffinity", "the CPU affinity of exec processes"},
+	} {
+		if f.given {
+			return fmt.Errorf("%s: %s is not supported; remove it from the configuration: %w", f.name, f.what, errdefs.ErrNotImplemented)
+		}
+	}
 	return nil
 }
 
