@@ -133,11 +133,6 @@ func (c *compiler) bindMount(m *specs.Mount, dest string, o mountOptions) error 
 	if o.rbind {
 		flags |= program.BindRecursive
 	}
-	for _, d := range o.data {
-		if strings.HasPrefix(d, "size=") || strings.HasPrefix(d, "mode=") {
-			return invalid("bind mount on %s: option %q is for file systems, not for binds", dest, d)
-		}
-	}
 	var uids, gids []string
 	if o.idmap {
 		um, gm := m.UIDMappings, m.GIDMappings

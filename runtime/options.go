@@ -48,6 +48,10 @@ type Options struct {
 	Gate bool
 	// NoPivot uses MS_MOVE and chroot, for roots on an initial ramdisk.
 	NoPivot bool
+	// Chroot allows a configuration without a new mount namespace: its process gets the root by
+	// chroot, and none of the mounts, devices, masked and read-only paths, because they would change
+	// mounts that are not the container's. Without Chroot such a configuration is refused.
+	Chroot bool
 	// KeepFDs is how many descriptors from 3 on the process inherits.
 	KeepFDs int
 	// NetNS tells that the network namespace comes as a descriptor: the configuration's is not made.

@@ -165,7 +165,7 @@ func makeCgroup(s *specs.Spec, path string) (map[string]string, error) {
 }
 
 func (g *globals) launch(s *specs.Spec, r *record, dir string, o *createOptions) error {
-	opts := runtime.Options{Bundle: r.Bundle, Gate: true, HostHooks: true, NoPivot: o.noPivot, KeepFDs: o.keep, CgroupV2: r.Cgroup[""], Tasks: cgroup.Tasks(r.Cgroup)}
+	opts := runtime.Options{Bundle: r.Bundle, Gate: true, HostHooks: true, Chroot: true, NoPivot: o.noPivot, KeepFDs: o.keep, CgroupV2: r.Cgroup[""], Tasks: cgroup.Tasks(r.Cgroup)}
 	for name, d := range r.Cgroup {
 		opts.CgroupDirs = append(opts.CgroupDirs, runtime.CgroupDir{Name: strings.TrimPrefix(name, "name="), Dir: d})
 	}
@@ -178,6 +178,9 @@ func (g *globals) launch(s *specs.Spec, r *record, dir string, o *createOptions)
 	}
 	if !prog.Terminal && o.console != "" {
 		return errors.New("--console-socket is given, but process.terminal is not set")
+	}
+	if !ownMounts(s) {
+		warn("the configuration makes no mount namespace: mounts, devices, masked and read-only paths are left out, the root is a chroot")
 	}
 	initFile, err := initBinary()
 	if err != nil {
@@ -212,13 +215,26 @@ func (g *globals) launch(s *specs.Spec, r *record, dir string, o *createOptions)
 			if point != program.HookCreateRuntime {
 				return json.Marshal(r.at(specs.StateCreated))
 			}
-			for _, h := range slices.Concat(s.Hooks.Prestart, s.Hooks.CreateRuntime) { //nolint:staticcheck // prestart is deprecated, not gone
+			// Prestart hooks are of a time when they ran at start: they read "created".
+			for _, h := range s.Hooks.Prestart { //nolint:staticcheck // deprecated, not gone
+				if err := runHook(h, r.at(specs.StateCreated)); err != nil {
+					return nil, err
+				}
+			}
+			for _, h := range s.Hooks.CreateRuntime {
 				if err := runHook(h, r.at(specs.StateCreating)); err != nil {
 					return nil, err
 				}
 			}
 			return json.Marshal(r.at(specs.StateCreating))
 		},
+	})
+}
+
+// ownMounts tells whether the container makes a mount namespace.
+func ownMounts(s *specs.Spec) bool {
+	return s.Linux != nil && slices.ContainsFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool {
+		return n.Type == specs.MountNamespace && n.Path == ""
 	})
 }
 

@@ -213,7 +213,7 @@ func (m *machine) stepRoot(op program.Op, o *program.Reader) *failure {
 	case program.OpRootOverlay:
 		return m.rootOverlay(o.List(), o.Str(), o.Str(), o.List(), o.Num() != 0)
 	case program.OpRootBind:
-		return m.rootBind(o.Str(), o.Num() != 0)
+		return m.rootBind(o.Str(), o.Num() != 0, o.Num() != 0)
 	case program.OpMount:
 		return m.mount(o)
 	case program.OpBind:

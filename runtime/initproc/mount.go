@@ -138,7 +138,15 @@ func fsFailed(stage, path string, fs uintptr, e errno) *failure {
 	return failText(stage, path, e, cat(stage, " ", path, ": ", e.Error(), " (", string(text), ")"))
 }
 
-func (m *machine) rootBind(path []byte, readonly bool) *failure {
+func (m *machine) rootBind(path []byte, readonly, plain bool) *failure {
+	if plain { // the mount namespace is somebody else's
+		root, e := open(string(path), oPath|oDirectory)
+		if e != 0 {
+			return fail("root file system", string(path), e)
+		}
+		m.root = root
+		return nil
+	}
 	tree, e := openTree(atFDCWD, path, treeClone|atRecursive)
 	if e != 0 {
 		return fail("root file system", string(path), e)
@@ -532,7 +540,11 @@ func (m *machine) pivot(flags uint64) *failure {
 		return fail("pivot_root", "/", e)
 	}
 	dot := []byte(".\x00")
-	if flags&program.PivotMove != 0 {
+	if flags&program.PivotChroot != 0 {
+		if _, e := call(syscall.SYS_CHROOT, ptr(dot), 0, 0); e != 0 {
+			return fail("chroot", "/", e)
+		}
+	} else if flags&program.PivotMove != 0 {
 		if _, e := call6(syscall.SYS_MOUNT, ptr(dot), ptr([]byte("/\x00")), 0, syscall.MS_MOVE, 0, 0); e != 0 {
 			return fail("moving the root", "/", e)
 		}

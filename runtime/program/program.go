@@ -106,6 +106,7 @@ const (
 const (
 	PivotMove = 1 << iota // --no-pivot: MS_MOVE and chroot
 	PivotNone             // no new root: only change directory to /
+	PivotChroot           // no mount namespace of its own: chroot and nothing else
 )
 
 // Flags of OpCaps.
