@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -49,6 +50,11 @@ func Main(m *testing.M) {
 	}
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGQUIT, syscall.SIGINT, syscall.SIGTERM)
+	// Crash tests make orphans; a machine's PID 1 may be slow to reap them, and a zombie keeps its cgroup.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		fmt.Fprintln(os.Stderr, "testkit: becoming a subreaper:", err)
+		os.Exit(1)
+	}
 	if err := cmd.Start(); err != nil {
 		fmt.Fprintln(os.Stderr, "testkit: starting the tests in namespaces of their own:", err)
 		os.Exit(1)
@@ -58,6 +64,7 @@ func Main(m *testing.M) {
 			_ = cmd.Process.Signal(s)
 		}
 	}()
+	go reapOrphans(cmd.Process.Pid)
 	err = cmd.Wait()
 	var exit *exec.ExitError
 	switch {
@@ -68,6 +75,26 @@ func Main(m *testing.M) {
 	default:
 		fmt.Fprintln(os.Stderr, "testkit:", err)
 		os.Exit(1)
+	}
+}
+
+// reapOrphans reaps every child but the tests' own process, as an init would.
+func reapOrphans(tests int) {
+	children := make(chan os.Signal, 1)
+	signal.Notify(children, syscall.SIGCHLD)
+	for range children {
+		for {
+			var info unix.Siginfo
+			if err := unix.Waitid(unix.P_ALL, 0, &info, unix.WEXITED|unix.WALL|unix.WNOHANG|unix.WNOWAIT, nil); err != nil {
+				break
+			}
+			// si_pid is the first field after the three numbers and the padding of 64-bit siginfo_t.
+			pid := int(*(*int32)(unsafe.Add(unsafe.Pointer(&info), 16)))
+			if pid == 0 || pid == tests {
+				break
+			}
+			_, _ = unix.Wait4(pid, nil, unix.WNOHANG|unix.WALL, nil)
+		}
 	}
 }
 

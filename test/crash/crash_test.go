@@ -45,6 +45,12 @@ func number(t *testing.T, env string, def int) int {
 
 func engine(t *testing.T) *testkit.Engine {
 	e := testkit.Start(t, testkit.Options{})
+	t.Cleanup(func() {
+		if t.Failed() {
+			b, _ := os.ReadFile(filepath.Join(e.ExecRoot, "keeper", "keeper.log"))
+			t.Logf("the keeper's log ends:\n%s", b[max(0, len(b)-6000):])
+		}
+	})
 	archive := filepath.Join(e.Dir, "bb.tar")
 	if err := imagemaker.WriteBusybox(archive, "bb:latest"); err != nil {
 		t.Fatal(err)
@@ -98,13 +104,18 @@ func TestRandomKills(t *testing.T) {
 				t.Fatalf("kill %d (%s): the daemon does not come back: %v\n%s", k, what, err, e.LogTail(4000))
 			}
 		}
+		if len(echo.err) > 0 {
+			t.Logf("kill %d (%s) is the last before the connection broke", k, what)
+			break
+		}
 	}
-	t.Logf("processes killed: %v", count)
+	t.Logf("kills by victim: %v", count)
 	waitForKeeper(t, e)
 
-	for name, pid := range pids(t, e) {
-		if before[name] != pid {
-			t.Errorf("%s was PID %d and is %d now", name, before[name], pid)
+	after := pids(t, e)
+	for name, pid := range before {
+		if after[name] != pid {
+			t.Errorf("%s was PID %d and is %d now", name, pid, after[name])
 		}
 	}
 	if n, err := echo.stop(); err != nil {
