@@ -56,6 +56,9 @@ func TestCompileRefuses(t *testing.T) {
 		{"climbing sysctl", "no name of a setting", func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{"net/../kernel/panic": "1"} }},
 		{"time offsets alone", "no time namespace", func(s *specs.Spec) { s.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"boottime": {Secs: 1}} }},
 		{"propagation", "rootfsPropagation", func(s *specs.Spec) { s.Linux.RootfsPropagation = "sideways" }},
+		{"mount inside proc", "inside /proc", func(s *specs.Spec) {
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/dev/../proc/sys", Type: "bind", Source: "/tmp"})
+		}},
 		{"copy-up of proc", "tmpcopyup", func(s *specs.Spec) { s.Mounts[0].Options = append(s.Mounts[0].Options, "tmpcopyup") }},
 	}
 	for _, tt := range container {

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -76,6 +77,11 @@ func parseMountOptions(list []string) (o mountOptions) {
 	return o
 }
 
+// procFiles are the files below /proc that a mount may replace: they inform programs and
+// change nothing. Elsewhere a mount could stand in for what the kernel answers or takes (CVE-2025-52881).
+var procFiles = []string{"/proc/cpuinfo", "/proc/diskstats", "/proc/loadavg", "/proc/meminfo", "/proc/net/dev", "/proc/slabinfo",
+	"/proc/stat", "/proc/swaps", "/proc/sys/crypto/fips_enabled", "/proc/sys/kernel/ns_last_pid", "/proc/uptime"}
+
 func (c *compiler) mount(m *specs.Mount) error {
 	o := parseMountOptions(m.Options)
 	dest := m.Destination
@@ -84,6 +90,9 @@ func (c *compiler) mount(m *specs.Mount) error {
 	}
 	if strings.ContainsRune(dest+m.Source, 0) {
 		return invalid("mount %q: a path contains a zero byte", dest)
+	}
+	if clean := filepath.Clean(dest); strings.HasPrefix(clean, "/proc/") && !slices.Contains(procFiles, clean) {
+		return invalid("mount %s: it is inside /proc, where only informative files can be replaced (%s)", dest, strings.Join(procFiles, ", "))
 	}
 	switch {
 	case o.bind || m.Type == "bind":

@@ -104,9 +104,9 @@ const (
 
 // Flags of OpPivot.
 const (
-	PivotMove = 1 << iota // --no-pivot: MS_MOVE and chroot
-	PivotNone             // no new root: only change directory to /
-	PivotChroot           // no mount namespace of its own: chroot and nothing else
+	PivotMove   = 1 << iota // --no-pivot: MS_MOVE and chroot
+	PivotNone               // no new root: only change directory to /
+	PivotChroot             // no mount namespace of its own: chroot and nothing else
 )
 
 // Flags of OpCaps.
