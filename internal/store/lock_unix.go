@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/containerd/errdefs"
 )
@@ -22,7 +23,7 @@ func lockRoot(root string) (*os.File, error) {
 	if err != nil {
 		return nil, explain("opening", path, err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if err := flockPatiently(f); err != nil {
 		defer f.Close()
 		if !errors.Is(err, syscall.EWOULDBLOCK) {
 			return nil, explain("locking", path, err)
@@ -41,4 +42,15 @@ func lockRoot(root string) (*os.File, error) {
 		return nil, explain("writing", path, err)
 	}
 	return f, nil
+}
+
+// flockPatiently gives a daemon that was just killed half a second: a helper that it was
+// starting then has the lock's descriptor too, until it executes its program.
+func flockPatiently(f *os.File) error {
+	for deadline := time.Now().Add(500 * time.Millisecond); ; time.Sleep(5 * time.Millisecond) {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if !errors.Is(err, syscall.EWOULDBLOCK) || time.Now().After(deadline) {
+			return err
+		}
+	}
 }
