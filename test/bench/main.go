@@ -87,7 +87,7 @@ func run(rows string, n int, peers []string, markdown string) (err error) {
 			if b.podman, err = preparePodman(b.image); err != nil {
 				return err
 			}
-		case "":
+		case "", "none":
 		default:
 			return fmt.Errorf("unknown peer %q: docker and podman can be measured", p)
 		}

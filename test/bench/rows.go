@@ -27,6 +27,7 @@ type row struct {
 
 var all = []row{
 	{"cycle", "create+start+wait+delete, default network", "≤ 2× floor", cycle},
+	{"steps", "the cycle's four calls, each", "reported", steps},
 	{"paced", "the same, one every 20 ms", "≤ 10 ms", paced},
 	{"burst", "burst of 500, pools cold", "≤ 4× floor", burst},
 	{"counts", "program starts / syncs of one run --rm", "2 / 0", counts},
