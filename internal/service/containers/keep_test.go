@@ -68,8 +68,7 @@ func TestHealthOutlivesTheDaemon(t *testing.T) {
 	if h := s2.HealthOf(rec); h == nil || h.Status != container.Healthy || len(h.Log) != 1 {
 		t.Errorf("after the restart: %+v", h)
 	}
-	w.end(spec.ProcessKey{Container: id}, spec.Exit{})
-	eventually(t, "ended", func() bool { return status(s2, id) == Exited })
+	endAndWait(t, w, s2, id)
 	s3 := restart(w, s2)
 	rec, _ = s3.Snapshot(ctx, id)
 	if h := s3.HealthOf(rec); h == nil || h.Status != container.Unhealthy {
@@ -84,6 +83,18 @@ func TestHealthOutlivesTheDaemon(t *testing.T) {
 	}
 }
 
+// endAndWait ends a container's process and waits until everything that follows is done.
+func endAndWait(t *testing.T, w *world, s *Service, id string) {
+	t.Helper()
+	done, err := s.Wait(ctx, id, container.WaitConditionNextExit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.end(spec.ProcessKey{Container: id}, spec.Exit{})
+	<-done
+	eventually(t, "the keeper was told to forget", func() bool { w.mu.Lock(); defer w.mu.Unlock(); return len(w.dead) == 0 })
+}
+
 func TestSharedMemoryIsMountedForOneRun(t *testing.T) {
 	w := newWorld(t)
 	s := w.service()
@@ -95,12 +106,13 @@ func TestSharedMemoryIsMountedForOneRun(t *testing.T) {
 	if steps := w.taken(); !slices.Contains(steps, "shm shm 1048576") {
 		t.Errorf("start did %v", steps)
 	}
-	w.end(spec.ProcessKey{Container: id}, spec.Exit{})
-	eventually(t, "ended", func() bool { return status(s, id) == Exited })
+	endAndWait(t, w, s, id)
 	if steps := w.taken(); !slices.Contains(steps, "unmount shm") {
 		t.Errorf("the exit did %v", steps)
 	}
+	w.mu.Lock()
 	w.fail["launch"] = errdefs.ErrInternal
+	w.mu.Unlock()
 	if err := s.Start(ctx, id); err == nil {
 		t.Fatal("it started")
 	}
