@@ -44,34 +44,17 @@ func TestValidation(t *testing.T) {
 		t.Skip("runc, the reference, is not installed")
 	}
 	s := fetch(t, only)
-	before := leftovers(t)
 	bin := filepath.Join(testkit.Bin(t), "gantry-runtime")
 	rows := make([]row, len(s.programs))
-	one := func(i int) {
-		p := s.programs[i]
-		referenceScript, referenceRoot := wrapper(t, runc, "runc")
+	s.each(func(i int, p string) {
+		script, root := wrapper(t, runc, "runc")
+		rows[i] = row{program: p, reference: s.best(p, script, root)}
+	})
+	before := leftovers(t) // runc mounts on the host for a configuration without a mount namespace
+	s.each(func(i int, p string) {
 		script, root := wrapper(t, bin, "gantry-runtime")
-		rows[i] = row{program: p, reference: s.best(p, referenceScript, referenceRoot)}
 		rows[i].subject = s.best(p, script, root)
-	}
-	// Programs about cgroups share one cgroup and so run one after the other.
-	var together sync.WaitGroup
-	slots := make(chan struct{}, 4)
-	for i, p := range s.programs {
-		if !sharesCgroup(p) {
-			together.Go(func() {
-				slots <- struct{}{}
-				defer func() { <-slots }()
-				one(i)
-			})
-		}
-	}
-	together.Wait()
-	for i, p := range s.programs {
-		if sharesCgroup(p) {
-			one(i)
-		}
-	}
+	})
 	judge(t, rows, want != "" && !full, full)
 	for _, l := range leftovers(t) {
 		if !slices.Contains(before, l) {
@@ -80,6 +63,28 @@ func TestValidation(t *testing.T) {
 	}
 	if full {
 		report(t, rows)
+	}
+}
+
+// each calls do for every program, four at a time; those about cgroups share one
+// cgroup and so run one after the other.
+func (s *suite) each(do func(i int, program string)) {
+	var together sync.WaitGroup
+	slots := make(chan struct{}, 4)
+	for i, p := range s.programs {
+		if !sharesCgroup(p) {
+			together.Go(func() {
+				slots <- struct{}{}
+				defer func() { <-slots }()
+				do(i, p)
+			})
+		}
+	}
+	together.Wait()
+	for i, p := range s.programs {
+		if sharesCgroup(p) {
+			do(i, p)
+		}
 	}
 }
 
