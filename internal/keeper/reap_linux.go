@@ -19,6 +19,9 @@ import (
 // another's child: the anchor's record, or what the kernel keeps for the pidfd.
 var reapRetries = []time.Duration{time.Millisecond, 4 * time.Millisecond, 20 * time.Millisecond, 100 * time.Millisecond, 400 * time.Millisecond, time.Second}
 
+// zombiePatience is after how many looks a zombie's status is taken from /proc.
+const zombiePatience = 4
+
 // siginfo is the part of siginfo_t that waitid fills, on 64-bit machines.
 type siginfo struct {
 	signo, errno, code, _ int32
@@ -125,18 +128,18 @@ func (k *Keeper) reapForeign(p *proc) {
 		k.ended(p, x)
 		return
 	}
-	if ws, err := zombieStatus(p.pid, p.meta.startTick); err == nil {
-		// It waits for a parent that is slow to reap; PIDFD_GET_INFO knows only what was reaped.
+	p.mu.Lock()
+	n := p.reapWait
+	p.reapWait++
+	p.mu.Unlock()
+	if ws, err := zombieStatus(p.pid, p.meta.startTick); err == nil && n >= zombiePatience {
+		// Its parent is slow to reap. A zombie keeps its cgroup from being removed, so it had a while.
 		x := p.exited(fromWaitStatus(ws))
 		x.Exit.OOM = p.oomKilled()
 		k.record(p, x)
 		k.ended(p, x)
 		return
 	}
-	p.mu.Lock()
-	n := p.reapWait
-	p.reapWait++
-	p.mu.Unlock()
 	if n < len(reapRetries) {
 		time.AfterFunc(reapRetries[n], func() { k.post(func() { k.reapForeign(p) }) })
 		return
