@@ -27,6 +27,8 @@ type Bucket struct {
 
 	mu       sync.Mutex
 	volatile map[string]bool // IDs whose records live below the exec root
+
+	pending *pending
 }
 
 // Save commits the record durably before it returns. A volatile record stays volatile.
@@ -40,7 +42,14 @@ func (b *Bucket) Save(ctx context.Context, id string, record []byte) error {
 	if b.isVolatile(id) {
 		return b.writeVolatile(id, record)
 	}
-	return b.s.w.commit(key{b.name, id}, clone(record))
+	if err := b.pending.replace(id, record); err != nil {
+		return err
+	}
+	if err := b.s.w.commit(key{b.name, id}, clone(record)); err != nil {
+		return err
+	}
+	b.pending.drop(id)
+	return nil
 }
 
 // SaveSoon commits the record within about a second, together with others.
@@ -56,7 +65,9 @@ func (b *Bucket) SaveSoon(id string, record []byte) {
 		}
 		return
 	}
-	b.s.w.later(key{b.name, id}, clone(record))
+	if err := b.pending.save(id, record, func() uint64 { return b.s.w.later(key{b.name, id}, clone(record)) }); err != nil {
+		b.s.log.Error("a record would be lost if the daemon died within the second", "bucket", b.name, "id", id, "error", err)
+	}
 }
 
 // SaveVolatile keeps the record below the exec root, without waiting for a disk.
@@ -83,6 +94,8 @@ func (b *Bucket) Remove(_ context.Context, id string) error {
 		return err
 	}
 	if !b.isVolatile(id) {
+		// Before the commit: what is removed must not come back out of what was pending.
+		b.pending.drop(id)
 		return b.s.w.commit(key{b.name, id}, nil)
 	}
 	if err := os.Remove(b.file(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -168,10 +168,23 @@ func (s *Store) Bucket(name string) *Bucket {
 	defer s.mu.Unlock()
 	b := s.buckets[name]
 	if b == nil {
-		b = &Bucket{s: s, name: name, volatile: s.volatileIDs(name)}
+		b = &Bucket{s: s, name: name, volatile: s.volatileIDs(name), pending: newPending(filepath.Join(s.volatile, name+".soon"))}
 		s.buckets[name] = b
+		if err := b.pending.left(func(id string, record []byte) uint64 { return s.w.later(key{name, id}, record) }); err != nil {
+			s.log.Error("records that a killed daemon did not commit cannot be read", "bucket", name, "error", err)
+		}
 	}
 	return b
+}
+
+// durable tells the bucket that a change made by SaveSoon is on disk.
+func (s *Store) durable(k key, seq uint64) {
+	s.mu.Lock()
+	b := s.buckets[k.bucket]
+	s.mu.Unlock()
+	if b != nil {
+		b.pending.committed(k.id, seq)
+	}
 }
 
 // Close commits what is pending, closes the file and gives the data root free.

@@ -75,19 +75,20 @@ func (w *writer) enqueue(o *op) error {
 	return <-answer
 }
 
-// later records a change that may wait.
-func (w *writer) later(k key, value []byte) {
+// later records a change that may wait, and gives its number.
+func (w *writer) later(k key, value []byte) uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed {
 		w.store.log.Error("a record was saved after the store was closed", "bucket", k.bucket, "id", k.id)
-		return
+		return 0
 	}
 	if len(w.soon) == 0 {
 		w.timer.Reset(soonDelay)
 	}
 	w.seq++
 	w.soon[k] = op{key: k, seq: w.seq, value: value, soon: true}
+	return w.seq
 }
 
 func (w *writer) poke() {
@@ -132,6 +133,8 @@ func (w *writer) run() {
 		err := w.write(batch)
 		if err != nil {
 			w.keep(batch, err)
+		} else {
+			w.tell(batch)
 		}
 		for _, c := range waiters {
 			c <- err
@@ -168,6 +171,15 @@ func (w *writer) write(batch []op) error {
 		return explain("committing records to", w.store.path, err)
 	}
 	return nil
+}
+
+// tell lets the buckets know what of their pending records is durable.
+func (w *writer) tell(batch []op) {
+	for _, o := range batch {
+		if o.soon {
+			w.store.durable(o.key, o.seq)
+		}
+	}
 }
 
 // keep puts those changes of a failed batch back that nobody waits for: they
