@@ -98,7 +98,7 @@ func Run(cfg Config) error {
 
 func raiseNofile() {
 	var r syscall.Rlimit
-	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r) == nil && r.Cur < r.Max {
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r) == nil && r.Cur+1 < r.Max {
 		r.Cur = r.Max
 		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &r)
 	}

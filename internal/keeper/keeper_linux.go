@@ -237,7 +237,7 @@ func raiseNofile(limit *uint64) {
 		*limit = 1024
 		return
 	}
-	if r.Cur < r.Max {
+	if r.Cur+1 < r.Max {
 		r.Cur = r.Max
 		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &r)
 	}

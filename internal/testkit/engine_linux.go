@@ -121,8 +121,9 @@ func (e *Engine) Run() error {
 		return err
 	}
 	e.cmd = cmd
-	e.done = make(chan error, 1)
-	go func() { e.done <- cmd.Wait(); close(e.done); _ = log.Close() }()
+	done := make(chan error, 1)
+	e.done = done
+	go func() { done <- cmd.Wait(); close(done); _ = log.Close() }()
 	return e.wait(30 * time.Second)
 }
 
