@@ -4,7 +4,8 @@ GO          ?= go
 export CGO_ENABLED = 0
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COMMIT      ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
-LDFLAGS     := -s -w -X github.com/gantry-engine/gantry/internal/version.Version=$(VERSION) -X github.com/gantry-engine/gantry/internal/version.Commit=$(COMMIT)
+BUILT       ?= $(shell git log -1 --format=%cI 2>/dev/null)
+LDFLAGS     := -s -w -X github.com/gantry-engine/gantry/internal/version.Built=$(BUILT) -X github.com/gantry-engine/gantry/internal/version.Version=$(VERSION) -X github.com/gantry-engine/gantry/internal/version.Commit=$(COMMIT)
 LINUX_CMDS  := gantryd gantry-keeper gantry-anchor gantry-net gantry-runtime
 PREFIX      ?= /usr
 DESTDIR     ?=

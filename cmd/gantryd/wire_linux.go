@@ -171,7 +171,7 @@ func engineFacts(d *daemon) systemservice.Facts {
 		driver = "cgroupfs"
 	}
 	f := systemservice.Facts{
-		ID: d.id, Version: version.Version, Commit: version.Commit, APIVersion: server.MaxVersion, MinAPIVersion: server.MinVersion,
+		ID: d.id, Version: version.Version, Commit: version.Commit, Built: version.Built, APIVersion: server.MaxVersion, MinAPIVersion: server.MinVersion,
 		DataRoot: c.DataRoot, Experimental: c.Experimental, LogDriver: c.LogDriver, LogDrivers: []string{"json-file", "local", "none"},
 		CgroupDriver: driver, HTTPProxy: c.HTTPProxy, HTTPSProxy: c.HTTPSProxy, NoProxy: c.NoProxy,
 		StorageDriver: "overlayfs", NetworkDrivers: []string{"bridge", "host", "null"}, Firewall: "nftables",

@@ -46,6 +46,9 @@ func (s *Service) List(ctx context.Context, o ListOptions) ([]image.Summary, err
 			continue
 		}
 		sum := s.summary(e)
+		if patterns := o.Filters["reference"]; len(patterns) > 0 { // an image's other names were not asked for
+			sum.RepoTags = slices.DeleteFunc(sum.RepoTags, func(tag string) bool { return !matches(tag, patterns) })
+		}
 		if o.SharedSize {
 			sum.SharedSize = shares.of(s, e)
 			sum.Containers = int64(len(users[e.target.Digest]))
@@ -162,18 +165,21 @@ func (s *Service) filter(a filters.Args) (func(*entry) bool, error) {
 }
 
 func (e *entry) matches(patterns []string) bool {
-	for _, n := range e.names {
-		named, err := reference.ParseNormalizedNamed(n)
-		if err != nil {
-			continue
+	return slices.ContainsFunc(e.names, func(n string) bool { return matches(n, patterns) })
+}
+
+// matches tells whether a name, with or without its tag, fits one of the patterns.
+func matches(name string, patterns []string) bool {
+	named, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return false
+	}
+	for _, p := range patterns {
+		if ok, _ := reference.FamiliarMatch(p, named); ok {
+			return true
 		}
-		for _, p := range patterns {
-			if ok, _ := reference.FamiliarMatch(p, named); ok {
-				return true
-			}
-			if ok, _ := reference.FamiliarMatch(p, reference.TrimNamed(named)); ok {
-				return true
-			}
+		if ok, _ := reference.FamiliarMatch(p, reference.TrimNamed(named)); ok {
+			return true
 		}
 	}
 	return false

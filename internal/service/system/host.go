@@ -4,7 +4,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -116,16 +115,4 @@ func readFile(path string) string {
 		return ""
 	}
 	return strings.TrimSpace(string(b))
-}
-
-// buildTime is the time of the commit that was built, from the compiler's record.
-func buildTime() string {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.time" {
-				return s.Value
-			}
-		}
-	}
-	return ""
 }

@@ -19,30 +19,30 @@ import (
 
 // Facts are what cmd/gantryd knows of the daemon; the reloadable ones may change.
 type Facts struct {
-	ID              string // of the engine, kept in the data root
-	Version, Commit string
-	APIVersion      string
-	MinAPIVersion   string
-	DataRoot        string
-	Debug           bool
-	Experimental    bool
-	Labels          []string
-	LiveRestore     bool
-	DefaultRuntime  string
-	LogDriver       string
-	LogDrivers      []string
-	CgroupDriver    string // "cgroupfs" or "systemd"
-	HTTPProxy       string
-	HTTPSProxy      string
-	NoProxy         string
-	Insecure        []string // registries by name or CIDR
-	Mirrors         []string
-	StorageDriver   string
-	StorageStatus   [][2]string
-	SecurityOptions []string
-	NetworkDrivers  []string
-	Firewall        string
-	Warnings        []string // besides those that the host itself gives reason for
+	ID                     string // of the engine, kept in the data root
+	Version, Commit, Built string
+	APIVersion             string
+	MinAPIVersion          string
+	DataRoot               string
+	Debug                  bool
+	Experimental           bool
+	Labels                 []string
+	LiveRestore            bool
+	DefaultRuntime         string
+	LogDriver              string
+	LogDrivers             []string
+	CgroupDriver           string // "cgroupfs" or "systemd"
+	HTTPProxy              string
+	HTTPSProxy             string
+	NoProxy                string
+	Insecure               []string // registries by name or CIDR
+	Mirrors                []string
+	StorageDriver          string
+	StorageStatus          [][2]string
+	SecurityOptions        []string
+	NetworkDrivers         []string
+	Firewall               string
+	Warnings               []string // besides those that the host itself gives reason for
 }
 
 // Ports are the other services.
@@ -130,14 +130,13 @@ func (s *Service) Info(ctx context.Context) system.Info {
 // Version is the answer of GET /version.
 func (s *Service) Version() system.VersionResponse {
 	f, h := s.facts.Load(), s.host.read()
-	built := buildTime()
 	return system.VersionResponse{
 		Platform: system.PlatformInfo{Name: "Gantry Engine"},
 		Version:  f.Version, APIVersion: f.APIVersion, MinAPIVersion: f.MinAPIVersion, Os: runtime.GOOS, Arch: runtime.GOARCH,
-		GitCommit: f.Commit, GoVersion: runtime.Version(), KernelVersion: h.kernel, Experimental: f.Experimental, BuildTime: built,
+		GitCommit: f.Commit, GoVersion: runtime.Version(), KernelVersion: h.kernel, Experimental: f.Experimental, BuildTime: f.Built,
 		Components: []system.ComponentVersion{
 			{Name: "Engine", Version: f.Version, Details: map[string]string{
-				"ApiVersion": f.APIVersion, "Arch": runtime.GOARCH, "BuildTime": built, "Experimental": fmt.Sprint(f.Experimental),
+				"ApiVersion": f.APIVersion, "Arch": runtime.GOARCH, "BuildTime": f.Built, "Experimental": fmt.Sprint(f.Experimental),
 				"GitCommit": f.Commit, "GoVersion": runtime.Version(), "KernelVersion": h.kernel, "MinAPIVersion": f.MinAPIVersion, "Os": runtime.GOOS,
 			}},
 			{Name: "gantry-keeper", Version: f.Version, Details: map[string]string{"GitCommit": f.Commit}},
