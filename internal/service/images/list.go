@@ -47,7 +47,8 @@ func (s *Service) List(ctx context.Context, o ListOptions) ([]image.Summary, err
 		}
 		sum := s.summary(e)
 		if patterns := o.Filters["reference"]; len(patterns) > 0 { // an image's other names were not asked for
-			sum.RepoTags = slices.DeleteFunc(sum.RepoTags, func(tag string) bool { return !matches(tag, patterns) })
+			other := func(name string) bool { return !matches(name, patterns) }
+			sum.RepoTags, sum.RepoDigests = slices.DeleteFunc(sum.RepoTags, other), slices.DeleteFunc(sum.RepoDigests, other)
 		}
 		if o.SharedSize {
 			sum.SharedSize = shares.of(s, e)
