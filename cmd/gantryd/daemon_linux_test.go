@@ -48,6 +48,29 @@ type process struct {
 	done chan struct{}
 }
 
+// endKeeper ends the anchor and the keeper of a daemon that was killed: they would wait for the next one.
+func endKeeper(execRoot string) {
+	for range 50 { // each may start the other anew meanwhile
+		found := false
+		entries, _ := os.ReadDir("/proc")
+		for _, d := range entries {
+			pid, err := strconv.Atoi(d.Name())
+			if err != nil || pid == os.Getpid() {
+				continue
+			}
+			cmdline, err := os.ReadFile(filepath.Join("/proc", d.Name(), "cmdline"))
+			if err == nil && bytes.Contains(cmdline, []byte("--exec-root\x00"+execRoot+"\x00")) && bytes.Contains(cmdline, []byte("gantry-")) {
+				found = true
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+		}
+		if !found {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
 // launch starts a daemon with roots of its own below dir. extra[0] may be "name=dockerd".
 func launch(t *testing.T, dir string, extra ...string) *process {
 	t.Helper()
@@ -68,6 +91,7 @@ func launch(t *testing.T, dir string, extra ...string) *process {
 	t.Cleanup(func() {
 		_ = p.cmd.Process.Kill()
 		<-p.done
+		endKeeper(dir + "/exec")
 		if t.Failed() {
 			t.Logf("the daemon said:\n%s", p.log)
 		}
