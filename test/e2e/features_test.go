@@ -66,7 +66,7 @@ func isServed(t *testing.T, e *testkit.Engine, method, path string) bool {
 		id = "bridge"
 	}
 	path = strings.NewReplacer("{id}", id, "{name}", "nosuch").Replace(path)
-	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	if path == "/events" {
 		path += "?since=1&until=2"
