@@ -1,0 +1,154 @@
+//go:build linux
+
+package initproc
+
+import (
+	"syscall"
+
+	"github.com/gantry-engine/gantry/runtime/program"
+)
+
+func fsopen(fstype string) (uintptr, errno) {
+	return call(sysFsopen, ptr(cstr(fstype)), 1, 0)
+}
+
+func fsString(fs uintptr, key string, value []byte) errno {
+	_, e := call6(sysFsconfig, fs, fsSetString, ptr(cstr(key)), ptr(value), 0, 0)
+	return e
+}
+
+func fsFlag(fs uintptr, key []byte) errno {
+	_, e := call6(sysFsconfig, fs, fsSetFlag, ptr(key), 0, 0, 0)
+	return e
+}
+
+func fsOption(fs uintptr, opt []byte) errno {
+	for i, c := range opt {
+		if c == '=' {
+			return fsString(fs, string(opt[:i]), opt[i+1:cap0(opt)])
+		}
+	}
+	return fsFlag(fs, opt[:cap0(opt)])
+}
+
+// cap0 is the length of a program's string with its zero.
+func cap0(b []byte) int { return len(b) + 1 }
+
+// fsMount creates the superblock and gives it as a detached mount.
+func fsMount(fs uintptr, attrs uint64) (uintptr, errno) {
+	if _, e := call6(sysFsconfig, fs, fsCreate, 0, 0, 0, 0); e != 0 {
+		return none, e
+	}
+	return call(sysFsmount, fs, 1, uintptr(attrs))
+}
+
+// fsFailed adds the kernel's own words, read from the context.
+func fsFailed(stage, path string, fs uintptr, e errno) *failure {
+	buf := make([]byte, 512)
+	n, re := call(syscall.SYS_READ, fs, ptr(buf), uintptr(len(buf)))
+	if re != 0 || n < 3 {
+		return fail(stage, path, e)
+	}
+	text := buf[2:n]
+	for len(text) > 0 && text[len(text)-1] == '\n' {
+		text = text[:len(text)-1]
+	}
+	return failText(stage, path, e, cat(stage, " ", path, ": ", e.Error(), " (", string(text), ")"))
+}
+
+// mount makes a new file system and attaches it.
+func (m *machine) mount(o *program.Reader) *failure {
+	fstype, source, dest := string(o.Str()), o.Str(), o.Str()
+	attrs, prop, opts, flags := o.Num(), o.Num(), o.List(), o.Num()
+	if o.Bad {
+		return nil
+	}
+	target, e := m.target(dest, true, false)
+	if e != 0 {
+		return fail("mount", string(dest), e)
+	}
+	defer closeFD(target)
+	first := attrs
+	if flags&program.MountCopyUp != 0 {
+		first &^= attrRdonly
+	}
+	tree, f := m.newTree(fstype, source, string(dest), first, opts)
+	if f != nil {
+		if f.errno == syscall.ENODEV && flags&program.MountOptional != 0 {
+			return nil
+		}
+		if flags&program.MountBindHost != 0 && (f.errno == syscall.EPERM || f.errno == syscall.EBUSY) {
+			return m.bindHost(dest, target, attrs)
+		}
+		return f
+	}
+	defer closeFD(tree)
+	if flags&program.MountCopyUp != 0 {
+		if e := copyTree(target, tree); e != 0 {
+			return fail("tmpfs copy-up", string(dest), e)
+		}
+		if attrs&attrRdonly != 0 {
+			a := mountAttr{set: attrRdonly}
+			setattr(tree, nil, atEmptyPath, &a)
+		}
+	}
+	if e := moveMount(tree, target); e != 0 {
+		return fail("mount", string(dest), e)
+	}
+	return setPropagation(tree, prop, string(dest))
+}
+
+func setPropagation(tree uintptr, prop uint64, dest string) *failure {
+	if prop == 0 {
+		return nil
+	}
+	var flags uintptr = atEmptyPath
+	if prop&syscall.MS_REC != 0 {
+		flags |= atRecursive
+	}
+	a := mountAttr{propagation: prop &^ syscall.MS_REC}
+	if e := setattr(tree, nil, flags, &a); e != 0 {
+		return fail("mount propagation", dest, e)
+	}
+	return nil
+}
+
+func (m *machine) newTree(fstype string, source []byte, dest string, attrs uint64, opts [][]byte) (uintptr, *failure) {
+	fs, e := fsopen(fstype)
+	if e != 0 {
+		return none, failText("mount", dest, e, cat("mount ", dest, ": file system type ", fstype, ": ", e.Error()))
+	}
+	defer closeFD(fs)
+	if len(source) > 0 {
+		if e := fsString(fs, "source", source[:cap0(source)]); e != 0 {
+			return none, fsFailed("mount", dest, fs, e)
+		}
+	}
+	for _, opt := range opts {
+		if e := fsOption(fs, opt); e != 0 {
+			return none, fsFailed("mount", cat(dest, " option ", string(opt)), fs, e)
+		}
+	}
+	tree, e := fsMount(fs, attrs)
+	if e != 0 {
+		return none, fsFailed("mount", cat(dest, " (", fstype, ")"), fs, e)
+	}
+	return tree, nil
+}
+
+// bindHost is for sysfs in a user namespace that does not own its network namespace.
+func (m *machine) bindHost(dest []byte, target uintptr, attrs uint64) *failure {
+	tree, e := openTree(atFDCWD, dest, treeClone|atRecursive)
+	if e != 0 {
+		return fail("mount", string(dest), e)
+	}
+	defer closeFD(tree)
+	a := mountAttr{set: attrs}
+	if e := setattr(tree, nil, atEmptyPath|atRecursive, &a); e != 0 {
+		return fail("mount", string(dest), e)
+	}
+	if e := moveMount(tree, target); e != 0 {
+		return fail("mount", string(dest), e)
+	}
+	return nil
+}

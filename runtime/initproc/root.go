@@ -1,0 +1,169 @@
+//go:build linux
+
+package initproc
+
+import (
+	"syscall"
+
+	"github.com/gantry-engine/gantry/runtime/program"
+)
+
+// propagation changes "/" of the new mount namespace, so that nothing leaks to the host.
+func propagation(all, top uintptr) *failure {
+	slash := []byte("/\x00")
+	for _, flags := range [2]uintptr{all, top} {
+		if flags == 0 {
+			continue
+		}
+		if _, e := call6(syscall.SYS_MOUNT, ptr(nil), ptr(slash), 0, flags, 0, 0); e != 0 {
+			return fail("mount propagation", "/", e)
+		}
+	}
+	return nil
+}
+
+// rootOverlay stacks the layers: one fsconfig per layer where the kernel knows
+// "lowerdir+" (6.5), else one string of descriptors' short names.
+func (m *machine) rootOverlay(lower [][]byte, upper, work []byte, opts [][]byte, readonly bool) *failure {
+	fs, e := fsopen("overlay")
+	if e != 0 {
+		return fail("root file system", "overlay", e)
+	}
+	defer closeFD(fs)
+	if e := overlayLower(fs, lower); e != 0 {
+		return fsFailed("root file system", "overlay lower layers", fs, e)
+	}
+	if len(upper) > 0 {
+		if e := fsString(fs, "upperdir", upper); e != 0 {
+			return fsFailed("root file system", string(upper), fs, e)
+		}
+		if e := fsString(fs, "workdir", work); e != 0 {
+			return fsFailed("root file system", string(work), fs, e)
+		}
+	}
+	for _, o := range opts {
+		if e := fsOption(fs, o); e != 0 {
+			return fsFailed("root file system", string(o), fs, e)
+		}
+	}
+	var attrs uint64
+	if readonly {
+		attrs = attrRdonly
+	}
+	root, e := fsMount(fs, attrs)
+	if e != 0 {
+		return fsFailed("root file system", "overlay", fs, e)
+	}
+	return m.attachRoot(root)
+}
+
+func overlayLower(fs uintptr, lower [][]byte) errno {
+	for i, dir := range lower {
+		e := fsString(fs, "lowerdir+", dir)
+		if e != 0 && i == 0 {
+			return overlayLowerOld(fs, lower)
+		}
+		if e != 0 {
+			return e
+		}
+	}
+	return 0
+}
+
+// overlayLowerOld is for kernels before 6.5: one option string of at most 256 bytes
+// for fsconfig, so that the layers are named by descriptor below the current folder.
+func overlayLowerOld(fs uintptr, lower [][]byte) errno {
+	var all []byte
+	for _, dir := range lower {
+		fd, e := openBytes(dir, oPath|oDirectory)
+		if e != 0 {
+			return e
+		}
+		if len(all) > 0 {
+			all = append(all, ':')
+		}
+		all = append(all, itoa(int(fd))...)
+	}
+	if _, e := call(syscall.SYS_CHDIR, ptr(cstr("/proc/self/fd")), 0, 0); e != 0 {
+		return e
+	}
+	return fsString(fs, "lowerdir", append(all, 0))
+}
+
+func (m *machine) rootBind(path []byte, readonly, plain bool) *failure {
+	if plain { // the mount namespace is somebody else's
+		root, e := open(string(path), oPath|oDirectory)
+		if e != 0 {
+			return fail("root file system", string(path), e)
+		}
+		m.root = root
+		return nil
+	}
+	tree, e := openTree(atFDCWD, path, treeClone|atRecursive)
+	if e != 0 {
+		return fail("root file system", string(path), e)
+	}
+	if readonly {
+		a := mountAttr{set: attrRdonly}
+		if e := setattr(tree, nil, atEmptyPath, &a); e != 0 {
+			return fail("root file system", string(path), e)
+		}
+	}
+	return m.attachRoot(tree)
+}
+
+// attachRoot puts the new root over "/", where only its descriptor reaches it:
+// absolute paths still lead to the host's files until pivot.
+func (m *machine) attachRoot(root uintptr) *failure {
+	a := mountAttr{propagation: syscall.MS_PRIVATE}
+	if e := setattr(root, nil, atEmptyPath|atRecursive, &a); e != 0 {
+		return fail("root file system", "/", e)
+	}
+	slash, e := open("/", oPath|oDirectory)
+	if e != 0 {
+		return fail("root file system", "/", e)
+	}
+	e = moveMount(root, slash)
+	closeFD(slash)
+	if e != 0 {
+		return fail("root file system", "attaching", e)
+	}
+	m.root = root
+	return nil
+}
+
+// pivot makes the new root the root and lets go of the host's tree.
+func (m *machine) pivot(flags uint64) *failure {
+	if flags&program.PivotNone != 0 {
+		m.pivoted = true
+		return nil
+	}
+	if _, e := call(syscall.SYS_FCHDIR, m.root, 0, 0); e != 0 {
+		return fail("pivot_root", "/", e)
+	}
+	dot := []byte(".\x00")
+	if flags&program.PivotChroot != 0 {
+		if _, e := call(syscall.SYS_CHROOT, ptr(dot), 0, 0); e != 0 {
+			return fail("chroot", "/", e)
+		}
+	} else if flags&program.PivotMove != 0 {
+		if _, e := call6(syscall.SYS_MOUNT, ptr(dot), ptr([]byte("/\x00")), 0, syscall.MS_MOVE, 0, 0); e != 0 {
+			return fail("moving the root", "/", e)
+		}
+		if _, e := call(syscall.SYS_CHROOT, ptr(dot), 0, 0); e != 0 {
+			return fail("chroot", "/", e)
+		}
+	} else {
+		if _, e := call(syscall.SYS_PIVOT_ROOT, ptr(dot), ptr(dot), 0); e != 0 {
+			return fail("pivot_root", "/", e)
+		}
+		if _, e := call(syscall.SYS_UMOUNT2, ptr(dot), syscall.MNT_DETACH, 0); e != 0 {
+			return fail("letting go of the old root", "/", e)
+		}
+	}
+	if _, e := call(syscall.SYS_CHDIR, ptr([]byte("/\x00")), 0, 0); e != 0 {
+		return fail("pivot_root", "/", e)
+	}
+	m.pivoted = true
+	return nil
+}
