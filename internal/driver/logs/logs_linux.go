@@ -37,17 +37,17 @@ func (*Logs) Validate(driver string, options map[string]string) error {
 	return err
 }
 
-// Read yields entries, oldest first; see containers.Logs. A log that was never
-// written is empty. An entry is valid until the next one is asked for.
-func (l *Logs) Read(ctx context.Context, cfg spec.LogConfig, opts containers.LogOptions, ended <-chan struct{}) iter.Seq2[containers.LogEntry, error] {
-	return func(yield func(containers.LogEntry, error) bool) {
+// Read yields entries in batches, oldest first; see containers.Logs. A log that was
+// never written is empty.
+func (l *Logs) Read(ctx context.Context, cfg spec.LogConfig, opts containers.LogOptions, ended <-chan struct{}) iter.Seq2[[]containers.LogEntry, error] {
+	return func(yield func([]containers.LogEntry, error) bool) {
 		if err := l.Readable(cfg.Driver); err != nil {
-			yield(containers.LogEntry{}, err)
+			yield(nil, err)
 			return
 		}
 		r := &reading{ctx: ctx, cfg: cfg, opts: opts, yield: yield}
 		if err := r.run(ended); err != nil {
-			yield(containers.LogEntry{}, err)
+			yield(nil, err)
 		}
 	}
 }
@@ -57,7 +57,7 @@ type reading struct {
 	ctx   context.Context
 	cfg   spec.LogConfig
 	opts  containers.LogOptions
-	yield func(containers.LogEntry, error) bool
+	yield func([]containers.LogEntry, error) bool
 	done  bool // the consumer has enough, or Until was passed
 }
 
@@ -104,27 +104,41 @@ func (r *reading) run(ended <-chan struct{}) error {
 
 // drain yields what a scanner has.
 func (r *reading) drain(s *scanner) error {
-	for n := 0; !r.done; n++ {
-		if n&1023 == 0 && r.ctx.Err() != nil {
+	for !r.done {
+		if r.ctx.Err() != nil {
 			return context.Cause(r.ctx)
 		}
-		e, ok, err := s.next()
-		if err != nil || !ok {
+		batch, err := s.next()
+		if err != nil || len(batch) == 0 {
 			return err
 		}
-		if !r.opts.Since.IsZero() && e.Time.Before(r.opts.Since) {
-			continue
-		}
-		if !r.opts.Until.IsZero() && e.Time.After(r.opts.Until) {
-			r.done = true
-			return nil
-		}
-		if e.Stream == spec.Stderr && !r.opts.Stderr || e.Stream == spec.Stdout && !r.opts.Stdout {
-			continue
-		}
-		if !r.yield(e, nil) {
+		if batch = r.wanted(batch); len(batch) > 0 && !r.yield(batch, nil) {
 			r.done = true
 		}
 	}
 	return nil
+}
+
+// wanted leaves in a batch, in place, what the options ask for.
+func (r *reading) wanted(batch []containers.LogEntry) []containers.LogEntry {
+	o := &r.opts
+	if o.Since.IsZero() && o.Until.IsZero() && o.Stdout && o.Stderr {
+		return batch
+	}
+	kept := batch[:0]
+	for i := range batch {
+		e := &batch[i]
+		if !o.Since.IsZero() && e.Time.Before(o.Since) {
+			continue
+		}
+		if !o.Until.IsZero() && e.Time.After(o.Until) {
+			r.done = true
+			break
+		}
+		if e.Stream == spec.Stderr && !o.Stderr || e.Stream == spec.Stdout && !o.Stdout {
+			continue
+		}
+		kept = append(kept, *e)
+	}
+	return kept
 }

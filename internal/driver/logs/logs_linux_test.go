@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
 	"strings"
@@ -54,7 +55,7 @@ func write(t *testing.T, path string, b []byte) {
 
 func numbers(t *testing.T, cfg spec.LogConfig, o containers.LogOptions) (ns []int) {
 	t.Helper()
-	for e, err := range New().Read(context.Background(), cfg, o, nil) {
+	for e, err := range entries(New().Read(context.Background(), cfg, o, nil)) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -68,6 +69,23 @@ func numbers(t *testing.T, cfg spec.LogConfig, o containers.LogOptions) (ns []in
 		ns = append(ns, n)
 	}
 	return ns
+}
+
+// entries takes batches apart.
+func entries(batches iter.Seq2[[]containers.LogEntry, error]) iter.Seq2[containers.LogEntry, error] {
+	return func(yield func(containers.LogEntry, error) bool) {
+		for batch, err := range batches {
+			if err != nil {
+				yield(containers.LogEntry{}, err)
+				return
+			}
+			for _, e := range batch {
+				if !yield(e, nil) {
+					return
+				}
+			}
+		}
+	}
 }
 
 func span(a, b, step int) (ns []int) {
@@ -123,7 +141,7 @@ func TestFollowRotationAndTruncation(t *testing.T) {
 	go func() {
 		defer close(got)
 		o := containers.LogOptions{Stdout: true, Stderr: true, Tail: 2, Follow: true}
-		for e, err := range New().Read(context.Background(), cfg, o, ended) {
+		for e, err := range entries(New().Read(context.Background(), cfg, o, ended)) {
 			if err != nil {
 				got <- err.Error()
 				return

@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	blockSize = 256 << 10
+	blockSize = 128 << 10 // what is read at once: a batch and its entries stay in the processor's cache
+	batchSize = 1024      // entries at most in a batch
 	// longest is the longest line that can be an entry: a piece of 16 KiB, escaped, and attributes.
 	longest = 4 << 20
 )
@@ -27,25 +28,27 @@ type scanner struct {
 	r, w  int
 	long  bool // inside a line that is too long to be an entry
 	dec   jsonfile.Decoder
+	batch []containers.LogEntry
 }
 
 func newScanner(src io.Reader, driver string) *scanner {
 	return &scanner{src: src, local: driver == "local", buf: make([]byte, blockSize)}
 }
 
-// next gives the next entry; false at the end of what is there.
-func (s *scanner) next() (e containers.LogEntry, ok bool, err error) {
+// next gives the entries that follow, as many as one read brought; none at the
+// end of what is there. They are valid until the next call.
+func (s *scanner) next() ([]containers.LogEntry, error) {
+	s.batch = s.batch[:0]
 	for {
-		if s.local {
-			e, ok, err = s.parseLocal()
-		} else {
-			e, ok = s.parseJSON()
-		}
-		if ok || err != nil {
-			return e, ok, err
+		if err := s.parse(); err != nil || len(s.batch) > 0 {
+			// What stands before damage is given out; the damage is met again at the next call.
+			if len(s.batch) > 0 {
+				err = nil
+			}
+			return s.batch, err
 		}
 		if more, err := s.fill(); !more {
-			return e, false, err
+			return nil, err
 		}
 	}
 }
@@ -77,34 +80,54 @@ func (s *scanner) fill() (bool, error) {
 	return false, fmt.Errorf("reading a log: %w", err)
 }
 
-func (s *scanner) parseJSON() (e containers.LogEntry, ok bool) {
-	for {
+// parse makes a batch of the whole entries in the buffer.
+func (s *scanner) parse() error {
+	if s.local {
+		return s.parseLocal()
+	}
+	s.parseJSON()
+	return nil
+}
+
+func (s *scanner) parseJSON() {
+	if s.long {
 		n := bytes.IndexByte(s.buf[s.r:s.w], '\n')
 		if n < 0 {
-			return e, false
+			s.r = s.w
+			return
 		}
-		line := s.buf[s.r : s.r+n]
 		s.r += n + 1
-		if s.long {
-			s.long = false
+		s.long = false
+	}
+	var x jsonfile.Entry
+	for s.r < s.w && len(s.batch) < batchSize {
+		if s.buf[s.r] == 0 { // a crash of the machine can leave zeros in front of an entry
+			s.r++
 			continue
 		}
-		var x jsonfile.Entry
-		if s.dec.Decode(bytes.TrimLeft(line, "\x00"), &x) != nil {
+		n, err := s.dec.Next(s.buf[s.r:s.w], &x)
+		if n == 0 {
+			return
+		}
+		s.r += n
+		if err != nil {
 			continue // torn by a crash of the machine, or somebody else's: the rest is still good
 		}
-		return containers.LogEntry{Stream: x.Stream, Time: x.Time, Line: x.Line, Attrs: x.Attrs}, true
+		s.batch = append(s.batch, containers.LogEntry{Stream: x.Stream, Time: x.Time, Line: x.Line, Attrs: x.Attrs})
 	}
 }
 
-func (s *scanner) parseLocal() (e containers.LogEntry, ok bool, err error) {
+func (s *scanner) parseLocal() error {
 	var x local.Record
-	n, err := local.Decode(s.buf[s.r:s.w], &x)
-	if err != nil || n == 0 {
-		return e, false, err
+	for s.r < s.w && len(s.batch) < batchSize {
+		n, err := local.Decode(s.buf[s.r:s.w], &x)
+		if err != nil || n == 0 {
+			return err
+		}
+		s.r += n
+		s.batch = append(s.batch, containers.LogEntry{Stream: x.Stream, Time: time.Unix(0, x.Time), Line: x.Line})
 	}
-	s.r += n
-	return containers.LogEntry{Stream: x.Stream, Time: time.Unix(0, x.Time), Line: x.Line}, true, nil
+	return nil
 }
 
 // lastEntries finds where the last n entries of a file begin. found is how many there are, if fewer.

@@ -13,7 +13,8 @@ import (
 // ErrEntry is wrapped by errors about lines that are no log entry.
 var ErrEntry = errors.New("not a json-file log entry")
 
-// Entry is one decoded entry. Line and Attrs are valid until the next Decode.
+// Entry is one decoded entry. Line points into the decoded bytes where that is
+// possible. Attrs is shared by entries with the same attributes.
 type Entry struct {
 	Stream spec.Stream
 	Time   time.Time
@@ -21,111 +22,210 @@ type Entry struct {
 	Attrs  map[string]string
 }
 
-// Decoder reads entries. Its zero value is ready; it keeps buffers between calls.
+// Decoder reads entries. Its zero value is ready. It remembers how the last entry
+// ended: entries of one moment differ only in their text, and then nothing but
+// the text has to be looked at.
 type Decoder struct {
-	buf      []byte
-	lastText []byte
-	lastTime time.Time
+	end    []byte // from the text's closing quote to the line end
+	stream spec.Stream
+	time   time.Time
+	attrs  map[string]string
 }
 
-var (
-	logKey    = []byte(`{"log":"`)
-	stdoutKey = []byte(`","stream":"stdout","time":"`)
-	stderrKey = []byte(`","stream":"stderr","time":"`)
-	entryEnd  = []byte(`"}`)
+const (
+	textKey   = `{"log":"`
+	streamKey = `","stream":"std`
+	attrsKey  = `,"attrs":`
+	timeKey   = `,"time":"`
 )
 
-// Decode reads one line of a log file, with or without its line end.
+// Next reads the entry that b begins with and gives the size of its line, line end
+// included; 0 means that b ends before the line does. On an error the line is none of
+// ours, and size tells where the next one begins. b is overwritten: texts are
+// unescaped in place, and stay valid as long as b does.
+func (d *Decoder) Next(b []byte, e *Entry) (size int, err error) {
+	if len(b) > len(textKey) && string(b[:len(textKey)]) == textKey {
+		s := b[len(textKey):]
+		q := bytes.IndexByte(s, '"')
+		// The usual case: no escape but the line end's.
+		if q >= 2 && s[q-2] == '\\' && s[q-1] == 'n' && d.endsAlike(s[q:]) && bytes.IndexByte(s[:q-2], '\\') < 0 {
+			s[q-2] = '\n'
+			d.fill(e, s[:q-1])
+			return len(textKey) + q + len(d.end), nil
+		}
+	}
+	n := bytes.IndexByte(b, '\n')
+	if n < 0 {
+		return 0, nil
+	}
+	return n + 1, d.Decode(b[:n+1], e)
+}
+
+// endsAlike tells whether s begins with the remembered end.
+func (d *Decoder) endsAlike(s []byte) bool {
+	return len(d.end) > 0 && len(s) >= len(d.end) && string(s[:len(d.end)]) == string(d.end)
+}
+
+func (d *Decoder) fill(e *Entry, text []byte) {
+	e.Stream, e.Time, e.Line, e.Attrs = d.stream, d.time, text, d.attrs
+}
+
+// Decode reads one line of a log file, with or without its line end. It overwrites line, as Next does.
 func (d *Decoder) Decode(line []byte, e *Entry) error {
-	line = bytes.TrimSuffix(line, []byte{'\n'})
 	if d.fast(line, e) {
 		return nil
 	}
-	return d.slow(line, e)
+	return slow(line, e)
 }
 
-// fast reads what this package and Docker write without attributes; anything
-// unexpected is left to the general decoder.
+// fast reads what this package and Docker write. Anything unexpected is left to
+// the general decoder; line is untouched then.
 func (d *Decoder) fast(line []byte, e *Entry) bool {
-	if len(line) < len(logKey)+len(entryEnd) || !bytes.HasPrefix(line, logKey) || !bytes.HasSuffix(line, entryEnd) {
+	if len(line) < len(textKey) || string(line[:len(textKey)]) != textKey {
 		return false
 	}
-	body := line[len(logKey) : len(line)-len(entryEnd)]
-	text, rest, ok := d.unescape(body)
-	if !ok {
+	body := line[len(textKey):]
+	q := closingQuote(body)
+	if q < 0 || !d.readEnd(body[q:]) {
 		return false
 	}
-	switch {
-	case bytes.HasPrefix(rest, stdoutKey):
-		e.Stream = spec.Stdout
-	case bytes.HasPrefix(rest, stderrKey):
-		e.Stream = spec.Stderr
+	text, ok := unescape(body[:q])
+	if ok {
+		d.fill(e, text)
+	}
+	return ok
+}
+
+// closingQuote finds the first quote that is not escaped, or gives -1.
+func closingQuote(s []byte) int {
+	for i := 0; ; {
+		q := bytes.IndexByte(s[i:], '"')
+		if q < 0 {
+			return -1
+		}
+		q += i
+		slashes := 0
+		for slashes < q && s[q-1-slashes] == '\\' {
+			slashes++
+		}
+		if slashes%2 == 0 {
+			return q
+		}
+		i = q + 1
+	}
+}
+
+// readEnd reads what follows an entry's text, and remembers it.
+func (d *Decoder) readEnd(s []byte) bool {
+	s = bytes.TrimSuffix(s, []byte{'\n'})
+	if n := len(d.end) - 1; n > 0 && len(s) == n && string(s) == string(d.end[:n]) {
+		return true
+	}
+	rest, ok := bytes.CutPrefix(s, []byte(streamKey))
+	if !ok || len(rest) < 4 || rest[3] != '"' {
+		return false
+	}
+	stream := spec.Stdout
+	switch string(rest[:3]) {
+	case "out":
+	case "err":
+		stream = spec.Stderr
 	default:
 		return false
 	}
-	stamp := rest[len(stdoutKey):]
-	if !bytes.Equal(stamp, d.lastText) {
-		t, ok := parseTime(stamp)
-		if !ok {
+	rest = rest[4:]
+	var attrs map[string]string
+	i := bytes.LastIndex(rest, []byte(timeKey))
+	if i < 0 || !bytes.HasSuffix(rest, []byte(`"}`)) {
+		return false
+	}
+	if i > 0 {
+		object, ok := bytes.CutPrefix(rest[:i], []byte(attrsKey))
+		if !ok || json.Unmarshal(object, &attrs) != nil {
 			return false
 		}
-		d.lastText, d.lastTime = append(d.lastText[:0], stamp...), t
 	}
-	e.Time, e.Line, e.Attrs = d.lastTime, text, nil
+	from, to := i+len(timeKey), len(rest)-2
+	if from > to {
+		return false
+	}
+	t, ok := parseTime(rest[from:to])
+	if !ok {
+		return false
+	}
+	d.end = append(append(d.end[:0], s...), '\n')
+	d.stream, d.time, d.attrs = stream, t, attrs
 	return true
 }
 
-// unescape reads a JSON string's content up to its closing quote. rest begins with the quote.
-func (d *Decoder) unescape(s []byte) (text, rest []byte, ok bool) {
-	q := bytes.IndexByte(s, '"')
-	if q < 0 {
-		return nil, nil, false
-	}
-	b := bytes.IndexByte(s[:q], '\\')
+// unescape reads a JSON string's content, in place. s is unchanged where it gives false.
+func unescape(s []byte) (text []byte, ok bool) {
+	b := bytes.IndexByte(s, '\\')
 	if b < 0 {
-		return s[:q], s[q:], true
+		return s, true
 	}
-	out := append(d.buf[:0], s[:b]...)
+	if !canUnescape(s[b:]) {
+		return nil, false
+	}
+	w := b
 	for i := b; i < len(s); {
-		c := s[i]
-		if c == '"' {
-			d.buf = out
-			return out, s[i:], true
-		}
-		if c != '\\' {
-			j := i + 1
-			for j < len(s) && s[j] != '"' && s[j] != '\\' {
-				j++
+		if s[i] != '\\' {
+			n := bytes.IndexByte(s[i:], '\\')
+			if n < 0 {
+				n = len(s) - i
 			}
-			out = append(out, s[i:j]...)
-			i = j
+			w += copy(s[w:], s[i:i+n])
+			i += n
 			continue
 		}
-		if i+1 >= len(s) {
-			return nil, nil, false
-		}
-		switch s[i+1] {
-		case 'n':
-			out = append(out, '\n')
-		case 'r':
-			out = append(out, '\r')
-		case 't':
-			out = append(out, '\t')
-		case '"', '\\', '/':
-			out = append(out, s[i+1])
-		case 'u':
-			v, ok := hex4(s[i+2:])
-			if !ok || v >= 0xd800 && v < 0xe000 {
-				return nil, nil, false // surrogates: the general decoder knows
-			}
-			out = append(out, string(rune(v))...)
-			i += 4
-		default:
-			return nil, nil, false
-		}
+		c := s[i+1]
 		i += 2
+		switch c {
+		case 'n':
+			c = '\n'
+		case 'r':
+			c = '\r'
+		case 't':
+			c = '\t'
+		case 'b':
+			c = '\b'
+		case 'f':
+			c = '\f'
+		case 'u':
+			v, _ := hex4(s[i:])
+			i += 4
+			w += copy(s[w:], string(rune(v))) // at most three bytes for six
+			continue
+		}
+		s[w] = c
+		w++
 	}
-	return nil, nil, false
+	return s[:w], true
+}
+
+// canUnescape tells whether unescape knows all escapes in s.
+func canUnescape(s []byte) bool {
+	for {
+		b := bytes.IndexByte(s, '\\')
+		if b < 0 {
+			return true
+		}
+		if s = s[b+1:]; len(s) == 0 {
+			return false
+		}
+		switch s[0] {
+		case 'n', 'r', 't', 'b', 'f', '"', '\\', '/':
+		case 'u':
+			v, ok := hex4(s[1:])
+			if !ok || v >= 0xd800 && v < 0xe000 {
+				return false // surrogates: the general decoder knows
+			}
+			s = s[4:]
+		default:
+			return false
+		}
+		s = s[1:]
+	}
 }
 
 func hex4(s []byte) (v uint32, ok bool) {
@@ -184,7 +284,8 @@ func parseTime(s []byte) (time.Time, bool) {
 	return t, t.Day() == day
 }
 
-func (d *Decoder) slow(line []byte, e *Entry) error {
+// slow reads any JSON object with the format's fields.
+func slow(line []byte, e *Entry) error {
 	var raw struct {
 		Log    *string           `json:"log"`
 		Stream string            `json:"stream"`
@@ -201,10 +302,10 @@ func (d *Decoder) slow(line []byte, e *Entry) error {
 	if raw.Stream == "stderr" {
 		e.Stream = spec.Stderr
 	}
-	d.buf = d.buf[:0]
+	e.Line = nil
 	if raw.Log != nil {
-		d.buf = append(d.buf, *raw.Log...)
+		e.Line = []byte(*raw.Log)
 	}
-	e.Time, e.Line, e.Attrs = raw.Time, d.buf, raw.Attrs
+	e.Time, e.Attrs = raw.Time, raw.Attrs
 	return nil
 }

@@ -3,6 +3,7 @@ package jsonfile
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -40,28 +41,70 @@ func FuzzRoundTrip(f *testing.F) {
 		if !utf8.Valid(line) { // one replacement for each bad byte
 			want = []byte(string([]rune(string(line))))
 		}
-		var fast, slow Entry
-		var d, d2 Decoder
-		if !d.fast(b[:len(b)-1], &fast) || d2.slow(b, &slow) != nil {
+		var fast, general Entry
+		var d Decoder
+		if slow(b, &general) != nil || !d.fast(bytes.Clone(b), &fast) {
 			t.Fatalf("not read: %q", b)
 		}
-		if !bytes.Equal(fast.Line, want) || !bytes.Equal(slow.Line, want) || !fast.Time.Equal(time.Unix(0, at)) || fast.Stream != spec.Stderr {
-			t.Errorf("%q became %q and %q", line, fast.Line, slow.Line)
+		if !bytes.Equal(fast.Line, want) || !bytes.Equal(general.Line, want) || !fast.Time.Equal(time.Unix(0, at)) || fast.Stream != spec.Stderr {
+			t.Errorf("%q became %q and %q", line, fast.Line, general.Line)
+		}
+		// Read once more with its end remembered, and with another entry behind it.
+		var again Entry
+		two := append(bytes.Clone(b), b...)
+		if n, err := d.Next(two, &again); n != len(b) || err != nil || !bytes.Equal(again.Line, want) || again.Stream != spec.Stderr || !again.Time.Equal(fast.Time) {
+			t.Errorf("%q: %d, %v, %+v", b, n, err, again)
 		}
 	})
 }
 
-// FuzzDecode: whatever the fast decoder accepts, the general one reads alike.
+// FuzzDecode: whatever the fast decoder accepts, the general one reads alike. first is
+// decoded before, so that b meets a remembered end.
 func FuzzDecode(f *testing.F) {
-	f.Add([]byte(`{"log":"a\u0041","stream":"stdout","time":"2026-01-02T02:04:05.6Z"}`))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		var d, d2 Decoder
-		var fast, slow Entry
-		_ = d.Decode(b, &fast)
-		if bytes.IndexByte(b, '\n') < 0 && utf8.Valid(b) && json.Valid(b) && d.fast(b, &fast) && d2.slow(b, &slow) == nil {
-			if !bytes.Equal(fast.Line, slow.Line) || fast.Stream != slow.Stream || !fast.Time.Equal(slow.Time) {
-				t.Errorf("%q: %+v and %+v", b, fast, slow)
-			}
+	const usual = `{"log":"a\u0041\n","stream":"stdout","time":"2026-01-02T02:04:05.6Z"}`
+	f.Add([]byte(usual), []byte(usual))
+	f.Add([]byte(usual), []byte(`{"log":"\\n","stream":"stdout","time":"2026-01-02T02:04:05.6Z"}`))
+	f.Add([]byte(usual), []byte(`{"log":"a","log":"\n","stream":"stdout","time":"2026-01-02T02:04:05.6Z"}`))
+	f.Add([]byte(`{"log":"a\n","stream":"stderr","attrs":{"a":",\"time\":\""},"time":"2026-01-02T02:04:05Z"}`),
+		[]byte(`{"log":"\"\t\b\n","stream":"stderr","attrs":{"a":",\"time\":\""},"time":"2026-01-02T02:04:05Z"}`))
+	f.Fuzz(func(t *testing.T, first, b []byte) {
+		var d Decoder
+		var fast, general Entry
+		_, _ = d.Next(append(bytes.Clone(first), '\n'), &fast)
+		if bytes.IndexByte(b, '\n') >= 0 || !utf8.Valid(b) || !json.Valid(b) {
+			_, _ = d.Next(append(bytes.Clone(b), '\n'), &fast)
+			return
+		}
+		want := slow(b, &general)
+		fast = Entry{}
+		n, err := d.Next(append(bytes.Clone(b), '\n'), &fast)
+		if n != len(b)+1 || (err == nil) != (want == nil) {
+			t.Fatalf("%q: size %d, %v, not %v", b, n, err, want)
+		}
+		if err == nil && (!bytes.Equal(fast.Line, general.Line) || fast.Stream != general.Stream || !fast.Time.Equal(general.Time) || !maps.Equal(fast.Attrs, general.Attrs)) {
+			t.Errorf("%q: %+v and %+v", b, fast, general)
 		}
 	})
+}
+
+func BenchmarkNext(b *testing.B) {
+	var raw []byte
+	suffix := AppendSuffix(nil, spec.Stdout, 1e18+123456789, nil)
+	for range 1000 {
+		raw = AppendEntry(raw, []byte("123456789\n"), suffix)
+	}
+	buf := make([]byte, len(raw))
+	b.SetBytes(10 * 1000) // payload
+	for b.Loop() {
+		copy(buf, raw)
+		var d Decoder
+		var e Entry
+		for rest := buf; len(rest) > 0; {
+			n, err := d.Next(rest, &e)
+			if n == 0 || err != nil {
+				b.Fatal(n, err)
+			}
+			rest = rest[n:]
+		}
+	}
 }

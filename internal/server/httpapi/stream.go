@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"bufio"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -43,14 +42,17 @@ func (s muxStream) Write(p []byte) (int, error) {
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
 	m := s.m
-	m.frame = append(m.frame[:0], s.n, 0, 0, 0)
-	m.frame = binary.BigEndian.AppendUint32(m.frame, uint32(len(p)))
-	m.frame = append(m.frame, p...)
+	m.frame = append(AppendFrameHeader(m.frame[:0], s.n, len(p)), p...)
 	n, err := m.w.Write(m.frame)
 	if cap(m.frame) > frameKept {
 		m.frame = nil
 	}
 	return int(max(n-8, 0)), err
+}
+
+// AppendFrameHeader appends what stands in front of size bytes of stream n.
+func AppendFrameHeader(dst []byte, n byte, size int) []byte {
+	return append(dst, n, 0, 0, 0, byte(size>>24), byte(size>>16), byte(size>>8), byte(size))
 }
 
 // Conn is a connection taken over from HTTP.

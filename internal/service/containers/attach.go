@@ -93,13 +93,15 @@ func (a *attacher) replay(ctx context.Context, rec *Container, o AttachOptions, 
 	if err := a.Logs.Readable(rec.Log.Driver); err != nil {
 		return err
 	}
-	for entry, err := range a.Logs.Read(ctx, rec.Log, LogOptions{Stdout: o.Stdout, Stderr: o.Stderr, Tail: -1}, nil) {
+	for batch, err := range a.Logs.Read(ctx, rec.Log, LogOptions{Stdout: o.Stdout, Stderr: o.Stderr, Tail: -1}, nil) {
 		if err != nil {
 			return err
 		}
-		if w := st.writer(entry.Stream); w != nil {
-			if _, err := w.Write(entry.Line); err != nil {
-				return nil // the client left
+		for _, entry := range batch {
+			if w := st.writer(entry.Stream); w != nil {
+				if _, err := w.Write(entry.Line); err != nil {
+					return nil // the client left
+				}
 			}
 		}
 	}

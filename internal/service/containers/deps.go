@@ -151,7 +151,9 @@ type OutputReader interface {
 // Logs reads what the keeper wrote. Implemented by driver/logs.
 type Logs interface {
 	// Read yields log entries by the options; with Follow until ended closes and all was read.
-	Read(ctx context.Context, cfg spec.LogConfig, opts LogOptions, ended <-chan struct{}) iter.Seq2[LogEntry, error]
+	// They come in batches of at least one, as large as what is there to be read at
+	// once. A batch is valid until the next one is asked for.
+	Read(ctx context.Context, cfg spec.LogConfig, opts LogOptions, ended <-chan struct{}) iter.Seq2[[]LogEntry, error]
 	// Readable says why a driver's logs cannot be read, or nil.
 	Readable(driver string) error
 	// Validate checks a driver's name and options at create.

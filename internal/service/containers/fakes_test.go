@@ -443,8 +443,8 @@ func (v fakeVolumes) Populate(context.Context, string, spec.Rootfs, string) erro
 
 type fakeLogs struct{}
 
-func (fakeLogs) Read(context.Context, spec.LogConfig, LogOptions, <-chan struct{}) iter.Seq2[LogEntry, error] {
-	return func(func(LogEntry, error) bool) {}
+func (fakeLogs) Read(context.Context, spec.LogConfig, LogOptions, <-chan struct{}) iter.Seq2[[]LogEntry, error] {
+	return func(func([]LogEntry, error) bool) {}
 }
 func (fakeLogs) Readable(string) error { return nil }
 func (fakeLogs) Validate(driver string, _ map[string]string) error {

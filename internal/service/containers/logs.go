@@ -9,8 +9,8 @@ type logReader struct{ *core }
 
 // LogStream is a container's log, ready to be written to a client.
 type LogStream struct {
-	TTY     bool // raw bytes; otherwise frames
-	Entries iter.Seq2[LogEntry, error]
+	TTY     bool                         // raw bytes; otherwise frames
+	Batches iter.Seq2[[]LogEntry, error] // see Logs.Read
 }
 
 // ReadLogs opens a container's log. With opts.Follow the entries end when the container does.
@@ -34,5 +34,5 @@ func (l *logReader) ReadLogs(ctx context.Context, ref string, opts LogOptions) (
 	if now := e.snapshot(); !now.Running() { // it may have run and ended since
 		opts.Follow = opts.Follow && now.State.Status == Created
 	}
-	return LogStream{TTY: rec.Config.Tty, Entries: l.Logs.Read(ctx, rec.Log, opts, ended)}, nil
+	return LogStream{TTY: rec.Config.Tty, Batches: l.Logs.Read(ctx, rec.Log, opts, ended)}, nil
 }

@@ -32,9 +32,8 @@ func (f *fake) Create(_ context.Context, r containers.CreateRequest) (container.
 
 func (f *fake) ReadLogs(_ context.Context, _ string, o containers.LogOptions) (containers.LogStream, error) {
 	f.logOpts = o
-	return containers.LogStream{Entries: func(yield func(containers.LogEntry, error) bool) {
-		_ = yield(containers.LogEntry{Stream: spec.Stdout, Line: []byte("out\n")}, nil) &&
-			yield(containers.LogEntry{Stream: spec.Stderr, Line: []byte("err\n")}, nil)
+	return containers.LogStream{Batches: func(yield func([]containers.LogEntry, error) bool) {
+		yield([]containers.LogEntry{{Stream: spec.Stdout, Line: []byte("out\n")}, {Stream: spec.Stderr, Line: []byte("err\n")}}, nil)
 	}}, nil
 }
 

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -17,7 +16,6 @@ import (
 
 	"github.com/gantry-engine/gantry/internal/server/httpapi"
 	"github.com/gantry-engine/gantry/internal/service/containers"
-	"github.com/gantry-engine/gantry/internal/spec"
 )
 
 type streams struct{ svc Streamer }
@@ -147,92 +145,6 @@ func (s streams) websocket(ctx context.Context, w http.ResponseWriter, r *http.R
 		return nil
 	}
 	return err
-}
-
-// stampOf reads "since" and "until": seconds since 1970 with a fraction.
-func stampOf(r *http.Request, name string) (time.Time, error) {
-	v := r.FormValue(name)
-	if v == "" || v == "0" {
-		return time.Time{}, nil
-	}
-	whole, frac, _ := strings.Cut(v, ".")
-	sec, err := strconv.ParseInt(whole, 10, 64)
-	var nano int64
-	if err == nil && frac != "" {
-		nano, err = strconv.ParseInt((frac + "000000000")[:9], 10, 64)
-	}
-	if err != nil {
-		return time.Time{}, fmt.Errorf("invalid value for %q: %q is not a number of seconds: %w", name, v, errdefs.ErrInvalidArgument)
-	}
-	return time.Unix(sec, nano), nil
-}
-
-func logOptions(r *http.Request) (o containers.LogOptions, err error) {
-	o = containers.LogOptions{Stdout: httpapi.Bool(r, "stdout"), Stderr: httpapi.Bool(r, "stderr"), Follow: httpapi.Bool(r, "follow"), Tail: -1}
-	if o.Since, err = stampOf(r, "since"); err != nil {
-		return o, err
-	}
-	if o.Until, err = stampOf(r, "until"); err != nil {
-		return o, err
-	}
-	// Whatever is no number means all, as with Docker.
-	if n, err := strconv.Atoi(r.FormValue("tail")); err == nil && n >= 0 {
-		o.Tail = n
-	}
-	return o, nil
-}
-
-func (s streams) logs(ctx context.Context, w http.ResponseWriter, r *http.Request, vars httpapi.Vars) error {
-	o, err := logOptions(r)
-	if err != nil {
-		return err
-	}
-	log, err := s.svc.ReadLogs(ctx, vars["id"], o)
-	if err != nil {
-		return err
-	}
-	media := httpapi.RawStream
-	if !log.TTY && !older(ctx, "1.42") {
-		media = httpapi.MultiplexedStream
-	}
-	w.Header().Set("Content-Type", media)
-	w.WriteHeader(http.StatusOK)
-	flush := http.NewResponseController(w).Flush
-	_ = flush()
-	mux := httpapi.NewMux(w)
-	stamps, details := httpapi.Bool(r, "timestamps"), httpapi.Bool(r, "details")
-	var line []byte
-	for e, err := range log.Entries {
-		if err != nil {
-			if !log.TTY && ctx.Err() == nil {
-				_, _ = fmt.Fprintf(mux.Stream(2), "Error grabbing logs: %s\n", err)
-			}
-			return nil
-		}
-		line = line[:0]
-		if stamps {
-			line = append(e.Time.UTC().AppendFormat(line, "2006-01-02T15:04:05.000000000Z07:00"), ' ')
-		}
-		if details {
-			line = append(appendAttrs(line, e.Attrs), ' ')
-		}
-		line = append(line, e.Line...)
-		var out io.Writer = w
-		if !log.TTY {
-			n := byte(1)
-			if e.Stream == spec.Stderr {
-				n = 2
-			}
-			out = mux.Stream(n)
-		}
-		if _, err := out.Write(line); err != nil {
-			return nil
-		}
-		if o.Follow {
-			_ = flush()
-		}
-	}
-	return nil
 }
 
 func (s streams) wait(ctx context.Context, w http.ResponseWriter, r *http.Request, vars httpapi.Vars) error {
