@@ -21,6 +21,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/gantry-engine/gantry/internal/keeperproto"
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/spec"
 	"github.com/gantry-engine/gantry/internal/version"
 )
@@ -143,6 +144,7 @@ func (d *Driver) startAnchor() error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("starting the keeper: %w", err)
 	}
+	failpoint.Hit("gantryd.keeper-starting")
 	out, err := os.OpenFile(filepath.Join(dir, "anchor.err"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("starting the keeper: %w", err)
@@ -152,6 +154,7 @@ func (d *Driver) startAnchor() error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("starting the keeper: %w", err)
 	}
+	failpoint.Hit("gantryd.keeper-started")
 	go func() {
 		if err := cmd.Wait(); err != nil {
 			d.log.Debug("anchor ended", "error", err)
@@ -219,6 +222,7 @@ func (d *Driver) resume(l *link) {
 		rs = append(rs, r)
 	}
 	d.mu.Unlock()
+	failpoint.Hit("gantryd.keeper-resume")
 	for _, r := range rs {
 		r.resume(ctx, l)
 	}
