@@ -206,7 +206,7 @@ func TestOverlayOf100Layers(t *testing.T) {
 
 func TestCapabilityWithheldByTheHost(t *testing.T) {
 	init, root := initFile(t), rootfs(t)
-	unix.Prctl(unix.PR_CAPBSET_DROP, unix.CAP_SYS_RESOURCE, 0, 0, 0)
+	_ = unix.Prctl(unix.PR_CAPBSET_DROP, unix.CAP_SYS_RESOURCE, 0, 0, 0)
 	s := configuration(t, root, "true")
 	s.Process.Capabilities.Bounding = append(s.Process.Capabilities.Bounding, "CAP_SYS_RESOURCE")
 	s.Process.Capabilities.Permitted = s.Process.Capabilities.Bounding

@@ -102,8 +102,8 @@ func (m *machine) runHook(h *hook) *failure {
 			break
 		}
 		if waited >= h.timeout*1000 {
-			syscall.Kill(pid, syscall.SIGKILL)
-			syscall.Wait4(pid, nil, 0, nil)
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+			_, _ = syscall.Wait4(pid, nil, 0, nil)
 			return failText("hook", h.path, syscall.ETIMEDOUT, cat("hook ", h.path, " did not end within ", itoa(h.timeout), " seconds"))
 		}
 		ts := syscall.Timespec{Nsec: 5e6}

@@ -18,9 +18,7 @@ type machine struct {
 	blank    uintptr // an empty read-only tmpfs for masked folders, or -1
 	pivoted  bool
 	keep     int
-	env      []*byte
 	envText  [][]byte
-	args     []*byte
 	argText  [][]byte
 	exe      []byte // zero-terminated path found by lookup
 	uid, gid int
@@ -29,12 +27,9 @@ type machine struct {
 	readPw   bool
 	state    []byte // the container's state as JSON, from the parent
 	terminal bool
-	hooks    []hook
 	caps     capSets
 	cwd      []byte
-	init     bool
 	nofile   uint64 // soft limit of descriptors for the program; 0 leaves it
-	executed bool
 }
 
 const none = ^uintptr(0)
