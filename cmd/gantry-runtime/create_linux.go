@@ -216,7 +216,8 @@ func (g *globals) launch(s *specs.Spec, r *record, dir string, o *createOptions)
 				return json.Marshal(r.at(specs.StateCreated))
 			}
 			// Prestart hooks are of a time when they ran at start: they read "created".
-			for _, h := range s.Hooks.Prestart { //nolint:staticcheck // deprecated, not gone
+			//lint:ignore SA1019 deprecated, not gone
+			for _, h := range s.Hooks.Prestart {
 				if err := runHook(h, r.at(specs.StateCreated)); err != nil {
 					return nil, err
 				}
