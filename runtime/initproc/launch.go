@@ -190,6 +190,9 @@ func (m *machine) console(slave uintptr) *failure {
 	if e := fstat(target, &st); e != 0 || st.Mode&syscall.S_IFMT == syscall.S_IFLNK {
 		return failText("console", "/dev/console", e, "console: /dev/console is a link: refusing to follow it")
 	}
+	if inside, _ := onProc(target); inside {
+		return failText("console", "/dev/console", syscall.EPERM, "console: /dev of the container leads into /proc: refusing to mount there")
+	}
 	tree, e := openTree(slave, nil, treeClone|atEmptyPath)
 	if e != 0 {
 		return fail("console", "/dev/console", e)

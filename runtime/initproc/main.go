@@ -56,6 +56,9 @@ func Main(arg string) int {
 	}
 	m := &machine{sock: uintptr(n), nofile: uint64(soft), root: none, proc: none, null: none, blank: none}
 	cloexec(m.sock)
+	// Behind the socket and the gate nothing was meant for a container: what the engine leaked by
+	// mistake must not be there when a working directory can name it (CVE-2024-21626).
+	call(sysCloseRange, m.sock+2, ^uintptr(0)>>32, 0)
 	buf, e := m.program()
 	if e != 0 {
 		return 127
