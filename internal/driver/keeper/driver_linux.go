@@ -47,7 +47,6 @@ type Driver struct {
 
 	mu      sync.Mutex
 	link    *link // nil while there is none
-	linkErr error
 	changed chan struct{} // closed and replaced when link changes
 	closed  bool
 	nextID  uint32

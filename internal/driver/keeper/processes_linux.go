@@ -57,7 +57,7 @@ func (d *Driver) Launch(ctx context.Context, l spec.Launch) (spec.Running, error
 		return spec.Running{}, err
 	}
 	for _, reader := range rs {
-		reader.begin(msg.FDs, r.Gen, 0)
+		_ = reader.begin(msg.FDs, r.Gen, 0) // whoever reads is told
 	}
 	return spec.Running{PID: int(r.PID), Started: time.Unix(0, r.Started)}, nil
 }
