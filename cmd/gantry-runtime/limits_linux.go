@@ -61,7 +61,8 @@ func kernelMemory(dirs map[string]string, m *specs.LinuxMemory) error {
 	if m == nil {
 		return nil
 	}
-	if m.Kernel != nil && *m.Kernel > 0 { //nolint:staticcheck // deprecated, not gone
+	//lint:ignore SA1019 deprecated, not gone
+	if m.Kernel != nil && *m.Kernel > 0 {
 		warn("linux.resources.memory.kernel is without effect: no supported kernel limits its own memory apart from the container's")
 	}
 	if m.KernelTCP == nil || *m.KernelTCP == 0 {
