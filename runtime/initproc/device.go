@@ -39,6 +39,9 @@ func (m *machine) mknod(o *program.Reader) *failure {
 		return fail("device", string(path), e)
 	}
 	defer closeFD(parent)
+	if inside, _ := onProc(parent); inside {
+		return failText("device", string(path), syscall.EPERM, cat("device ", string(path), ": its folder is in /proc"))
+	}
 	node := cstr(name)
 	_, e = call6(syscall.SYS_MKNODAT, parent, ptr(node), uintptr(mode), uintptr(dev), 0, 0)
 	if e == syscall.EPERM {
