@@ -14,6 +14,11 @@ import (
 // fields, before 1.52 empty fields are present.
 
 func listFor(v string, list []image.Summary) any {
+	if httpapi.VersionLess(v, "1.51") {
+		for i := range list {
+			list[i].Containers = -1 // it was not counted
+		}
+	}
 	if !httpapi.VersionLess(v, "1.48") {
 		return list
 	}
@@ -63,8 +68,10 @@ func inspectFor(v string, i *image.InspectResponse) (any, error) {
 		m[k] = ""
 	}
 	m["GraphDriver"] = map[string]any{"Name": "overlayfs", "Data": nil}
-	if httpapi.VersionLess(v, "1.48") {
-		delete(m, "Descriptor")
+	for field, since := range map[string]string{"Metadata": "1.31", "Descriptor": "1.48", "Manifests": "1.48", "Identity": "1.53"} {
+		if httpapi.VersionLess(v, since) {
+			delete(m, field)
+		}
 	}
 	if config, ok := m["Config"].(map[string]any); ok && httpapi.VersionLess(v, "1.50") {
 		legacyConfig(config)
