@@ -39,7 +39,7 @@ func (m *machine) stepLaunch(op program.Op, o *program.Reader) *failure {
 	case program.OpLookup:
 		return m.lookup()
 	case program.OpGate:
-		return m.gate()
+		return m.gate(o.Num() != 0)
 	case program.OpStayInit:
 		return m.stayInit()
 	case program.OpExec:
@@ -264,8 +264,9 @@ func (m *machine) executable(path string) *failure {
 	return nil
 }
 
-// gate tells the parent that everything is set up and waits for one byte.
-func (m *machine) gate() *failure {
+// gate tells the parent that everything is set up and waits for one byte. With report, whoever wrote it
+// hears the rest: the parent may be gone by now.
+func (m *machine) gate(report bool) *failure {
 	fd := m.sock + 1
 	cloexec(fd)
 	if e := m.send(program.MsgReady, nil, none); e != 0 {
@@ -283,6 +284,11 @@ func (m *machine) gate() *failure {
 		break
 	}
 	closeFD(fd)
+	if report {
+		closeFD(m.sock)
+		m.sock--
+		cloexec(m.sock)
+	}
 	return nil
 }
 

@@ -4,4 +4,5 @@ const (
 	newfstatatNumber   = 262
 	seccompNumber      = 317
 	schedSetattrNumber = 314
+	keyctlNumber       = 250
 )

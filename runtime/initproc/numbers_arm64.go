@@ -3,5 +3,6 @@ package initproc
 const (
 	newfstatatNumber   = 79
 	seccompNumber      = 277
+	keyctlNumber       = 219
 	schedSetattrNumber = 274
 )
