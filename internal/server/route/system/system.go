@@ -10,6 +10,7 @@ import (
 	"github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/api/types/volume"
 
@@ -34,7 +35,7 @@ var (
 	infoFields = []httpapi.Field{
 		{Path: "GenericResources", Since: "1.32"}, {Path: "Warnings", Since: "1.39"}, {Path: "PidsLimit", Since: "1.40"},
 		{Path: "CgroupVersion", Since: "1.41"}, {Path: "DefaultAddressPools", Since: "1.41"}, {Path: "CDISpecDirs", Since: "1.44"},
-		{Path: "Runtimes.*.status", Since: "1.44"}, {Path: "Containerd", Since: "1.46"}, {Path: "FirewallBackend", Since: "1.49"},
+		{Path: "Runtimes.*.status", Since: "1.44"}, {Path: "Containerd", Since: "1.46"},
 		{Path: "DiscoveredDevices", Since: "1.50"}, {Path: "NRI", Since: "1.53"},
 	}
 	versionFields = []httpapi.Field{{Path: "MinAPIVersion", Since: "1.25"}, {Path: "Platform", Since: "1.35"}, {Path: "Components", Since: "1.35"}}
@@ -60,6 +61,30 @@ type oldInfo struct {
 	BridgeNfIP6tables *bool `json:"BridgeNfIp6tables,omitempty"`
 }
 
+// olderInfo has what went with 1.49: the versions that were expected beside those that are
+// there, and two registry settings that had become void.
+type olderInfo struct {
+	oldInfo
+	RegistryConfig                           oldRegistries
+	ContainerdCommit, RuncCommit, InitCommit oldCommit
+}
+
+type oldCommit struct{ ID, Expected string }
+
+type oldRegistries struct {
+	*registry.ServiceConfig
+	AllowNondistributableArtifactsCIDRs, AllowNondistributableArtifactsHostnames []string
+}
+
+func infoBefore149(i oldInfo) olderInfo {
+	i.FirewallBackend = nil
+	return olderInfo{
+		oldInfo: i, RegistryConfig: oldRegistries{ServiceConfig: i.RegistryConfig},
+		ContainerdCommit: oldCommit{i.ContainerdCommit.ID, i.ContainerdCommit.ID}, RuncCommit: oldCommit{i.RuncCommit.ID, i.RuncCommit.ID},
+		InitCommit: oldCommit{i.InitCommit.ID, i.InitCommit.ID},
+	}
+}
+
 func (rt router) info(ctx context.Context, w http.ResponseWriter, _ *http.Request, _ httpapi.Vars) error {
 	v := httpapi.Version(ctx)
 	out := oldInfo{Info: rt.s.Info(ctx)}
@@ -67,10 +92,7 @@ func (rt router) info(ctx context.Context, w http.ResponseWriter, _ *http.Reques
 		out.BridgeNfIptables, out.BridgeNfIP6tables = new(bool), new(bool)
 	}
 	if httpapi.VersionLess(v, "1.49") {
-		out.FirewallBackend = nil
-	}
-	if httpapi.VersionLess(v, "1.44") {
-		out.CDISpecDirs = nil
+		return httpapi.WriteJSON(w, http.StatusOK, infoBefore149(out))
 	}
 	return httpapi.WriteJSON(w, http.StatusOK, out)
 }
