@@ -252,7 +252,10 @@ func (g *globals) launch(ctx context.Context, s *specs.Spec, r *record, dir stri
 		Ready:    func() bool { return true },
 		Warning:  warn,
 		Terminal: o.terminal,
-		Hook:     func(point int) ([]byte, error) { return hookPoint(ctx, point, s.Hooks, r) },
+		Notify: func(fd int) error {
+			return sendListener(s.Linux.Seccomp, r.at(specs.StateCreating), r.Pid, fd)
+		},
+		Hook: func(point int) ([]byte, error) { return hookPoint(ctx, point, s.Hooks, r) },
 	})
 }
 

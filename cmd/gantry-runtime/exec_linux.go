@@ -189,7 +189,9 @@ func (g *globals) exec(id string, args []string, o *execOptions) error {
 		return err
 	}
 	defer unix.Close(proc.PIDFD)
-	err = proc.Run(spawn.Handler{Warning: warn, Terminal: terminal})
+	err = proc.Run(spawn.Handler{Warning: warn, Terminal: terminal, Notify: func(fd int) error {
+		return sendListener(s.Linux.Seccomp, r.at(r.Status), proc.PID, fd)
+	}})
 	if err == nil {
 		err = writePID(o.pidFile, proc.PID)
 	}
