@@ -12,7 +12,7 @@ import (
 )
 
 // listKeys are the filters of GET /containers/json.
-var listKeys = []string{"ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation",
+var listKeys = []string{"ancestor", "annotation", "before", "exited", "expose", "health", "id", "is-task", "isolation",
 	"label", "name", "network", "publish", "since", "status", "volume"}
 
 // selection is a list's filters, checked and made ready.
@@ -126,7 +126,7 @@ func (s *selection) match(rec *Container, health container.HealthStatus) bool {
 	case s.never,
 		!a.Match("name", "/"+rec.Name) && !a.Match("name", rec.Name),
 		a.Has("id") && !slices.ContainsFunc(a["id"], func(p string) bool { return strings.HasPrefix(rec.ID, p) }),
-		!a.Labels("label", rec.Config.Labels),
+		!a.Labels("label", rec.Config.Labels), !a.Labels("annotation", rec.HostConfig.Annotations),
 		a.Has("isolation") && !a.Exact("isolation", string(rec.HostConfig.Isolation)),
 		!a.Exact("status", string(rec.State.Status)),
 		!a.Exact("health", string(health)),

@@ -19,6 +19,9 @@ func (q query) list(ctx context.Context, w http.ResponseWriter, r *http.Request,
 	if err != nil {
 		return err
 	}
+	if args.Has("annotation") && older(ctx, "1.56") {
+		return invalid("invalid filter 'annotation': API version 1.56 has it first")
+	}
 	limit, err := httpapi.Int64(r, "limit", 0)
 	if err != nil {
 		return err
