@@ -81,7 +81,7 @@ func (a *App) Target() (Target, error) {
 	case 1:
 		t.Host = a.Globals.Hosts[0]
 	default:
-		return t, errors.New("specify only one -H")
+		return t, errors.New("Specify only one -H") // docker's text
 	}
 	g := a.Globals
 	host, err := parseHost(t.Host, g.TLS || g.TLSVerify)
@@ -246,6 +246,9 @@ func (a *App) ClientFor(t Target) (*api.Client, error) {
 	case "unix", "npipe":
 		cfg.Dial = func(ctx context.Context) (net.Conn, error) { return dialLocal(ctx, proto, addr) }
 	case "ssh":
+		if _, err := sshArgs(t.Host); err != nil {
+			return nil, fmt.Errorf("Failed to initialize: ssh host connection is not valid: %w", err) // docker's text
+		}
 		cfg.Dial = func(ctx context.Context) (net.Conn, error) { return dialSSH(t.Host) }
 	case "tcp":
 		host, path, _ := strings.Cut(addr, "/")

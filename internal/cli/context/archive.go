@@ -110,7 +110,7 @@ func buildImport(a *app.App, _ *pflag.FlagSet) app.RunFunc {
 		}
 		c, files, err := unarchive(io.LimitReader(in, maxArchive))
 		if err != nil {
-			return fmt.Errorf("importing context %q: %w", name, err)
+			return err
 		}
 		c.Name = name
 		return save(a, c, files, "imported")

@@ -82,8 +82,7 @@ func buildRm(a *app.App, f *pflag.FlagSet) app.RunFunc {
 				return fmt.Errorf("context %q is in use, set -f flag to force remove", name)
 			}
 			if !a.Contexts().Has(name) && !force {
-				_, err := a.Contexts().Get(name)
-				return err
+				return fmt.Errorf("context %q does not exist", name)
 			}
 			if name == a.Config().CurrentContext {
 				if err := a.Config().Set("currentContext", nil); err != nil {
@@ -171,7 +170,7 @@ func endpoint(a *app.App, words map[string]string) (ep config.Endpoint, files ma
 	files = map[string][]byte{}
 	for k := range words {
 		if !slices.Contains([]string{"from", "host", "ca", "cert", "key", "skip-tls-verify"}, k) {
-			return ep, nil, fmt.Errorf("unrecognized config key: %s", k)
+			return ep, nil, fmt.Errorf("unable to create docker endpoint config: unrecognized config key: %s", k)
 		}
 	}
 	if from := words["from"]; from != "" {
