@@ -45,6 +45,11 @@ func (m *machine) mask(path []byte) *failure {
 		return fail("masked path", string(path), e)
 	}
 	defer closeFD(tree)
+	// The null device is the host's own: a container must not change its mode or owner.
+	a := mountAttr{set: attrRdonly | attrNosuid | attrNoexec}
+	if e := setattr(tree, nil, atEmptyPath, &a); e != 0 {
+		return fail("masked path", string(path), e)
+	}
 	if e := moveMount(tree, target); e != 0 {
 		return fail("masked path", string(path), e)
 	}
@@ -77,12 +82,15 @@ func (m *machine) readonly(path []byte) *failure {
 		return fail("read-only path", string(path), e)
 	}
 	defer closeFD(target)
+	a := mountAttr{set: attrRdonly}
+	if e := setattr(target, nil, atEmptyPath|atRecursive, &a); e == 0 {
+		return nil // a mount of the container's own needs no second one on top
+	}
 	tree, e := openTree(target, nil, treeClone|atRecursive|atEmptyPath)
 	if e != 0 {
 		return fail("read-only path", string(path), e)
 	}
 	defer closeFD(tree)
-	a := mountAttr{set: attrRdonly}
 	if e := setattr(tree, nil, atEmptyPath|atRecursive, &a); e != 0 {
 		return fail("read-only path", string(path), e)
 	}
