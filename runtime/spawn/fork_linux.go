@@ -27,7 +27,7 @@ const (
 	sysExecveat = execveatNumber
 )
 
-// Stages at which the child can fail, reported through child.failed.
+// Stages at which the child can fail, reported through child.out.
 const (
 	failCgroup = 1 + iota
 	failSetns
@@ -67,13 +67,18 @@ type child struct {
 	signals       uint64 // all of them
 
 	secondPID uintptr
-	failed    int
-	errno     syscall.Errno
-	failedAt  int
+	out       *outcome
 }
 
-// clone makes the process. In the parent it returns its PID. With a shared memory
-// (vfork) failures of the child are in c.failed; with a copy they arrive through the errors pipe.
+// outcome is why a child failed. It is in memory that parent and child share, however the child was cloned.
+type outcome struct {
+	stage int // 0 is no failure
+	errno syscall.Errno
+	at    int // index of what it failed at
+}
+
+// clone makes the process. In the parent it returns its PID. Failures of the child are in c.out: at
+// once with a shared memory (vfork), else when the socket has ended.
 //
 //go:noinline
 //go:norace
@@ -191,5 +196,6 @@ func (c *child) exec() {
 //go:norace
 //go:nosplit
 func (c *child) fail(stage int, e syscall.Errno, at int) {
-	c.failed, c.errno, c.failedAt = stage, e, at
+	c.out.errno, c.out.at = e, at
+	c.out.stage = stage
 }
