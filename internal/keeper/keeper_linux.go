@@ -65,8 +65,9 @@ type Keeper struct {
 	byID   map[int32]*proc
 	nextID int32
 
-	cmu     sync.Mutex // clients; after any proc.mu
-	clients map[*client]struct{}
+	cmu      sync.Mutex // clients, launches; after any proc.mu
+	clients  map[*client]struct{}
+	launches map[chan struct{}]*client // those under way
 
 	bufs   chan *logBuf
 	unread atomic.Int64
@@ -93,7 +94,7 @@ func Open(cfg Config) (_ *Keeper, err error) {
 	}
 	k := &Keeper{
 		cfg: cfg, dir: filepath.Join(cfg.ExecRoot, keeperproto.Dir), ep: -1, wake: -1,
-		procs: map[string]*proc{}, byID: map[int32]*proc{}, clients: map[*client]struct{}{},
+		procs: map[string]*proc{}, byID: map[int32]*proc{}, clients: map[*client]struct{}{}, launches: map[chan struct{}]*client{},
 		done: make(chan struct{}), bufs: make(chan *logBuf, logWorkers),
 	}
 	k.procsD = filepath.Join(k.dir, keeperproto.ProcsDir)

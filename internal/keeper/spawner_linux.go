@@ -12,6 +12,9 @@ type Spawner interface {
 	// Spawn makes a process and returns when the user's program has been executed.
 	// Errors that say where a launch failed are *spec.LaunchError.
 	Spawn(SpawnRequest) (Spawned, error)
+	// Ran tells of a live process that a former keeper's spawner made whether it has executed the
+	// user's program; false when that cannot be told.
+	Ran(pid int) bool
 }
 
 // SpawnRequest is a process to be made. Its descriptors stay the caller's.

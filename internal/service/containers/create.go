@@ -97,6 +97,7 @@ func (c *creator) Create(ctx context.Context, req CreateRequest) (resp container
 	if err := c.save(ctx, rec, durable); err != nil {
 		return resp, err
 	}
+	_ = c.finished(rec.ID)
 	failpoint.Hit("gantryd.create-saved")
 	c.reg.add(e)
 	c.publish(rec, events.ActionCreate, nil)
@@ -131,6 +132,12 @@ func (c *creator) materialize(ctx context.Context, rec *Container, img spec.Imag
 	if err != nil {
 		return err
 	}
+	if !rec.Volatile { // a volatile layer without a record is swept anyway
+		if err := c.unfinished(rec.ID); err != nil {
+			return err
+		}
+	}
+	u.Push("note", func(context.Context) error { return c.finished(rec.ID) })
 	root, err := c.Layers.Create(ctx, rec.ID, img, LayerOptions{SizeLimit: size, Volatile: rec.Volatile})
 	if err != nil {
 		return err
