@@ -130,14 +130,8 @@ func (m *machine) pivot(flags uint64) *failure {
 		return fail("pivot_root", "/", e)
 	}
 	dot := []byte(".\x00")
-	if flags&program.PivotChroot != 0 {
-		if _, e := call(syscall.SYS_CHROOT, ptr(dot), 0, 0); e != 0 {
-			return fail("chroot", "/", e)
-		}
-	} else if flags&program.PivotMove != 0 {
-		if _, e := call6(syscall.SYS_MOUNT, ptr(dot), ptr([]byte("/\x00")), 0, syscall.MS_MOVE, 0, 0); e != 0 {
-			return fail("moving the root", "/", e)
-		}
+	if flags&(program.PivotChroot|program.PivotMove) != 0 {
+		// Without pivot_root the new root stays where it was attached, on top of the old one: ".." leads from it to itself.
 		if _, e := call(syscall.SYS_CHROOT, ptr(dot), 0, 0); e != 0 {
 			return fail("chroot", "/", e)
 		}

@@ -107,7 +107,7 @@ const (
 
 // Flags of OpPivot.
 const (
-	PivotMove   = 1 << iota // --no-pivot: MS_MOVE and chroot
+	PivotMove   = 1 << iota // --no-pivot: chroot into the root on top of the old one
 	PivotNone               // no new root: only change directory to /
 	PivotChroot             // no mount namespace of its own: chroot and nothing else
 )
