@@ -61,7 +61,7 @@ func rootfs(t testing.TB) string {
 		}
 	}
 	write("bin/busybox", box, 0o755)
-	for _, a := range []string{"sh", "true", "false", "cat", "id", "ls", "mount", "hostname", "readlink", "stat", "echo", "pwd", "env", "touch", "grep", "test", "sleep", "kill", "ps", "head", "wc"} {
+	for _, a := range []string{"sh", "true", "false", "cat", "id", "ls", "mount", "hostname", "readlink", "stat", "echo", "pwd", "env", "touch", "grep", "test", "sleep", "kill", "ps", "cut", "uname", "ionice"} {
 		if err := os.Symlink("busybox", filepath.Join(dir, "bin", a)); err != nil {
 			t.Fatal(err)
 		}
@@ -261,4 +261,13 @@ func BenchmarkRun(b *testing.B) {
 		_, _ = unix.Wait4(proc.PID, nil, 0, nil)
 		unix.Close(proc.PIDFD)
 	}
+}
+
+func readFile(t testing.TB, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }
