@@ -37,6 +37,8 @@ type compiler struct {
 	made    uint64 // namespaces made anew
 	late    uint64 // of them, those that init leaves itself
 	newUser bool
+	// joinsUser tells that the user namespace is given by path.
+	joinsUser bool
 }
 
 func invalid(format string, args ...any) error {
@@ -71,9 +73,7 @@ func Compile(s *specs.Spec, opts Options) (*Program, error) {
 
 func (c *compiler) joinTarget() error {
 	c.facts.TargetNamespaces = c.opts.TargetNamespaces
-	if c.opts.TargetNamespaces&unix.CLONE_NEWUSER == 0 {
-		c.w.Begin(program.OpHideProc)
-	}
+	c.w.Begin(program.OpHideProc)
 	if c.opts.Chroot { // joining its namespaces does not lead into its root
 		if err := c.rootfs(); err != nil {
 			return err
@@ -129,6 +129,7 @@ func (c *compiler) namespaces() error {
 				return invalid("namespace %s: path %q is not absolute", ns.Type, ns.Path)
 			}
 			c.facts.Joins = append(c.facts.Joins, spawn.Join{Flag: flag, Path: ns.Path})
+			c.joinsUser = c.joinsUser || flag == unix.CLONE_NEWUSER
 		default:
 			c.made |= flag
 		}

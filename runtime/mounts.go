@@ -183,7 +183,7 @@ func (c *compiler) bindMount(m *specs.Mount, dest string, o mountOptions) error 
 	} else if len(m.UIDMappings)+len(m.GIDMappings) > 0 {
 		uids, gids = idLines(m.UIDMappings), idLines(m.GIDMappings)
 	}
-	if len(uids) > 0 {
+	if len(uids) > 0 || c.newUser || c.joinsUser { // whose root may not get to the source
 		shared := c.spec.Linux.RootfsPropagation == "shared" || c.spec.Linux.RootfsPropagation == "rshared"
 		c.facts.Trees = append(c.facts.Trees, spawn.Tree{Source: source, Recursive: o.rbind, UIDMap: uids, GIDMap: gids, MapRecursive: o.ridmap, Shared: shared})
 		flags, source = flags|program.BindTree, strconv.Itoa(3+c.opts.KeepFDs+len(c.facts.Trees)-1)

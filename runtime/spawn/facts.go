@@ -31,13 +31,12 @@ type Join struct {
 	Path string
 }
 
-// Tree is a bind mount with an id mapping, which is made before the clone and handed to init as a
-// descriptor: init may be in a user namespace without rights over the file system, and is
-// in a root that forbids it to make the user namespace that carries the mapping.
+// Tree is a bind mount that is made before the clone and handed to init as a descriptor: because it has an id
+// mapping, which init can neither make nor set, or because init's user namespace may not get to the source.
 type Tree struct {
 	Source         string   // path on the host
 	Recursive      bool     // with what is mounted below
-	UIDMap, GIDMap []string // "inside outside size" lines
+	UIDMap, GIDMap []string // "inside outside size" lines; empty is no mapping
 	MapRecursive   bool     // the mapping also for what is mounted below
 	Shared         bool     // stays in the source's peer group rather than follow it
 }

@@ -53,6 +53,7 @@ type setns struct {
 type child struct {
 	first, second cloneArgs
 	twoStage      bool
+	asRoot        bool  // in a user namespace that is not the engine's
 	tasks         []int // tasks files on cgroup v1
 	joins         []setns
 	late          []setns // joins that need a memory of their own (time)
@@ -150,7 +151,7 @@ func (c *child) inChild() {
 //go:norace
 //go:nosplit
 func (c *child) exec() {
-	if c.second.flags&syscall.CLONE_NEWUSER != 0 || c.first.flags&syscall.CLONE_NEWUSER != 0 {
+	if c.asRoot { // else exec drops the capabilities that the namespace gives: its root is another user on the host
 		syscall.RawSyscall(syscall.SYS_SETRESGID, 0, 0, 0)
 		syscall.RawSyscall(syscall.SYS_SETRESUID, 0, 0, 0)
 	}

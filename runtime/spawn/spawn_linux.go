@@ -148,6 +148,7 @@ func prepare(cfg *Config, sock int, opened *closer) (*child, error) {
 		joinsUser = joinsUser || j.flags&unix.CLONE_NEWUSER != 0
 	}
 	newUser := flags&unix.CLONE_NEWUSER != 0
+	c.asRoot = newUser || joinsUser
 	c.twoStage = joinsPID || len(c.joins) > 0 && (newUser || joinsUser && flags != 0)
 	final := &c.first
 	if c.twoStage {

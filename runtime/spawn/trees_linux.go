@@ -41,6 +41,9 @@ func tree(t *Tree, opened *closer) (int, error) {
 			return -1, failed("mount", t.Source, err)
 		}
 	}
+	if len(t.UIDMap)+len(t.GIDMap) == 0 {
+		return fd, nil
+	}
 	ns, err := mapped(&Facts{UIDMap: t.UIDMap, GIDMap: t.GIDMap, Setgroups: true})
 	if err != nil {
 		return -1, failed("id-mapped mount", t.Source, err)
