@@ -310,7 +310,7 @@ func (c *creator) fillHostConfig(hc *container.HostConfig) {
 		hc.RestartPolicy.Name = container.RestartPolicyDisabled
 	}
 	if hc.ShmSize == 0 {
-		hc.ShmSize = cfg.ShmSize
+		hc.ShmSize = c.tuning.Load().ShmSize
 	}
 	if hc.IpcMode == "" {
 		hc.IpcMode = container.IpcMode(cfg.IpcMode)
@@ -322,7 +322,7 @@ func (c *creator) fillHostConfig(hc *container.HostConfig) {
 		}
 	}
 	if hc.Runtime == "" {
-		hc.Runtime = cfg.DefaultRuntime
+		hc.Runtime = c.tuning.Load().DefaultRuntime
 	}
 	if hc.LogConfig.Type == "" {
 		hc.LogConfig.Type = cfg.LogDriver
