@@ -23,7 +23,7 @@ func (m *machine) mask(path []byte) *failure {
 	var tree uintptr
 	if st.Mode&syscall.S_IFMT == syscall.S_IFDIR {
 		if m.blank == none {
-			t, f := m.newTree("tmpfs", nil, string(path), attrRdonly, nil)
+			t, f := m.newTree("tmpfs", nil, string(path), attrRdonly|attrNosuid|attrNodev|attrNoexec, nil)
 			if f != nil {
 				return f
 			}
@@ -40,16 +40,17 @@ func (m *machine) mask(path []byte) *failure {
 			return f
 		}
 		tree, e = openTree(null, nil, treeClone|atEmptyPath)
+		if e == 0 { // it is the host's own: a container must not change its mode or owner
+			a := mountAttr{set: attrRdonly | attrNosuid | attrNoexec}
+			if e = setattr(tree, nil, atEmptyPath, &a); e != 0 {
+				closeFD(tree)
+			}
+		}
 	}
 	if e != 0 {
 		return fail("masked path", string(path), e)
 	}
 	defer closeFD(tree)
-	// The null device is the host's own: a container must not change its mode or owner.
-	a := mountAttr{set: attrRdonly | attrNosuid | attrNoexec}
-	if e := setattr(tree, nil, atEmptyPath, &a); e != 0 {
-		return fail("masked path", string(path), e)
-	}
 	if e := moveMount(tree, target); e != 0 {
 		return fail("masked path", string(path), e)
 	}
