@@ -271,7 +271,9 @@ func (c *compiler) pivot() error {
 	if h != nil && c.opts.HostHooks {
 		c.w.Begin(program.OpHook).Num(program.HookCreateRuntime)
 		for _, hook := range h.CreateContainer {
-			c.hook(program.HookCreateContainer, hook)
+			if err := c.hook(program.HookCreateContainer, hook); err != nil {
+				return err
+			}
 		}
 	}
 	for _, key := range sortedKeys(l.Sysctl) {
@@ -307,12 +309,18 @@ func (c *compiler) pivot() error {
 	return nil
 }
 
-func (c *compiler) hook(point int, h specs.Hook) {
+func (c *compiler) hook(point int, h specs.Hook) error {
 	timeout := 0
 	if h.Timeout != nil {
-		timeout = *h.Timeout
+		if timeout = *h.Timeout; timeout <= 0 {
+			return invalid("hook %s: its timeout of %d seconds is not above zero", h.Path, timeout)
+		}
+	}
+	if !filepath.IsAbs(h.Path) {
+		return invalid("hook %q: its path is not absolute", h.Path)
 	}
 	c.w.Begin(program.OpHookRun).Num(uint64(point)).Str(h.Path).List(h.Args).List(h.Env).Num(uint64(timeout))
+	return nil
 }
 
 // sysctl gives the path below /proc/sys; only settings that belong to a namespace of
