@@ -42,7 +42,7 @@ func newBox(t *testing.T, command ...string) *box {
 	if err := os.WriteFile(filepath.Join(dir, "busybox"), text, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"sh", "sleep", "cat", "id", "pwd", "echo", "stty", "ls", "chmod", "touch", "true"} {
+	for _, name := range []string{"sh", "sleep", "cat", "id", "pwd", "echo", "stty", "ls", "chmod", "touch", "true", "mknod"} {
 		if err := os.Symlink("busybox", filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}

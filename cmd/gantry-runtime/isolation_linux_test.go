@@ -73,6 +73,28 @@ func TestMaskedFileIsNotTheHosts(t *testing.T) {
 	}
 }
 
+// TestDevicesWithoutRules: silence about devices allows no more than the usual ones, as with runc.
+func TestDevicesWithoutRules(t *testing.T) {
+	b := newBox(t, "sh", "-c", "mknod /fuse c 10 229; mknod /zero c 1 5; cat </fuse; cat /dev/null </zero; echo $?")
+	caps := []string{"CAP_MKNOD"}
+	b.spec.Process.Capabilities = &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps}
+	id := name(t)
+	limit := int64(100)
+	for _, res := range []*specs.LinuxResources{nil, {}, {Pids: &specs.LinuxPids{Limit: &limit}}} {
+		b.spec.Linux.Resources = res
+		b.write()
+		out, _ := b.run("run", "-b", b.bundle, id)
+		if !strings.Contains(out, "/fuse: Operation not permitted") || !strings.HasSuffix(out, "\n0\n") {
+			t.Errorf("resources %+v: %q", res, out)
+		}
+		for _, node := range []string{"fuse", "zero"} {
+			if err := os.Remove(filepath.Join(b.bundle, "rootfs", node)); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
 func TestSessionKeyring(t *testing.T) {
 	b := newBox(t, "cat", "/proc/keys")
 	b.spec.Linux.MaskedPaths = nil
