@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -137,13 +138,20 @@ func TestHookFailures(t *testing.T) {
 	}
 }
 
-// A state longer than a pipe takes does not hang on a hook that does not read it.
+// A state longer than a pipe takes arrives whole, and a hook that does not read it still ends with its time.
 func TestLongState(t *testing.T) {
 	init, root := initFile(t), rootfs(t)
 	s := configuration(t, root, "echo", "program")
 	s.Hooks = &specs.Hooks{CreateContainer: append(shellHook("true"), shellHook(`test $(wc -c) = 500000`)...)}
-	res := withHooks(t, init, s, func(int, *spawn.Process) ([]byte, error) { return bytes.Repeat([]byte("x"), 500000), nil })
-	if res.err != nil || res.out != "program\n" {
+	long := func(int, *spawn.Process) ([]byte, error) { return bytes.Repeat([]byte("x"), 500000), nil }
+	if res := withHooks(t, init, s, long); res.err != nil || res.out != "program\n" {
 		t.Errorf("error %v, output %q", res.err, res.out)
+	}
+	one := 1
+	s.Hooks.CreateContainer = shellHook("exec sleep 15")
+	s.Hooks.CreateContainer[0].Timeout = &one
+	begun := time.Now()
+	if res := withHooks(t, init, s, long); res.err == nil || !strings.Contains(res.err.Error(), "did not end within 1 seconds") || time.Since(begun) > 10*time.Second {
+		t.Errorf("after %v: error %v", time.Since(begun), res.err)
 	}
 }
