@@ -37,7 +37,7 @@ test-unit: ## Tests that need no engine process
 
 .PHONY: test-oci
 test-oci: deps-test build ## OCI validation suite, beside Debian's runc
-	GANTRY_TEST_OCI=1 $(GO) test ./test/oci -count=1 -v -timeout 60m -run Validation
+	GANTRY_TEST_OCI=1 $(GO) test ./test/oci -count=1 -v -timeout 60m -run "Validation|Under"
 
 .PHONY: test-compat
 test-compat: deps-test build ## The official docker client against Debian's dockerd and gantryd

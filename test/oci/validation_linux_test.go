@@ -128,7 +128,7 @@ func judge(t *testing.T, rows []row, verbose, full bool) {
 // leftovers lists cgroups and mounts that a run could leave.
 func leftovers(t *testing.T) (out []string) {
 	t.Helper()
-	for _, pattern := range []string{"/sys/fs/cgroup/*/gantry/*-*-*-*-*", "/sys/fs/cgroup/gantry/*-*-*-*-*", "/sys/fs/cgroup/*/testdir*", "/sys/fs/cgroup/*/*testcontainer*"} {
+	for _, pattern := range []string{"/sys/fs/cgroup/*/gantry/*-*-*-*-*", "/sys/fs/cgroup/gantry/*-*-*-*-*", "/sys/fs/cgroup/*/cgrouptest/", "/sys/fs/cgroup/*/testdir/cgrouptest/*/"} {
 		found, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)
