@@ -208,9 +208,7 @@ func (g *globals) launch(ctx context.Context, s *specs.Spec, r *record, dir stri
 		r.Keyring = "_ses." + r.ID
 	}
 	opts.Keyring = r.Keyring
-	for name, d := range r.Cgroup {
-		opts.CgroupDirs = append(opts.CgroupDirs, runtime.CgroupDir{Name: strings.TrimPrefix(name, "name="), Dir: d})
-	}
+	opts.CgroupDirs = shownCgroups(r.Cgroup, r.Path)
 	prog, err := runtime.Compile(s, opts)
 	if err != nil {
 		return err
