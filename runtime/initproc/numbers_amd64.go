@@ -5,4 +5,6 @@ const (
 	seccompNumber      = 317
 	schedSetattrNumber = 314
 	keyctlNumber       = 250
+	memfdNumber        = 319
+	execveatNumber     = 322
 )

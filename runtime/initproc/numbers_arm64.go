@@ -5,4 +5,6 @@ const (
 	seccompNumber      = 277
 	keyctlNumber       = 219
 	schedSetattrNumber = 274
+	memfdNumber        = 279
+	execveatNumber     = 281
 )
