@@ -23,6 +23,8 @@ type core struct {
 	base context.Context
 	stop context.CancelCauseFunc
 
+	ready chan struct{} // closed by Resume: containers can be started
+
 	tuning atomic.Pointer[Tuning]
 }
 
@@ -33,7 +35,7 @@ func newCore(d Deps) *core {
 		Deps: d, reg: newRegistry(), now: func() time.Time { return time.Now().UTC() },
 		after: func(d time.Duration, f func()) func() { t := time.AfterFunc(d, f); return func() { t.Stop() } },
 		log:   slog.Default().With("component", "containers"),
-		base:  base, stop: stop,
+		base:  base, stop: stop, ready: make(chan struct{}),
 	}
 	c.Retune(Tuning{DefaultRuntime: d.Config.DefaultRuntime, ShmSize: d.Config.ShmSize, StopTimeout: d.Config.StopTimeout})
 	return c

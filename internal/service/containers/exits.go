@@ -161,6 +161,11 @@ func (s *starter) scheduleRestart(e *entry, ran time.Duration) {
 
 func (s *starter) restartDue(e *entry) {
 	ctx := s.base
+	select {
+	case <-s.ready: // what ended while the daemon was away is due before there are networks again
+	case <-ctx.Done():
+		return
+	}
 	got, unlock, err := s.open(ctx, e.id)
 	if err != nil || got != e {
 		return

@@ -28,6 +28,8 @@ import (
 // world is an honest fake of everything around the service: it keeps what it is
 // told, notes the order of what is done, and complains about misuse.
 type world struct {
+	recovered func(*Service) // called between Recover and Resume
+
 	t  *testing.T
 	mu sync.Mutex
 
@@ -83,6 +85,9 @@ func (w *world) service(edit ...func(*Config)) *Service {
 		Networks: fakeNets{w}, Volumes: fakeVolumes{w}, HostMounts: fakeMounts{w}, Events: w, Config: cfg})
 	if err := s.Recover(context.Background()); err != nil {
 		w.t.Fatal(err)
+	}
+	if w.recovered != nil {
+		w.recovered(s)
 	}
 	s.Resume()
 	w.t.Cleanup(func() { s.core.stop(errShutdown) })

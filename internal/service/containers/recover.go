@@ -132,6 +132,7 @@ func (r *recoverer) Recover(ctx context.Context) error {
 // be ready: what Recover took over has its addresses and ports again by then.
 func (r *recoverer) Resume() {
 	failpoint.Hit("gantryd.recover-resume")
+	close(r.ready)
 	go r.start.watch(r.base)
 	go inParallel(r.later)
 	r.later = nil

@@ -82,6 +82,12 @@ func TestRebootMakesTheExitUnknown(t *testing.T) {
 	}
 	clear(w.procs)
 	clear(w.nets)
+	w.recovered = func(s *Service) { // networks are not there yet
+		time.Sleep(3 * backoffMin)
+		if st := status(s, again); st != Restarting {
+			t.Errorf("before containers can be started, one is %s", st)
+		}
+	}
 	s2 := restart(w, s, func(c *Config) { c.BootID = "boot2" })
 	rec, _ := s2.Snapshot(ctx, id)
 	if rec.State.Status != Exited || rec.State.ExitCode != 255 || rec.State.Error != unknownExit {
