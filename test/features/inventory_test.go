@@ -2,6 +2,7 @@ package features
 
 import (
 	"cmp"
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -22,6 +23,19 @@ func inventory() ([]string, error) {
 			return nil, err
 		}
 		ids = append(ids, list...)
+	}
+	values, err := table("values.tsv")
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range values {
+		i := slices.Index(ids, f[0])
+		if i < 0 {
+			return nil, fmt.Errorf("values.tsv: there is no row %q", f[0])
+		}
+		for _, v := range slices.Backward(strings.Split(f[1], ",")) {
+			ids = slices.Insert(ids, i+1, f[0]+" "+v)
+		}
 	}
 	return ids, nil
 }
