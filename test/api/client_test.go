@@ -75,7 +75,7 @@ func TestOfficialClientNegotiates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
+	t.Cleanup(func() { _ = c.Close() })
 	p := must[client.PingResult](t)(c.Ping(t.Context(), client.PingOptions{NegotiateAPIVersion: true}))
 	if p.APIVersion != "1.56" || p.OSType != "linux" || p.Experimental || c.ClientVersion() != client.MaxAPIVersion {
 		t.Errorf("ping %+v, version %s", p, c.ClientVersion())
