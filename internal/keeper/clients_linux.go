@@ -476,6 +476,7 @@ func (k *Keeper) upgrade(path string) error {
 	if do == nil {
 		do = unix.Exec
 	}
+	k.cfg.Spawner.Close()
 	time.Sleep(time.Millisecond) // the answer leaves
 	err = do(path, upgradeArgs(fd), os.Environ())
 	unix.CloseOnExec(fd)

@@ -166,6 +166,7 @@ func (k *Keeper) Run() error {
 	go k.accept()
 	go k.anchor.run()
 	<-k.done
+	k.cfg.Spawner.Close()
 	k.closing.Wait()
 	return nil
 }

@@ -19,6 +19,8 @@ import (
 // script, run as a plain child that waits for the go-ahead like gantry-init does.
 type plainSpawner struct{}
 
+func (plainSpawner) Close() {}
+
 func (plainSpawner) Spawn(r keeper.SpawnRequest) (keeper.Spawned, error) {
 	none := keeper.Spawned{MountNS: -1}
 	gateR, gateW, err := os.Pipe()

@@ -12,6 +12,8 @@ type Spawner interface {
 	// Spawn makes a process and returns when the user's program has been executed.
 	// Errors that say where a launch failed are *spec.LaunchError.
 	Spawn(SpawnRequest) (Spawned, error)
+	// Close ends what the spawner holds ready. It is called before the keeper ends or is replaced.
+	Close()
 }
 
 // SpawnRequest is a process to be made. Its descriptors stay the caller's.

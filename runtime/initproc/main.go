@@ -15,6 +15,8 @@ type machine struct {
 	root     uintptr // the container's root: a detached or attached mount, or -1 for "/"
 	proc     uintptr // private procfs, or -1 until it is needed
 	null     uintptr // the host's /dev/null, verified; -1 until it is needed
+	dir      uintptr // the folder that the last paths were in, see target; or -1
+	dirPath  string
 	blank    uintptr // an empty read-only tmpfs for masked folders, or -1
 	pivoted  bool
 	keep     int
@@ -53,14 +55,25 @@ func failText(stage, path string, e errno, text string) *failure {
 }
 
 // Main runs gantry-init. arg is the socket's number, a colon, and the soft limit of descriptors
-// that the engine was started with (0 if unknown). It returns an exit code, if at all.
-func Main(arg string) int {
+// that the engine was started with (0 if unknown). A parked init waits to be adopted
+// before it reads its program. Main returns an exit code, if at all.
+func Main(arg string, parked bool) int {
 	n, soft, ok := parseArg(arg)
 	if !ok {
 		return 127
 	}
-	m := &machine{sock: uintptr(n), nofile: uint64(soft), root: none, proc: none, null: none, blank: none}
+	m := &machine{sock: uintptr(n), nofile: uint64(soft), root: none, proc: none, null: none, blank: none, dir: none}
 	cloexec(m.sock)
+	if parked {
+		f, ok := m.adopt()
+		if !ok {
+			return 127
+		}
+		if f != nil {
+			m.report(f)
+			return 127
+		}
+	}
 	buf, e := m.program()
 	if e != 0 {
 		return 127

@@ -4,4 +4,6 @@ const (
 	newfstatatNumber   = 262
 	seccompNumber      = 317
 	schedSetattrNumber = 314
+	readlinkatNumber   = 267
+	setnsNumber        = 308
 )

@@ -209,7 +209,7 @@ func (m *machine) makeDirAfter(path string) (uintptr, errno) {
 		m.root = fd
 		defer func() { closeFD(fd); m.root = old }()
 	}
-	return m.makeAll(path, false)
+	return m.makeAll(path, false, maxLinks)
 }
 
 // seccomp loads the filter, and hands its listener to the parent if there is one.
