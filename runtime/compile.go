@@ -183,7 +183,7 @@ var propagationFlags = map[string]uint64{
 func (c *compiler) root() error {
 	if c.made&unix.CLONE_NEWNS == 0 {
 		if c.opts.Chroot {
-			return c.rootfs()
+			return c.chrootOnly()
 		}
 		return invalid("the configuration has no mount namespace of its own: a container without one would change the host's mounts")
 	}
@@ -208,6 +208,27 @@ func (c *compiler) root() error {
 		return err
 	}
 	return c.cwdTerminal()
+}
+
+// chrootOnly is for a configuration without a mount namespace of its own. What would protect the host and
+// cannot be had without changing its mounts is refused; leaving it out would start a container with more rights
+// than it was given.
+func (c *compiler) chrootOnly() error {
+	for _, f := range []struct {
+		given bool
+		name  string
+	}{
+		{len(c.spec.Linux.MaskedPaths) > 0, "linux.maskedPaths"},
+		{len(c.spec.Linux.ReadonlyPaths) > 0, "linux.readonlyPaths"},
+		{c.spec.Root != nil && c.spec.Root.Readonly, "root.readonly"},
+		{c.spec.Linux.RootfsPropagation != "", "linux.rootfsPropagation"},
+		{c.spec.Process.Terminal, "process.terminal"},
+	} {
+		if f.given {
+			return invalid("%s needs a new mount namespace: without one it would change the mounts of somebody else", f.name)
+		}
+	}
+	return c.rootfs()
 }
 
 func (c *compiler) rootfs() error {

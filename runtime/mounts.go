@@ -142,6 +142,9 @@ func (c *compiler) bindMount(m *specs.Mount, dest string, o mountOptions) error 
 	if o.rbind {
 		flags |= program.BindRecursive
 	}
+	if slices.Contains(procFiles, filepath.Clean(dest)) {
+		flags, dest = flags|program.BindProcFile, filepath.Clean(dest)
+	}
 	var uids, gids []string
 	if o.idmap {
 		um, gm := m.UIDMappings, m.GIDMappings

@@ -1,11 +1,57 @@
 #!/usr/bin/env bash
-# Formatting, vet for every platform that something is built for, shell scripts.
+# Formatting; vet and static analysis for every platform that something is built for; shell scripts.
+# The analysers are pinned in test/lint/go.mod, a module of its own, so that the engine's does not carry them.
 set -euo pipefail
+shopt -s inherit_errexit
 cd "$(dirname "$0")/.."
 export CGO_ENABLED=0
-unformatted=$(git ls-files -z '*.go' | xargs -0 gofmt -l)
-[ -z "$unformatted" ] || { echo "gofmt would change:"; echo "$unformatted"; exit 1; }
-go vet ./...
-for os in darwin windows; do GOOS=$os go vet ./cmd/gantry ./internal/cli/...; done
-GOARCH=arm64 go build -o /dev/null ./cmd/gantryd
-git ls-files -z '*.sh' .ci/run | xargs -0 shellcheck -S warning
+root=$PWD
+client=(./cmd/gantry ./internal/cli/...)
+status=0
+
+# check TITLE COMMAND... runs all of them, so that one run shows everything that is wrong.
+check() {
+    local title=$1 out
+    shift
+    if ! out=$("$@" 2>&1); then
+        printf -- '-- %s\n%s\n' "$title" "$out"
+        status=1
+    fi
+}
+
+# tool NAME gives the path of a pinned analyser, built when needed.
+tool() { go -C "$root/test/lint" tool -n "$1"; }
+
+formatting() {
+    local files
+    files=$(git ls-files -z '*.go' | xargs -0 gofmt -l)
+    [ -z "$files" ] || { echo "$files"; return 1; }
+}
+# Wrappers of system calls keep the kernel's signature, whether or not everybody varies every argument.
+parameters() {
+    local found
+    found=$("$(tool unparam)" ./... 2>&1 | grep -v ' always receives ' || true)
+    [ -z "$found" ] || { echo "$found"; return 1; }
+}
+# Waiting for a channel's word without looking at it drops nothing.
+errors() {
+    local found
+    found=$("$(tool errcheck)" -exclude test/lint/errcheck.txt ./... 2>&1 | grep -vE $'\t(case )?<-' || true)
+    [ -z "$found" ] || { echo "$found"; return 1; }
+}
+scripts() { git ls-files -z '*.sh' .ci/run | xargs -0 shellcheck -S warning; }
+
+check "gofmt would change" formatting
+check "vet" go vet ./...
+check "vet with failpoints" go vet -tags failpoints ./...
+for os in darwin windows; do
+    check "vet for $os" env GOOS=$os go vet "${client[@]}"
+    check "staticcheck for $os" env GOOS=$os "$(tool staticcheck)" "${client[@]}"
+done
+check "arm64" env GOARCH=arm64 go build -o /dev/null ./cmd/gantryd
+check "staticcheck" "$(tool staticcheck)" ./...
+check "values that are never used" "$(tool ineffassign)" ./...
+check "parameters and results that are never used" parameters
+check "errors that are dropped" errors
+check "shell scripts" scripts
+exit $status

@@ -18,7 +18,7 @@ func init() { runtime.LockOSThread() }
 func main() {
 	socket, parked, ok := arguments()
 	if !ok {
-		syscall.Write(2, []byte("gantry-init is started by the engine, not by hand\n"))
+		_, _ = syscall.Write(2, []byte("gantry-init is started by the engine, not by hand\n"))
 		syscall.Exit(127)
 	}
 	syscall.Exit(initproc.Main(socket, parked))

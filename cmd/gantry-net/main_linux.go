@@ -20,6 +20,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/netproto"
 )
 
@@ -115,6 +116,7 @@ func (s *server) serve(c net.Conn) {
 		} else {
 			a = s.answer(req)
 		}
+		failpoint.Hit("net.answer")
 		out, err := json.Marshal(a)
 		if err != nil {
 			return
@@ -122,6 +124,7 @@ func (s *server) serve(c net.Conn) {
 		if _, err := c.Write(append(out, '\n')); err != nil {
 			return
 		}
+		failpoint.Hit("net.answered")
 	}
 }
 

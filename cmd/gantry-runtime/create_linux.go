@@ -137,33 +137,6 @@ func (g *globals) create(id string, o *createOptions) (_ *record, err error) {
 	return r, nil
 }
 
-func makeCgroup(s *specs.Spec, path string) (map[string]string, error) {
-	host, err := cgroup.Discover()
-	if err != nil {
-		return nil, err
-	}
-	var res *specs.LinuxResources
-	if s.Linux != nil {
-		res = s.Linux.Resources
-	}
-	limits, err := cgroup.Resources(res)
-	if err != nil {
-		return nil, err
-	}
-	dirs, err := host.Make(path)
-	if err != nil {
-		return nil, err
-	}
-	m, err := cgroup.Manager(path, dirs, false, limits)
-	if err == nil {
-		err = m.Set(limits)
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("cgroup %s: %w", path, err), cgroup.Destroy(dirs))
-	}
-	return dirs, nil
-}
-
 func (g *globals) launch(s *specs.Spec, r *record, dir string, o *createOptions) error {
 	opts := runtime.Options{Bundle: r.Bundle, Gate: true, HostHooks: true, Chroot: true, NoPivot: o.noPivot, KeepFDs: o.keep, CgroupV2: r.Cgroup[""], Tasks: cgroup.Tasks(r.Cgroup)}
 	for name, d := range r.Cgroup {
@@ -216,7 +189,8 @@ func (g *globals) launch(s *specs.Spec, r *record, dir string, o *createOptions)
 				return json.Marshal(r.at(specs.StateCreated))
 			}
 			// Prestart hooks are of a time when they ran at start: they read "created".
-			for _, h := range s.Hooks.Prestart { //nolint:staticcheck // deprecated, not gone
+			//lint:ignore SA1019 deprecated, not gone
+			for _, h := range s.Hooks.Prestart {
 				if err := runHook(h, r.at(specs.StateCreated)); err != nil {
 					return nil, err
 				}

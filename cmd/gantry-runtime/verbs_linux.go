@@ -136,8 +136,8 @@ func (g *globals) delete(id string, force bool) error {
 	if err != nil {
 		return err
 	}
-	if (r.Status == specs.StateRunning || r.Status == statePaused) && !force {
-		return fmt.Errorf("cannot delete container %q: it is %s, stop it first or use --force", id, r.Status)
+	if r.Status != specs.StateStopped && !force {
+		return fmt.Errorf("cannot delete container %q: it is %s, not stopped: kill it first or use --force", id, r.Status)
 	}
 	if r.Status == statePaused {
 		if err := r.freeze(cgroups.Thawed); err != nil {

@@ -200,7 +200,8 @@ func imageConfig(c *container.Config) spec.ImageConfig {
 	var out spec.ImageConfig
 	out.User, out.Env, out.Cmd, out.Entrypoint, out.WorkingDir = c.User, c.Env, c.Cmd, c.Entrypoint, c.WorkingDir
 	out.Labels, out.StopSignal, out.Volumes = c.Labels, c.StopSignal, c.Volumes
-	out.ArgsEscaped = c.ArgsEscaped //nolint:staticcheck // old images carry it
+	//lint:ignore SA1019 old images carry it
+	out.ArgsEscaped = c.ArgsEscaped
 	out.Healthcheck, out.OnBuild, out.Shell = c.Healthcheck, c.OnBuild, c.Shell
 	if len(c.ExposedPorts) > 0 {
 		out.ExposedPorts = map[string]struct{}{}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/gantry-engine/gantry/internal/keeperproto"
 	"github.com/gantry-engine/gantry/internal/kit/atomicfile"
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
 
@@ -32,8 +33,6 @@ type Config struct {
 	KeeperArgs []string
 	// Adopt is a socket to a keeper that runs already, or -1.
 	Adopt int
-	// Failpoint is called at named steps by crash tests; nil otherwise.
-	Failpoint func(string)
 }
 
 // held is what is kept for one process.
@@ -82,6 +81,7 @@ func Run(cfg Config) error {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("anchor: becoming a subreaper: %w", err)
 	}
+	failpoint.Hit("anchor.locked")
 	_ = atomicfile.WriteVolatile(filepath.Join(dir, keeperproto.AnchorPID), fmt.Appendln(nil, os.Getpid()), 0o600)
 	raiseNofile()
 	a := &anchor{cfg: cfg, byName: map[string]*held{}, sock: -1, died: make(chan struct{}, 1)}
@@ -110,6 +110,7 @@ func (a *anchor) run() error {
 		began := time.Now()
 		if a.cfg.Adopt >= 0 {
 			a.sock, a.cfg.Adopt = a.cfg.Adopt, -1
+			failpoint.Hit("anchor.adopted")
 			unix.CloseOnExec(a.sock)
 			a.listen()
 		} else {
@@ -162,6 +163,7 @@ func (a *anchor) start() error {
 		return fmt.Errorf("anchor: starting the keeper: %w", err)
 	}
 	a.sock, a.keeper = pair[0], p.Pid
+	failpoint.Hit("anchor.keeper-started")
 	_ = p.Release()
 	return nil
 }
@@ -211,6 +213,7 @@ func (a *anchor) handle(m *keeperproto.Message) {
 		}
 		a.byName[h.Name] = &held{gen: h.Gen, pid: int(h.PID), kinds: h.Kinds, fds: m.FDs}
 		m.FDs = nil
+		failpoint.Hit("anchor.held")
 	case keeperproto.TypeRetire:
 		if old == nil || old.gen != h.Gen {
 			return
@@ -222,10 +225,12 @@ func (a *anchor) handle(m *keeperproto.Message) {
 		for _, kind := range kinds {
 			old.close(kind)
 		}
+		failpoint.Hit("anchor.retired")
 	case keeperproto.TypeDrop:
 		if old != nil && (h.Gen == 0 || old.gen == h.Gen) {
 			old.close(0)
 			delete(a.byName, h.Name)
+			failpoint.Hit("anchor.dropped")
 		}
 	}
 }
@@ -240,7 +245,9 @@ func (a *anchor) giveBack() {
 			return
 		}
 	}
+	failpoint.Hit("anchor.giving-back")
 	_ = keeperproto.SendPacket(a.sock, keeperproto.Message{Type: keeperproto.TypeHeldEnd})
+	failpoint.Hit("anchor.gave-back")
 }
 
 type siginfo struct {
@@ -275,18 +282,23 @@ func (a *anchor) reapAll() {
 		sock := a.sock
 		a.mu.Unlock()
 		if h != nil {
+			failpoint.Hit("anchor.orphan-seen")
 			a.record(name, h, si)
+			failpoint.Hit("anchor.orphan-recorded")
 		}
 		_ = unix.Waitid(unix.P_PID, int(si.pid), nil, unix.WEXITED|unix.WALL|unix.WNOHANG, nil)
 		if isKeeper {
 			a.mu.Lock()
 			a.keeper = 0
 			a.mu.Unlock()
+			failpoint.Hit("anchor.keeper-died")
 			a.died <- struct{}{}
 		}
 		if h != nil && sock >= 0 {
+			failpoint.Hit("anchor.orphan-reaped")
 			o := keeperproto.Orphan{Name: name, PID: si.pid}
 			_ = keeperproto.SendPacket(sock, keeperproto.Message{Type: keeperproto.TypeOrphan, Payload: o.Encode()})
+			failpoint.Hit("anchor.orphan-told")
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/gantry-engine/gantry/internal/anchor"
 	"github.com/gantry-engine/gantry/internal/keeperproto"
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 )
 
 // anchorLink is the keeper's side of the socket to the anchor.
@@ -117,6 +118,7 @@ func (a *anchorLink) listen(fd int) {
 // the keeper's parent any more; when the keeper dies it starts the next one and is its parent.
 func (a *anchorLink) restart() error {
 	// Until there is a proper anchor above, orphans of containers come here.
+	failpoint.Hit("keeper.anchor-lost")
 	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 	fd, err := anchor.StartBelow(a.k.cfg.AnchorPath, a.k.cfg.AnchorArgs)
 	if err != nil {
@@ -125,6 +127,7 @@ func (a *anchorLink) restart() error {
 	a.mu.Lock()
 	a.fd = fd
 	a.mu.Unlock()
+	failpoint.Hit("keeper.anchor-restarted")
 	a.k.mu.Lock()
 	all := make([]*proc, 0, len(a.k.procs))
 	for _, p := range a.k.procs {
@@ -136,6 +139,7 @@ func (a *anchorLink) restart() error {
 		a.k.post(func() { a.hold(p); close(done) })
 		<-done
 	}
+	failpoint.Hit("keeper.anchor-fed")
 	return nil
 }
 

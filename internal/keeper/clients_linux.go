@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/gantry-engine/gantry/internal/keeperproto"
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 )
 
 // client is one connection of gantryd.
@@ -158,6 +159,7 @@ func (c *client) events() {
 			if c.conn.Send(keeperproto.Message{Type: keeperproto.TypeExited, Payload: x.Encode()}) != nil {
 				return
 			}
+			failpoint.Hit("keeper.exit-sent")
 		}
 	}
 }
@@ -179,6 +181,7 @@ func (c *client) fail(id uint32, err error) {
 
 func (c *client) launch(m keeperproto.Message) {
 	defer m.CloseFDs()
+	failpoint.Hit("keeper.launch-received")
 	l, err := keeperproto.DecodeLaunch(m.Payload)
 	if err != nil {
 		c.fail(m.ID, err)
@@ -203,7 +206,9 @@ func (c *client) launch(m keeperproto.Message) {
 	if err != nil {
 		c.k.logf("watch of %s: %v", p.key, err)
 	}
+	failpoint.Hit("keeper.launch-attached")
 	c.reply(m.ID, reply.Encode(), fds...)
+	failpoint.Hit("keeper.launch-replied")
 }
 
 func closeFDs(fds []int) {
@@ -341,8 +346,10 @@ func (c *client) about(m keeperproto.Message) error {
 		if alive {
 			return protoError(keeperproto.ClassPrecondition, "%s still runs", r.Key)
 		}
+		failpoint.Hit("keeper.forget-received")
 		c.k.forget(p)
 		c.reply(m.ID, nil)
+		failpoint.Hit("keeper.forget-replied")
 		return nil
 	}
 	p.mu.Lock()
@@ -353,6 +360,7 @@ func (c *client) about(m keeperproto.Message) error {
 	var fds []int
 	switch m.Type {
 	case keeperproto.TypeSignal:
+		failpoint.Hit("keeper.signal-received")
 		err = unix.PidfdSendSignal(p.pidfd, unix.Signal(r.A), nil, 0)
 	case keeperproto.TypeResize:
 		if p.tty < 0 {
@@ -363,6 +371,7 @@ func (c *client) about(m keeperproto.Message) error {
 		closeFD(&p.stdin)
 		c.k.anchor.send(keeperproto.Message{Type: keeperproto.TypeRetire, Payload: keeperproto.Hold{
 			Name: p.name, Gen: p.gen, PID: int32(p.pid), Kinds: []keeperproto.FDKind{keeperproto.FDStdin}}.Encode()})
+		failpoint.Hit("keeper.stdin-closed")
 	case keeperproto.TypeHandle:
 		fd := p.handle(r.Name)
 		if fd < 0 {
@@ -379,6 +388,7 @@ func (c *client) about(m keeperproto.Message) error {
 		return protoError(keeperproto.ClassUnknown, "%s: %v", r.Key, err)
 	}
 	c.reply(m.ID, nil, fds...)
+	failpoint.Hit("keeper.request-replied")
 	return nil
 }
 
@@ -434,6 +444,7 @@ func (c *client) watch(m keeperproto.Message) error {
 	defer closeFDs(fds)
 	w := c.k.addWatch(p, c, r.ID, r.Pos)
 	c.reply(m.ID, keeperproto.WatchReply{Pos: w.pos, Gen: p.gen}.Encode(), fds...)
+	failpoint.Hit("keeper.watch-replied")
 	return nil
 }
 
@@ -467,6 +478,7 @@ func (c *client) ack(m keeperproto.Message) {
 // upgrade replaces this process by a new binary: what it needs is on the exec root and with the
 // anchor, just as after a crash.
 func (k *Keeper) upgrade(path string) error {
+	failpoint.Hit("keeper.upgrade-asked")
 	fd, err := k.anchor.prepareExec()
 	if err != nil {
 		return fmt.Errorf("there is no anchor to hold the descriptors: %w", err)
@@ -478,6 +490,7 @@ func (k *Keeper) upgrade(path string) error {
 	}
 	k.cfg.Spawner.Close()
 	time.Sleep(time.Millisecond) // the answer leaves
+	failpoint.Hit("keeper.upgrade-exec")
 	err = do(path, upgradeArgs(fd), os.Environ())
 	unix.CloseOnExec(fd)
 	return err

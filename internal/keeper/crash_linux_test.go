@@ -1,3 +1,5 @@
+//go:build failpoints
+
 package keeper_test
 
 import (
@@ -12,50 +14,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// numbered prints lines 1…n on both streams, in long and short pieces, and exits 5.
-const numbered = `i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo "out $i"; [ $((i%7)) = 0 ] && echo "err $i" >&2; done; exit 5`
-
-func wantNumbered(t *testing.T, out, errs string) {
-	t.Helper()
-	var o, e strings.Builder
-	for i := 1; i <= 3000; i++ {
-		fmt.Fprintf(&o, "out %d\n", i)
-		if i%7 == 0 {
-			fmt.Fprintf(&e, "err %d\n", i)
-		}
-	}
-	compare(t, "stdout", out, o.String())
-	compare(t, "stderr", errs, e.String())
-}
-
-func compare(t *testing.T, what, got, want string) {
-	t.Helper()
-	if got == want {
-		return
-	}
-	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
-	for i := range min(len(g), len(w)) {
-		if g[i] != w[i] {
-			t.Errorf("%s: line %d is %q, want %q (%d lines, want %d)", what, i+1, g[i], w[i], len(g), len(w))
-			return
-		}
-	}
-	t.Errorf("%s: %d lines, want %d", what, len(g), len(w))
-}
-
-func (w *world) failAt(name string) {
+// failAt kills victims ("keeper", "keeper,anchor") when the keeper comes to a point.
+func (w *world) failAt(point, victims string) {
 	w.t.Helper()
-	if err := os.WriteFile(filepath.Join(w.root, "fail.new"), []byte(name), 0o600); err != nil {
+	arm := filepath.Join(w.root, "failpoints", "arm")
+	if err := os.WriteFile(arm+".new", []byte(point+" 0 "+victims+" "+w.root), 0o600); err != nil {
 		w.t.Fatal(err)
 	}
-	if err := os.Rename(filepath.Join(w.root, "fail.new"), filepath.Join(w.root, "fail")); err != nil {
+	if err := os.Rename(arm+".new", arm); err != nil {
 		w.t.Fatal(err)
 	}
 }
 
 func (w *world) struck() bool {
-	_, err := os.Stat(filepath.Join(w.root, "fail"))
-	return os.IsNotExist(err)
+	_, err := os.Stat(filepath.Join(w.root, "failpoints", "struck"))
+	return err == nil
 }
 
 // TestKillAtEachStep kills the keeper — alone, and together with the anchor — at each step of
@@ -67,9 +40,9 @@ func TestKillAtEachStep(t *testing.T) {
 			"spool-intent", "spool-spliced", "spool-framed", "log-batch", "log-write", "log-written", "log-committed",
 			"log-rotate", "log-rotated", "exit-seen", "exit-recorded", "exit-reaped",
 		} {
-			name := step
+			name, victims := step, "keeper"
 			if both {
-				name += " both"
+				name, victims = step+" both", "keeper,anchor"
 			}
 			t.Run(name, func(t *testing.T) {
 				w := newWorld(t)
@@ -84,7 +57,7 @@ func TestKillAtEachStep(t *testing.T) {
 					l.OCI.Process.Args[0] = strings.Replace(numbered, "exit 5", "sleep 1; exit 5", 1)
 				}
 				w.start(l)
-				w.failAt(name)
+				w.failAt("keeper."+step, victims)
 				seen, err := readAll(w.ctx, r)
 				if err != nil {
 					t.Errorf("attached: %v", err)
@@ -149,7 +122,7 @@ func TestKillAnchor(t *testing.T) {
 		t.Fatal("no new anchor")
 	}
 	time.Sleep(100 * time.Millisecond) // it is given what it shall hold
-	w.failAt("spool-spliced")
+	w.failAt("keeper.spool-spliced", "keeper")
 	in, err := w.d.Handle(w.ctx, l.Key, "stdin")
 	if err != nil {
 		t.Fatal(err)
@@ -161,70 +134,5 @@ func TestKillAnchor(t *testing.T) {
 	}
 	if out, _ := w.logged(l.Log.Path); out != "still here\n" {
 		t.Errorf("logged %q", out)
-	}
-}
-
-// TestUpgradeUnderLoad replaces the keeper by exec, several times, while a process prints.
-func TestUpgradeUnderLoad(t *testing.T) {
-	w := newWorld(t)
-	l := w.launch("ab", numbered)
-	w.start(l)
-	for range 5 {
-		if err := w.d.Upgrade(w.ctx, filepath.Join(w.root, "bin", "keeper")); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	if x := w.exit(); x.Code != 5 || x.Unknown {
-		t.Errorf("exit = %+v", x)
-	}
-	out, errs := w.logged(l.Log.Path)
-	wantNumbered(t, out, errs)
-}
-
-// TestSlowClient: one who does not read stops neither the process nor others, and hears what it missed.
-func TestSlowClient(t *testing.T) {
-	w := newWorld(t)
-	l := w.launch("ac", `i=0; while [ $i -lt 200 ]; do i=$((i+1)); head -c 65536 /dev/zero | tr '\0' x; echo; done`)
-	l.Log = w.launch("ac", "").Log
-	l.Log.Driver = "none"
-	slow, err := w.d.Follow(w.ctx, l.Key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer slow.Close()
-	fast, err := w.d.Follow(w.ctx, l.Key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer fast.Close()
-	w.start(l)
-	if _, err := slow.Next(w.ctx); err != nil {
-		t.Fatal(err)
-	}
-	got, err := readAll(w.ctx, fast)
-	if err != nil || strings.Count(got, "x") != 200*65536 {
-		t.Errorf("the fast client got %d bytes, %v", len(got), err)
-	}
-	if x := w.exit(); x.Code != 0 {
-		t.Errorf("exit = %+v", x)
-	}
-	rest, err := readAll(w.ctx, slow)
-	if err != nil || !strings.Contains(rest, "bytes of output are missing here") {
-		t.Errorf("the slow client got %d bytes, %v, and no word of what is missing", len(rest), err)
-	}
-}
-
-// BenchmarkLog measures payload of short lines into a json-file.
-func BenchmarkLog(b *testing.B) {
-	w := newWorld(b)
-	const size = 20 << 20
-	for i := range b.N {
-		l := w.launch("ad"+strconv.Itoa(i), fmt.Sprintf(`yes | head -c %d`, size))
-		l.Log.Options = nil
-		b.SetBytes(size)
-		w.start(l)
-		w.exit()
-		_ = w.d.Forget(w.ctx, l.Key)
 	}
 }

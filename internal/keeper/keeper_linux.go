@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/gantry-engine/gantry/internal/keeperproto"
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 )
 
 // Config is a keeper's.
@@ -36,8 +37,6 @@ type Config struct {
 	// SpoolLimit is how many unread bytes of a process are kept for attached
 	// clients; SpoolTotal is for all of them. 0 is the default.
 	SpoolLimit, SpoolTotal int64
-	// Failpoint is called at named steps by crash tests; nil otherwise.
-	Failpoint func(string)
 }
 
 // Keeper looks after processes.
@@ -108,6 +107,7 @@ func Open(cfg Config) (_ *Keeper, err error) {
 	if err := k.takeLock(); err != nil {
 		return nil, err
 	}
+	failpoint.Hit("keeper.open-locked")
 	raiseNofile(&k.nofile)
 	if k.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, err
@@ -123,7 +123,9 @@ func Open(cfg Config) (_ *Keeper, err error) {
 	if err != nil {
 		return nil, err
 	}
+	failpoint.Hit("keeper.open-held")
 	k.recover(held)
+	failpoint.Hit("keeper.open-recovered")
 	return k, k.listen()
 }
 
@@ -156,6 +158,7 @@ func (k *Keeper) listen() error {
 	if err := os.Rename(tmp, path); err != nil {
 		return err
 	}
+	failpoint.Hit("keeper.open-listening")
 	k.ln = ln
 	return nil
 }

@@ -15,11 +15,10 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/gantry-engine/gantry/internal/anchor"
 	driver "github.com/gantry-engine/gantry/internal/driver/keeper"
 	"github.com/gantry-engine/gantry/internal/keeper"
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/spec"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -58,7 +57,7 @@ func mainKeeper() int {
 	k, err := keeper.Open(keeper.Config{
 		ExecRoot: root, AnchorFD: flagFD("--anchor-fd"), Spawner: plainSpawner{}, Build: "test",
 		AnchorPath: filepath.Join(dir, "anchor"), AnchorArgs: []string{"--exec-root", root},
-		Failpoint: failpoint(root), SpoolLimit: 4 << 20,
+		SpoolLimit: 4 << 20,
 	})
 	if err == nil {
 		err = k.Run()
@@ -69,26 +68,6 @@ func mainKeeper() int {
 		return 1
 	}
 	return 0
-}
-
-// failpoint kills the keeper where the file "fail" says: "name" or "name both", once.
-func failpoint(root string) func(string) {
-	path := filepath.Join(root, "fail")
-	return func(name string) {
-		b, err := os.ReadFile(path)
-		if err != nil {
-			return
-		}
-		want, both, _ := strings.Cut(string(b), " ")
-		if want != name || os.Remove(path) != nil {
-			return
-		}
-		if both != "" {
-			_ = unix.Kill(os.Getppid(), unix.SIGKILL)
-		}
-		_ = unix.Kill(os.Getpid(), unix.SIGKILL)
-		select {}
-	}
 }
 
 func mainAnchor() int {
@@ -129,6 +108,10 @@ func newWorld(t testing.TB) *world {
 			t.Fatal(err)
 		}
 	}
+	if err := os.MkdirAll(filepath.Join(root, "failpoints", "hit"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(failpoint.EnvName, filepath.Join(root, "failpoints"))
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	w := &world{t: t, root: root, ctx: ctx}
 	t.Cleanup(func() {

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/gantry-engine/gantry/internal/keeperproto"
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
 
@@ -69,6 +70,7 @@ func (k *Keeper) reserve(name string, l keeperproto.Launch) (*proc, error) {
 	if err != nil {
 		return nil, protoError(keeperproto.ClassUnknown, "launching %s: %v", l.Key, err)
 	}
+	failpoint.Hit("keeper.launch-reserved")
 	k.register(p)
 	return p, nil
 }
@@ -77,7 +79,7 @@ func (k *Keeper) reserve(name string, l keeperproto.Launch) (*proc, error) {
 func (k *Keeper) register(p *proc) {
 	k.nextID++
 	p.id = k.nextID
-	p.log.cfg, p.log.fail, p.log.complains = p.meta.log, k.cfg.Failpoint, k.logf
+	p.log.cfg, p.log.complains = p.meta.log, k.logf
 	k.procs[p.name] = p
 	k.byID[p.id] = p
 }
@@ -125,16 +127,17 @@ func (k *Keeper) start(p *proc, l keeperproto.Launch, files []int, c *client) (e
 		p.tty = master
 		p.mu.Unlock()
 		k.anchor.hold(p)
+		failpoint.Hit("keeper.terminal-held")
 		return unix.SetNonblock(master, true)
 	}
-	hit(k.cfg.Failpoint, "launch-spawn")
+	failpoint.Hit("keeper.launch-spawn")
 	got, err := k.cfg.Spawner.Spawn(req)
 	if err != nil {
 		return err
 	}
 	p.mountNS = got.MountNS
 	p.sp.slot.started.Store(got.Started.UnixNano())
-	hit(k.cfg.Failpoint, "launch-started")
+	failpoint.Hit("keeper.launch-started")
 	return k.attach(p)
 }
 
@@ -154,6 +157,7 @@ func (k *Keeper) openLog(p *proc) error {
 		}
 	}
 	p.sp.slot.store(&cur)
+	failpoint.Hit("keeper.launch-log-opened")
 	return nil
 }
 
@@ -245,13 +249,13 @@ func (k *Keeper) created(p *proc, pid, pidfd int) error {
 		return err
 	}
 	p.meta.startTick = tick
-	hit(k.cfg.Failpoint, "launch-cloned")
+	failpoint.Hit("keeper.launch-cloned")
 	if err := p.writeMeta(); err != nil {
 		return fmt.Errorf("recording the process: %w", err)
 	}
-	hit(k.cfg.Failpoint, "launch-recorded")
+	failpoint.Hit("keeper.launch-recorded")
 	k.anchor.hold(p)
-	hit(k.cfg.Failpoint, "launch-held")
+	failpoint.Hit("keeper.launch-held")
 	return nil
 }
 
@@ -291,6 +295,7 @@ func (k *Keeper) abandon(p *proc) {
 		}
 		k.anchor.drop(p)
 	}
+	failpoint.Hit("keeper.launch-undone")
 	k.post(func() { k.remove(p) })
 	// The name must be free when the caller hears of the failure.
 	k.mu.Lock()
@@ -337,11 +342,13 @@ func (k *Keeper) forget(p *proc) {
 		delete(k.procs, p.name)
 		k.mu.Unlock()
 		k.anchor.drop(p)
+		failpoint.Hit("keeper.forget-dropped")
 		if p.in[0] >= 0 || p.in[1] >= 0 {
 			k.toSink(p)
 			return
 		}
 		_ = os.RemoveAll(p.dir)
+		failpoint.Hit("keeper.forget-removed")
 		k.remove(p)
 	})
 	select {
@@ -358,10 +365,12 @@ func (k *Keeper) toSink(p *proc) {
 	if err := os.Rename(p.dir, away); err == nil {
 		p.dir = away
 	}
+	failpoint.Hit("keeper.sink-renamed")
 	_ = os.WriteFile(filepath.Join(p.dir, forgotName), nil, 0o600)
 	for _, name := range []string{spoolName, slotName, metaName, keeperproto.ExitName} {
 		_ = os.Remove(filepath.Join(p.dir, name))
 	}
+	failpoint.Hit("keeper.sink-emptied")
 	p.ready = 3
 	k.enqueue(p)
 }
@@ -375,5 +384,6 @@ func (k *Keeper) sinkDone(p *proc) {
 		return // cut off, but not forgotten yet
 	}
 	_ = os.RemoveAll(p.dir)
+	failpoint.Hit("keeper.sink-removed")
 	k.remove(p)
 }

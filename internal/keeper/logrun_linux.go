@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/gantry-engine/gantry/internal/keeperproto"
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 )
 
 // kick lets a worker write p's log, if there is anything to write and none is at
@@ -37,7 +38,7 @@ func (k *Keeper) logRun(p *proc) {
 	p.sp.slot.load(&b.cur)
 	w := &p.log
 	for {
-		hit(k.cfg.Failpoint, "log-batch")
+		failpoint.Hit("keeper.log-batch")
 		tail := p.sp.slot.tail.Load()
 		err := k.logBatch(p, w, b, tail)
 		if err != nil {
@@ -106,11 +107,11 @@ func (k *Keeper) logBatch(p *proc, w *logWriter, b *logBuf, tail uint64) error {
 		w.flush(b, p.sp.slot.endTime.Load())
 	}
 	if !broken && len(b.out) > 0 {
-		hit(k.cfg.Failpoint, "log-write")
+		failpoint.Hit("keeper.log-write")
 		if problem = w.write(b); problem != nil {
 			broken = true
 		}
-		hit(k.cfg.Failpoint, "log-written")
+		failpoint.Hit("keeper.log-written")
 	}
 	if broken {
 		if w.full.IsZero() || problem != nil {
@@ -125,7 +126,7 @@ func (k *Keeper) logBatch(p *proc, w *logWriter, b *logBuf, tail uint64) error {
 		w.full = time.Time{}
 	}
 	commit()
-	hit(k.cfg.Failpoint, "log-committed")
+	failpoint.Hit("keeper.log-committed")
 	if !broken && w.cfg.MaxSize > 0 && c.offset >= w.cfg.MaxSize {
 		if err := w.rotate(c, commit); err != nil {
 			w.full = time.Now()

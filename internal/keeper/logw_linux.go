@@ -34,7 +34,6 @@ type logWriter struct {
 	fd        int // -1 when not open
 	full      time.Time
 	compress  chan struct{} // closed when the compression under way is done; nil for none
-	fail      func(string)
 	complains func(string, ...any)
 }
 

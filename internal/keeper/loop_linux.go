@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/gantry-engine/gantry/internal/keeperproto"
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
 
@@ -186,17 +187,17 @@ func (k *Keeper) take(p *proc, i int) (int, error) {
 		if p.in[i] < 0 {
 			return 0, unix.EAGAIN
 		}
-		return p.sp.appendFrom(p.in[i], stream, k.cfg.Failpoint)
+		return p.sp.appendFrom(p.in[i], stream)
 	}
-	n, err := p.sp.appendFrom(p.in[0], stream, k.cfg.Failpoint)
+	n, err := p.sp.appendFrom(p.in[0], stream)
 	if n > 0 || err != unix.EAGAIN {
 		return n, err
 	}
 	if _, err := unix.Splice(p.tty, nil, p.in[0], nil, 32<<10, unix.SPLICE_F_NONBLOCK); err != nil {
 		return 0, err
 	}
-	hit(k.cfg.Failpoint, "terminal-spliced")
-	return p.sp.appendFrom(p.in[0], stream, k.cfg.Failpoint)
+	failpoint.Hit("keeper.terminal-spliced")
+	return p.sp.appendFrom(p.in[0], stream)
 }
 
 // grown tells the log writer and the watches of n more bytes.
@@ -305,6 +306,7 @@ func (k *Keeper) drainedNow(p *proc) {
 	p.drained = true
 	p.sp.slot.endTime.Store(time.Now().UnixNano())
 	p.sp.slot.ended.Store(1)
+	failpoint.Hit("keeper.exit-drained")
 	tail := p.sp.slot.tail.Load()
 	for w := range p.watches {
 		w.announce(tail)

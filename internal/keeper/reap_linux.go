@@ -12,6 +12,7 @@ import (
 
 	"github.com/gantry-engine/gantry/internal/keeperproto"
 	"github.com/gantry-engine/gantry/internal/kit/atomicfile"
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
 
@@ -60,11 +61,11 @@ func (k *Keeper) reap(p *proc) {
 	}
 	x := p.exited(si.code, si.status)
 	x.Exit.OOM = p.oomKilled()
-	hit(k.cfg.Failpoint, "exit-seen")
+	failpoint.Hit("keeper.exit-seen")
 	k.record(p, x)
-	hit(k.cfg.Failpoint, "exit-recorded")
+	failpoint.Hit("keeper.exit-recorded")
 	_ = unix.Waitid(unix.P_PIDFD, pidfd, nil, unix.WEXITED|unix.WALL|unix.WNOHANG, nil)
-	hit(k.cfg.Failpoint, "exit-reaped")
+	failpoint.Hit("keeper.exit-reaped")
 	k.ended(p, x)
 }
 
@@ -112,6 +113,7 @@ func (k *Keeper) reapForeign(p *proc) {
 	}
 	rec, err := readExit(p.dir)
 	if err == nil && rec != nil && rec.Gen == p.gen {
+		failpoint.Hit("keeper.exit-foreign")
 		if !rec.Exit.OOM && p.oomKilled() {
 			rec.Exit.OOM = true
 			k.record(p, *rec)
@@ -171,6 +173,7 @@ func (k *Keeper) ended(p *proc, x keeperproto.Exited) {
 	closeFD(&p.pidfd)
 	p.mu.Unlock()
 	k.anchor.retire(p)
+	failpoint.Hit("keeper.exit-retired")
 	p.ready |= 3
 	for i := 0; i < 64 && p.ready != 0 && !k.pausedNow(p); i++ {
 		k.pump(p)
@@ -243,6 +246,7 @@ func (k *Keeper) tell(p *proc) {
 		return
 	}
 	p.told = true
+	failpoint.Hit("keeper.exit-tell")
 	k.broadcastExit(p)
 	if p.mountNS >= 0 {
 		fd := p.mountNS
@@ -251,6 +255,7 @@ func (k *Keeper) tell(p *proc) {
 		go func() {
 			defer k.closing.Done()
 			_ = unix.Close(fd)
+			failpoint.Hit("keeper.mounts-gone")
 		}()
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/gantry-engine/gantry/internal/keeperproto"
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
 
@@ -96,6 +97,7 @@ func (k *Keeper) recoverProc(name string, h heldProc) error {
 	p.pidfd = k.recoverPidfd(p, h)
 	if p.sp.slot.started.Load() == 0 {
 		// Nobody was told that it runs, so it does not.
+		failpoint.Hit("keeper.recover-half")
 		if p.pidfd >= 0 {
 			_ = unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0)
 			_ = unix.Waitid(unix.P_PIDFD, p.pidfd, nil, unix.WEXITED|unix.WALL, nil)
@@ -117,6 +119,7 @@ func (k *Keeper) recoverProc(name string, h heldProc) error {
 	p.drained = p.ended()
 	p.flushed = p.drained && cur.flushed != 0
 	k.unread.Add(int64(p.sp.slot.tail.Load() - p.sp.slot.floor.Load()))
+	failpoint.Hit("keeper.recover-proc")
 	k.mu.Lock()
 	k.register(p)
 	k.mu.Unlock()

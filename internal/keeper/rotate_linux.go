@@ -9,6 +9,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 )
 
 // rotated is the name of the n-th older log file; 0 is the current one.
@@ -36,11 +38,11 @@ func (w *logWriter) rotate(c *logCursor, commit func()) error {
 		commit()
 	}
 	for c.rotate > 0 {
-		hit(w.fail, "log-rotate")
+		failpoint.Hit("keeper.log-rotate")
 		if err := w.shift(c.rotate-1, c.rotate); err != nil {
 			return err
 		}
-		hit(w.fail, "log-rotated")
+		failpoint.Hit("keeper.log-rotated")
 		c.rotate--
 		if c.rotate == 0 {
 			break
@@ -55,6 +57,7 @@ func (w *logWriter) rotate(c *logCursor, commit func()) error {
 	if size > 0 {
 		return fmt.Errorf("rotating %s: it is still there", w.cfg.Path)
 	}
+	failpoint.Hit("keeper.log-begun")
 	c.offset = 0
 	commit()
 	if w.cfg.Compress {
@@ -137,8 +140,10 @@ func compressFile(name string) (err error) {
 	if err := out.Close(); err != nil {
 		return err
 	}
+	failpoint.Hit("keeper.log-compressed")
 	if err := os.Rename(tmp, name+".gz"); err != nil {
 		return err
 	}
+	failpoint.Hit("keeper.log-replaced")
 	return os.Remove(name)
 }

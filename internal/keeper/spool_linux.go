@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/gantry-engine/gantry/internal/keeperproto"
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
 
@@ -30,31 +31,31 @@ type spool struct {
 
 // appendFrom moves what fd (a pipe) holds to the spool's end, as one frame. It gives 0, nil at end
 // of file and unix.EAGAIN when nothing is there.
-func (s *spool) appendFrom(fd int, stream spec.Stream, fail func(string)) (int, error) {
+func (s *spool) appendFrom(fd int, stream spec.Stream) (int, error) {
 	tail := s.slot.tail.Load()
 	now := time.Now().UnixNano()
 	s.slot.pendStream.Store(uint64(stream))
 	s.slot.pendTime.Store(now)
-	hit(fail, "spool-intent")
+	failpoint.Hit("keeper.spool-intent")
 	off := int64(tail) + keeperproto.FrameHeader
 	n, err := unix.Splice(fd, nil, s.fd, &off, spliceMax, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
 	if n <= 0 {
 		return 0, err
 	}
-	hit(fail, "spool-spliced")
-	if err := s.frame(tail, keeperproto.Frame{Time: now, Stream: stream, Len: int(n)}, fail); err != nil {
+	failpoint.Hit("keeper.spool-spliced")
+	if err := s.frame(tail, keeperproto.Frame{Time: now, Stream: stream, Len: int(n)}); err != nil {
 		return 0, err
 	}
 	return int(n), nil
 }
 
-func (s *spool) frame(at uint64, f keeperproto.Frame, fail func(string)) error {
+func (s *spool) frame(at uint64, f keeperproto.Frame) error {
 	var h [keeperproto.FrameHeader]byte
 	keeperproto.PutFrame(h[:], f)
 	if _, err := unix.Pwrite(s.fd, h[:], int64(at)); err != nil {
 		return fmt.Errorf("framing output in the spool: %w", err)
 	}
-	hit(fail, "spool-framed")
+	failpoint.Hit("keeper.spool-framed")
 	s.slot.tail.Store(at + keeperproto.FrameHeader + uint64(f.Len))
 	return nil
 }
@@ -75,7 +76,7 @@ func (s *spool) recover() error {
 	}
 	return s.frame(tail, keeperproto.Frame{
 		Time: s.slot.pendTime.Load(), Stream: spec.Stream(s.slot.pendStream.Load()), Len: int(n),
-	}, nil)
+	})
 }
 
 // punch gives what is before floor back to the system. floor is at a frame's
@@ -86,16 +87,10 @@ func (s *spool) punch(floor uint64) {
 		return
 	}
 	s.slot.floor.Store(floor)
+	failpoint.Hit("keeper.spool-punch")
 	// Whole pages only: the page that a frame begins in stays until it is consumed.
 	from, to := int64(old)&^4095, int64(floor)&^4095
 	if to > from {
 		_ = unix.Fallocate(s.fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, from, to-from)
-	}
-}
-
-// hit is a failpoint: nothing in a release, where fail is nil.
-func hit(fail func(string), name string) {
-	if fail != nil {
-		fail(name)
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/gantry-engine/gantry/internal/spec"
 )
 
-// A spool file is a sequence of frames. Positions are offsets in the file and
+// FrameHeader is the size in bytes of what stands before a frame's data. A spool file is a sequence of frames. Positions are offsets in the file and
 // only grow; what everybody has consumed is punched out.
 //
 //	[time 8: Unix nanoseconds][stream 1][0 0 0][length 4][data …]

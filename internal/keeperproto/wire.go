@@ -30,7 +30,6 @@ var ErrMalformed = errors.New("malformed keeper message")
 type enc struct{ b []byte }
 
 func (e *enc) u8(v uint8)   { e.b = append(e.b, v) }
-func (e *enc) u16(v uint16) { e.b = binary.BigEndian.AppendUint16(e.b, v) }
 func (e *enc) u32(v uint32) { e.b = binary.BigEndian.AppendUint32(e.b, v) }
 func (e *enc) u64(v uint64) { e.b = binary.BigEndian.AppendUint64(e.b, v) }
 func (e *enc) i64(v int64)  { e.u64(uint64(v)) }
@@ -76,13 +75,6 @@ func (d *dec) take(n int) []byte {
 func (d *dec) u8() uint8 {
 	if v := d.take(1); v != nil {
 		return v[0]
-	}
-	return 0
-}
-
-func (d *dec) u16() uint16 {
-	if v := d.take(2); v != nil {
-		return binary.BigEndian.Uint16(v)
 	}
 	return 0
 }

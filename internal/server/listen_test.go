@@ -195,7 +195,7 @@ func TestMutualTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := New(quiet(t.Output()))
-	go s.Serve(ls[0])
+	go func() { _ = s.Serve(ls[0]) }()
 	defer s.http.Close()
 	pool := x509.NewCertPool()
 	pool.AddCert(ours.cert)

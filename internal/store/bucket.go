@@ -17,6 +17,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/gantry-engine/gantry/internal/kit/atomicfile"
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 )
 
 // Bucket holds the records of one kind. It implements containers.Records.
@@ -101,6 +102,7 @@ func (b *Bucket) Remove(_ context.Context, id string) error {
 	if err := os.Remove(b.file(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return explain("removing", b.file(id), err)
 	}
+	failpoint.Hit("gantryd.store-volatile-gone")
 	b.mu.Lock()
 	delete(b.volatile, id)
 	b.mu.Unlock()
@@ -173,6 +175,7 @@ func (b *Bucket) writeVolatile(id string, record []byte) error {
 	if err != nil {
 		return explain("writing", path, err)
 	}
+	failpoint.Hit("gantryd.store-volatile")
 	return nil
 }
 

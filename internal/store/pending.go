@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/gantry-engine/gantry/internal/kit/atomicfile"
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 )
 
 // pending keeps what SaveSoon has not committed yet in files below the exec root, so that
@@ -96,10 +97,12 @@ func (p *pending) write(id string, record []byte) error {
 	if err != nil {
 		return explain("writing", path, err)
 	}
+	failpoint.Hit("gantryd.store-pending")
 	return nil
 }
 
 func (p *pending) remove(id string) {
 	delete(p.seq, id)
 	_ = os.Remove(filepath.Join(p.dir, id))
+	failpoint.Hit("gantryd.store-pending-gone")
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 )
 
 var errClosed = errors.New("the store is closed")
@@ -149,6 +151,7 @@ func (w *writer) write(batch []op) error {
 	if len(batch) == 0 {
 		return nil
 	}
+	failpoint.Hit("gantryd.store-commit")
 	slices.SortFunc(batch, func(a, b op) int { return cmp.Compare(a.seq, b.seq) })
 	err := w.store.db.Update(func(tx *bbolt.Tx) error {
 		for _, o := range batch {
@@ -170,6 +173,7 @@ func (w *writer) write(batch []op) error {
 	if err != nil {
 		return explain("committing records to", w.store.path, err)
 	}
+	failpoint.Hit("gantryd.store-committed")
 	return nil
 }
 

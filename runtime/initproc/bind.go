@@ -25,9 +25,9 @@ func (m *machine) bind(o *program.Reader) *failure {
 	if e := fstat(tree, &st); e != 0 {
 		return fail("mount", string(source), e)
 	}
-	target, e := m.target(dest, true, st.Mode&syscall.S_IFMT != syscall.S_IFDIR)
-	if e != 0 {
-		return fail("mount", string(dest), e)
+	target, f := m.mountPoint(dest, "", st.Mode&syscall.S_IFMT != syscall.S_IFDIR, flags&program.BindProcFile != 0, tree)
+	if f != nil {
+		return f
 	}
 	defer closeFD(target)
 	if f := m.attributes(tree, string(dest), set, clr, recSet, recClr); f != nil {

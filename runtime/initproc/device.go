@@ -38,6 +38,9 @@ func (m *machine) mknod(o *program.Reader) *failure {
 	if e != 0 {
 		return fail("device", string(path), e)
 	}
+	if inside, _ := onProc(parent); inside {
+		return failText("device", string(path), syscall.EPERM, cat("device ", string(path), ": its folder is in /proc"))
+	}
 	node := cstr(name)
 	old, _ := call(syscall.SYS_UMASK, 0, 0, 0) // the mode is meant as it is given
 	_, e = call6(syscall.SYS_MKNODAT, parent, ptr(node), uintptr(mode), uintptr(dev), 0, 0)
@@ -83,9 +86,9 @@ func (m *machine) bindDevice(path, source []byte) *failure {
 		return fail("device", string(path), e)
 	}
 	defer closeFD(tree)
-	target, e := m.target(path, true, true)
-	if e != 0 {
-		return fail("device", string(path), e)
+	target, f := m.mountPoint(path, "", true, false, none)
+	if f != nil {
+		return f
 	}
 	defer closeFD(target)
 	if e := moveMount(tree, target); e != 0 {
@@ -118,14 +121,29 @@ func (m *machine) procHandle() *failure {
 		closeFD(fs)
 	}
 	if e != 0 && !m.pivoted {
-		// A user namespace that sees no complete procfs cannot make one: take the host's, before pivot.
-		m.proc, e = openTree(atFDCWD, []byte("/proc\x00"), treeClone)
+		// A user namespace that sees no complete procfs cannot make one. Before pivot /proc is the host's; in
+		// a process that joined a container it is the container's, and believed only as far as it proves itself.
+		if m.proc, e = openTree(atFDCWD, []byte("/proc\x00"), treeClone); e == 0 && !ownProc(m.proc) {
+			closeFD(m.proc)
+			m.proc = none
+			return failText("procfs", "/proc", syscall.EPERM, "/proc is not a procfs of this process: refusing to write settings there")
+		}
 	}
 	if e != 0 {
 		m.proc = none
 		return fail("procfs", "/proc", e)
 	}
 	return nil
+}
+
+// ownProc tells whether a descriptor is the top of a procfs in which this process has the number that it thinks it has.
+func ownProc(fd uintptr) bool {
+	if inside, root := onProc(fd); !inside || !root {
+		return false
+	}
+	var link [16]byte
+	n, e := call6(syscall.SYS_READLINKAT, fd, ptr(cstr("self")), ptr(link[:]), uintptr(len(link)), 0, 0)
+	return e == 0 && string(link[:n]) == itoa(syscall.Getpid())
 }
 
 // procWrite writes a setting below the private procfs; no link and no mount is followed.

@@ -102,8 +102,8 @@ func (m *machine) runHook(h *hook) *failure {
 			break
 		}
 		if waited >= h.timeout*1000 {
-			syscall.Kill(pid, syscall.SIGKILL)
-			syscall.Wait4(pid, nil, 0, nil)
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+			_, _ = syscall.Wait4(pid, nil, 0, nil)
 			return failText("hook", h.path, syscall.ETIMEDOUT, cat("hook ", h.path, " did not end within ", itoa(h.timeout), " seconds"))
 		}
 		ts := syscall.Timespec{Nsec: 5e6}
@@ -190,6 +190,9 @@ func (m *machine) console(slave uintptr) *failure {
 	var st syscall.Stat_t
 	if e := fstat(target, &st); e != 0 || st.Mode&syscall.S_IFMT == syscall.S_IFLNK {
 		return failText("console", "/dev/console", e, "console: /dev/console is a link: refusing to follow it")
+	}
+	if inside, _ := onProc(target); inside {
+		return failText("console", "/dev/console", syscall.EPERM, "console: /dev of the container leads into /proc: refusing to mount there")
 	}
 	tree, e := openTree(slave, nil, treeClone|atEmptyPath)
 	if e != 0 {

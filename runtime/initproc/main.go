@@ -20,9 +20,7 @@ type machine struct {
 	blank    uintptr // an empty read-only tmpfs for masked folders, or -1
 	pivoted  bool
 	keep     int
-	env      []*byte
 	envText  [][]byte
-	args     []*byte
 	argText  [][]byte
 	exe      []byte // zero-terminated path found by lookup
 	uid, gid int
@@ -31,12 +29,9 @@ type machine struct {
 	readPw   bool
 	state    []byte // the container's state as JSON, from the parent
 	terminal bool
-	hooks    []hook
 	caps     capSets
 	cwd      []byte
-	init     bool
 	nofile   uint64 // soft limit of descriptors for the program; 0 leaves it
-	executed bool
 }
 
 const none = ^uintptr(0)
@@ -64,6 +59,9 @@ func Main(arg string, parked bool) int {
 	}
 	m := &machine{sock: uintptr(n), nofile: uint64(soft), root: none, proc: none, null: none, blank: none, dir: none}
 	cloexec(m.sock)
+	// Behind the socket and the gate nothing was meant for a container: what the engine leaked by
+	// mistake must not be there when a working directory can name it (CVE-2024-21626).
+	call(sysCloseRange, m.sock+2, ^uintptr(0)>>32, 0)
 	if parked {
 		f, ok := m.adopt()
 		if !ok {

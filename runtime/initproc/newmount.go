@@ -63,9 +63,9 @@ func (m *machine) mount(o *program.Reader) *failure {
 	if o.Bad {
 		return nil
 	}
-	target, e := m.target(dest, true, false)
-	if e != 0 {
-		return fail("mount", string(dest), e)
+	target, f := m.mountPoint(dest, fstype, false, false, none)
+	if f != nil {
+		return f
 	}
 	defer closeFD(target)
 	first := attrs

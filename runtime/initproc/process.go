@@ -164,6 +164,13 @@ func (m *machine) label(attr string, value []byte, fallback string) *failure {
 	if f != nil && fallback != "" && f.errno == syscall.ENOENT {
 		f = m.procWrite("security label", cat(self, fallback), value)
 	}
+	if f != nil && (f.errno == syscall.EINVAL || f.errno == syscall.ENOENT) {
+		what := "SELinux label"
+		if fallback != "" {
+			what = "AppArmor profile"
+		}
+		f.text = cat(what, " \"", string(value), "\": the kernel does not take it: either it knows no such one, or that security module is not enabled (", f.errno.Error(), ")")
+	}
 	return f
 }
 

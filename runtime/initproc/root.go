@@ -22,72 +22,60 @@ func propagation(all, top uintptr) *failure {
 	return nil
 }
 
-// rootOverlay stacks the layers: one fsconfig per layer where the kernel knows
-// "lowerdir+" (6.5), else one string of descriptors' short names.
+// rootOverlay stacks the layers: one fsconfig per layer, or mount(2) where the kernel does not know
+// "lowerdir+" (6.8).
 func (m *machine) rootOverlay(lower [][]byte, upper, work []byte, opts [][]byte, readonly bool) *failure {
-	fs, e := fsopen("overlay")
-	if e != 0 {
-		return fail("root file system", "overlay", e)
+	if len(lower) == 0 {
+		return fail("root file system", "overlay without a lower layer", syscall.EINVAL)
 	}
-	defer closeFD(fs)
-	if e := overlayLower(fs, lower); e != 0 {
-		return fsFailed("root file system", "overlay lower layers", fs, e)
+	var root uintptr
+	var f *failure
+	if kernelBefore(6, 8) {
+		root, f = overlayByMount(lower, upper, work, opts)
+	} else {
+		root, f = overlayByConfig(lower, upper, work, opts)
 	}
-	if len(upper) > 0 {
-		if e := fsString(fs, "upperdir", upper); e != 0 {
-			return fsFailed("root file system", string(upper), fs, e)
-		}
-		if e := fsString(fs, "workdir", work); e != 0 {
-			return fsFailed("root file system", string(work), fs, e)
-		}
+	if f != nil {
+		return f
 	}
-	for _, o := range opts {
-		if e := fsOption(fs, o); e != 0 {
-			return fsFailed("root file system", string(o), fs, e)
-		}
-	}
-	var attrs uint64
 	if readonly {
-		attrs = attrRdonly
-	}
-	root, e := fsMount(fs, attrs)
-	if e != 0 {
-		return fsFailed("root file system", "overlay", fs, e)
+		a := mountAttr{set: attrRdonly}
+		if e := setattr(root, nil, atEmptyPath, &a); e != 0 {
+			return fail("root file system", "overlay", e)
+		}
 	}
 	return m.attachRoot(root)
 }
 
-func overlayLower(fs uintptr, lower [][]byte) errno {
-	for i, dir := range lower {
-		e := fsString(fs, "lowerdir+", dir)
-		if e != 0 && i == 0 {
-			return overlayLowerOld(fs, lower)
-		}
-		if e != 0 {
-			return e
-		}
+func overlayByConfig(lower [][]byte, upper, work []byte, opts [][]byte) (uintptr, *failure) {
+	fs, e := fsopen("overlay")
+	if e != 0 {
+		return none, fail("root file system", "overlay", e)
 	}
-	return 0
-}
-
-// overlayLowerOld is for kernels before 6.5: one option string of at most 256 bytes
-// for fsconfig, so that the layers are named by descriptor below the current folder.
-func overlayLowerOld(fs uintptr, lower [][]byte) errno {
-	var all []byte
+	defer closeFD(fs)
 	for _, dir := range lower {
-		fd, e := openBytes(dir, oPath|oDirectory)
-		if e != 0 {
-			return e
+		if e := fsString(fs, "lowerdir+", dir); e != 0 {
+			return none, fsFailed("root file system", string(dir), fs, e)
 		}
-		if len(all) > 0 {
-			all = append(all, ':')
+	}
+	if len(upper) > 0 {
+		if e := fsString(fs, "upperdir", upper); e != 0 {
+			return none, fsFailed("root file system", string(upper), fs, e)
 		}
-		all = append(all, itoa(int(fd))...)
+		if e := fsString(fs, "workdir", work); e != 0 {
+			return none, fsFailed("root file system", string(work), fs, e)
+		}
 	}
-	if _, e := call(syscall.SYS_CHDIR, ptr(cstr("/proc/self/fd")), 0, 0); e != 0 {
-		return e
+	for _, o := range opts {
+		if e := fsOption(fs, o); e != 0 {
+			return none, fsFailed("root file system", string(o), fs, e)
+		}
 	}
-	return fsString(fs, "lowerdir", append(all, 0))
+	root, e := fsMount(fs, 0)
+	if e != 0 {
+		return none, fsFailed("root file system", "overlay", fs, e)
+	}
+	return root, nil
 }
 
 func (m *machine) rootBind(path []byte, readonly, plain bool) *failure {

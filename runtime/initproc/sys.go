@@ -58,6 +58,9 @@ const (
 	resolveSameFS = 0x01
 	resolveRoot   = 0x10 | 0x02 // IN_ROOT, NO_MAGICLINKS
 
+	resolveNoLinks  = 0x04
+	resolveOneMount = 0x08 | 0x01 | 0x02 // BENEATH, NO_XDEV, NO_MAGICLINKS
+
 	treeClone   = 1
 	treeCloexec = oCloexec
 	moveEmpty   = 0x04 | 0x40 // F_EMPTY_PATH, T_EMPTY_PATH

@@ -2,7 +2,71 @@
 
 package initproc
 
-import "syscall"
+import (
+	"syscall"
+	"unsafe"
+)
+
+const procMagic = 0x9fa0
+
+// mountPoint opens what a mount of type fstype goes over ("" for a bind). Where that lies on procfs it is
+// looked at rather than believed by its name, because a link of the image or a volume that somebody
+// swaps may lead there: what stands in for a file of /proc can answer or swallow what the
+// engine itself reads and writes there (CVE-2025-52881).
+func (m *machine) mountPoint(dest []byte, fstype string, file, procFile bool, tree uintptr) (uintptr, *failure) {
+	if procFile {
+		fd, f := m.procFile(dest)
+		if fd != none || f != nil {
+			return fd, f
+		}
+	}
+	fd, e := m.target(dest, true, file)
+	if e == 0 && (fstype == "proc" || fstype == "sysfs") {
+		closeFD(fd)
+		fd, e = openat2(m.rootFD(), dest, oPath, 0, resolveRoot|resolveNoLinks)
+		if e == syscall.ELOOP {
+			return none, failText("mount", string(dest), e, cat("mount ", string(dest), ": there is a link in the path: ", fstype, " is mounted on an ordinary folder only"))
+		}
+	}
+	if e != 0 {
+		return none, fail("mount", string(dest), e)
+	}
+	inside, root := onProc(fd)
+	own, _ := onProc(tree)
+	if inside && !(root && (fstype == "proc" || own)) {
+		closeFD(fd)
+		return none, failText("mount", string(dest), syscall.EPERM, cat("mount ", string(dest), ": it leads into /proc, where only informative files can be replaced"))
+	}
+	return fd, nil
+}
+
+// procFile opens one of the informative files of the container's /proc, by no link but procfs' own
+// and through no other mount. It gives none where /proc is not a procfs.
+func (m *machine) procFile(dest []byte) (uintptr, *failure) {
+	proc, e := openat2(m.rootFD(), []byte("/proc\x00"), oPath, 0, resolveRoot|resolveNoLinks)
+	if e != 0 {
+		return none, nil
+	}
+	defer closeFD(proc)
+	if inside, root := onProc(proc); !inside || !root {
+		return none, nil
+	}
+	fd, e := openat2(proc, cstr(string(dest[len("/proc/"):])), oPath, 0, resolveOneMount)
+	if e != 0 {
+		return none, fail("mount", string(dest), e)
+	}
+	return fd, nil
+}
+
+// onProc tells whether a descriptor lies on a procfs, and whether it is the top of one.
+func onProc(fd uintptr) (inside, root bool) {
+	var fs syscall.Statfs_t
+	if _, e := call(syscall.SYS_FSTATFS, fd, uintptr(unsafe.Pointer(&fs)), 0); e != 0 || fs.Type != procMagic {
+		return false, false
+	}
+	var st syscall.Stat_t
+	return true, fstat(fd, &st) == 0 && st.Ino == 1
+}
 
 // maxLinks is the kernel's own bound of links on the way to a file.
 const maxLinks = 40

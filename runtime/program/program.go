@@ -89,6 +89,7 @@ const (
 	BindCreate    // make a missing target
 	BindOptional
 	BindOwnRoot   // the source is a path inside the container's root
+	BindProcFile  // the target is an informative file of /proc
 	BindCreateSrc // unused sources are errors unless this is set: then a folder is made
 )
 

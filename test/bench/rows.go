@@ -397,7 +397,9 @@ func ps(b *bench) ([]result, error) {
 		}); err != nil {
 			return nil, err
 		}
-		defer parallel(100, func(i int) error { return a.call("DELETE", fmt.Sprintf("/containers/bench-%d", i), nil, nil) })
+		defer func() {
+			_ = parallel(100, func(i int) error { return a.call("DELETE", fmt.Sprintf("/containers/bench-%d", i), nil, nil) })
+		}()
 	}
 	podman := b.podman
 	b.podman = false

@@ -219,7 +219,7 @@ func du(t *testing.T, dir string) int64 {
 	var sum int64
 	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil {
-			return nil //nolint:nilerr // files come and go meanwhile
+			return nil // files come and go meanwhile
 		}
 		if info, err := d.Info(); err == nil {
 			sum += info.Sys().(*syscall.Stat_t).Blocks * 512
@@ -248,7 +248,7 @@ func TestUnusableDataRoot(t *testing.T) {
 	if err := syscall.Mount("tmpfs", ro, "tmpfs", syscall.MS_RDONLY, ""); err != nil {
 		t.Fatal(err)
 	}
-	defer syscall.Unmount(ro, syscall.MNT_DETACH)
+	defer func() { _ = syscall.Unmount(ro, syscall.MNT_DETACH) }()
 	if out := start(ro); !strings.Contains(out, "read-only") {
 		t.Errorf("a read-only data root: %s", out)
 	}

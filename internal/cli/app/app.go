@@ -79,7 +79,9 @@ func (h *hostList) String() string     { return "" }
 func (a *App) Settle(f *pflag.FlagSet) error {
 	g := &a.Globals
 	if f.Changed("config") {
-		os.Setenv("DOCKER_CONFIG", g.ConfigDir) // plugins and credential helpers look there too
+		if err := os.Setenv("DOCKER_CONFIG", g.ConfigDir); err != nil { // plugins and credential helpers look there too
+			return err
+		}
 	}
 	g.TLSVerifySet = f.Changed("tlsverify")
 	if a.Env("DOCKER_CERT_PATH") == "" && f.Changed("config") {
@@ -97,7 +99,7 @@ func (a *App) Settle(f *pflag.FlagSet) error {
 	switch strings.ToLower(g.LogLevel) {
 	case "panic", "fatal", "error", "warn", "warning", "info", "debug", "trace":
 	default:
-		return fmt.Errorf("Unable to parse logging level: %s", g.LogLevel) //nolint:staticcheck // docker's text
+		return fmt.Errorf("Unable to parse logging level: %s", g.LogLevel) // docker's text
 	}
 	if len(g.Hosts) > 0 && g.Context != "" {
 		return errors.New("conflicting options: cannot specify both --host and --context")

@@ -229,7 +229,7 @@ func (a *App) Client() (*api.Client, error) {
 	}
 	t, err := a.Target()
 	if err != nil {
-		return nil, fmt.Errorf("Failed to initialize: unable to resolve docker endpoint: %w", err) //nolint:staticcheck // docker's text
+		return nil, fmt.Errorf("Failed to initialize: unable to resolve docker endpoint: %w", err) // docker's text
 	}
 	if a.client, err = a.ClientFor(t); err != nil {
 		return nil, err

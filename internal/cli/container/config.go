@@ -74,7 +74,7 @@ func (c *createFlags) parse(args []string, serverOS string) (*container.CreateRe
 	if cfg.AttachStdin && !cfg.OpenStdin {
 		cfg.OpenStdin = true
 	}
-	net, err := c.networking(host)
+	net, err := c.networking()
 	if err != nil {
 		return nil, err
 	}
@@ -238,7 +238,7 @@ func securityOptions(list []string) (out, masked, readonly []string, err error) 
 		k, v, ok := strings.Cut(o, "=")
 		if !ok && k != "no-new-privileges" {
 			if k, v, ok = strings.Cut(o, ":"); !ok {
-				return nil, nil, nil, fmt.Errorf("Invalid --security-opt: %q", o) //nolint:staticcheck // docker's text
+				return nil, nil, nil, fmt.Errorf("Invalid --security-opt: %q", o) // docker's text
 			}
 		}
 		if k == "systempaths" && v == "unconfined" {

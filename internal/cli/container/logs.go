@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/url"
 
-	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/api/types/container"
 	"github.com/spf13/pflag"
 
@@ -55,11 +54,10 @@ func buildLogs(a *app.App, f *pflag.FlagSet) app.RunFunc {
 			return err
 		}
 		if raw {
-			_, err = io.Copy(a.Out, resp.Body)
-		} else {
-			_, err = stdcopy.StdCopy(a.Out, a.Err, resp.Body)
+			_, err = io.CopyBuffer(a.Out, resp.Body, make([]byte, demuxBlock))
+			return err
 		}
-		return err
+		return demux(a.Out, a.Err, resp.Body, outputsApart(a))
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 )
 
 // networking makes the endpoint settings of every --network; --ip, --network-alias and the like belong to the first.
-func (c *createFlags) networking(host *container.HostConfig) (*network.NetworkingConfig, error) {
+func (c *createFlags) networking() (*network.NetworkingConfig, error) {
 	endpoints := map[string]*network.EndpointSettings{}
 	user, fixed := false, false
 	list := c.networks.List

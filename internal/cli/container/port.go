@@ -53,7 +53,7 @@ func buildPort(a *app.App, _ *pflag.FlagSet) app.RunFunc {
 			}
 		}
 		if want.IsValid() && len(lines) == 0 {
-			return fmt.Errorf("Error: No public port '%s' published for %s", args[1], args[0]) //nolint:staticcheck // docker's text
+			return fmt.Errorf("Error: No public port '%s' published for %s", args[1], args[0]) // docker's text
 		}
 		slices.SortFunc(lines, natural)
 		for _, l := range lines {

@@ -15,7 +15,7 @@ func buildRename(a *app.App, _ *pflag.FlagSet) app.RunFunc {
 	return func(ctx context.Context, args []string) error {
 		from, to := strings.TrimSpace(args[0]), strings.TrimSpace(args[1])
 		if from == "" || to == "" {
-			return errors.New("Error: Neither old nor new names may be empty") //nolint:staticcheck // docker's text
+			return errors.New("Error: Neither old nor new names may be empty") // docker's text
 		}
 		c, err := a.Client()
 		if err != nil {

@@ -66,7 +66,7 @@ func (a session) startMany(ctx context.Context, args []string, o *startOptions) 
 		fmt.Fprintln(a.Out, name)
 	}
 	if failed != "" {
-		return fmt.Errorf("Error: failed to start containers: %s", failed[2:]) //nolint:staticcheck // docker's text
+		return fmt.Errorf("Error: failed to start containers: %s", failed[2:]) // docker's text
 	}
 	return nil
 }

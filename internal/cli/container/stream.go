@@ -8,7 +8,6 @@ import (
 	"runtime"
 	"strings"
 
-	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/term"
 
 	"github.com/gantry-engine/gantry/internal/cli/api"
@@ -93,7 +92,7 @@ func (s *stream) copyOutput(restore func()) <-chan error {
 			_, err = io.Copy(s.out, s.conn.Reader)
 			restore()
 		} else {
-			_, err = stdcopy.StdCopy(orDiscard(s.out), orDiscard(s.err), s.conn.Reader)
+			err = demux(orDiscard(s.out), orDiscard(s.err), s.conn.Reader, false)
 		}
 		done <- err
 	}()

@@ -127,7 +127,7 @@ func (p *mountParser) set(key, val string, has bool, field string) (err error) {
 	case "bind-create-src":
 		return boolean(&p.bind().CreateMountpoint)
 	case "bind-recursive":
-		return p.recursive(val, field)
+		return p.recursive(val)
 	case "volume-subpath":
 		p.volume().Subpath = val
 	case "volume-nocopy":
@@ -162,7 +162,7 @@ func (p *mountParser) set(key, val string, has bool, field string) (err error) {
 	return nil
 }
 
-func (p *mountParser) recursive(val, field string) error {
+func (p *mountParser) recursive(val string) error {
 	switch val {
 	case "enabled":
 	case "disabled":

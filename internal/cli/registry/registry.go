@@ -106,7 +106,7 @@ func ask(a *app.App, user, password *string) error {
 		return nil
 	}
 	if !a.In.IsTerminal() {
-		return errors.New("Error: Cannot perform an interactive login from a non TTY device") //nolint:staticcheck // docker's text
+		return errors.New("Error: Cannot perform an interactive login from a non TTY device") // docker's text
 	}
 	var err error
 	if *user == "" {

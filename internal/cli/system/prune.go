@@ -28,7 +28,7 @@ func buildPrune(a *app.App, f *pflag.FlagSet) app.RunFunc {
 	f.Var(&filter, "filter", `Only what matches (e.g. "label=<key>=<value>")`)
 	return func(ctx context.Context, _ []string) error {
 		if volumes && filter.Has("until") {
-			return errors.New(`ERROR: The "until" filter is not supported with "--volumes"`) //nolint:staticcheck // docker's text
+			return errors.New(`ERROR: The "until" filter is not supported with "--volumes"`) // docker's text
 		}
 		if !force {
 			if err := a.Confirm(question(all, volumes, filter)); err != nil {

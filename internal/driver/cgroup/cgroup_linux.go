@@ -17,6 +17,7 @@ import (
 	"github.com/opencontainers/cgroups"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/service/containers"
 	"github.com/gantry-engine/gantry/internal/spec"
 	sys "github.com/gantry-engine/gantry/internal/sys/cgroup"
@@ -70,9 +71,11 @@ func (d *Driver) Create(_ context.Context, container, parent string, r *specs.Li
 	if cg.Dirs, err = d.host.Make(cg.Path); err != nil {
 		return spec.Cgroup{}, err
 	}
+	failpoint.Hit("gantryd.cgroup-made")
 	if err := set(cg, res); err != nil {
 		return spec.Cgroup{}, errors.Join(err, destroy(cg))
 	}
+	failpoint.Hit("gantryd.cgroup-set")
 	return cg, nil
 }
 

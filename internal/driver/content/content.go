@@ -28,6 +28,7 @@ import (
 	"github.com/containerd/containerd/v2/plugins/content/local"
 	"github.com/containerd/log"
 	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // Namespace is the containerd namespace of all records.
@@ -60,7 +61,7 @@ func Open(ctx context.Context, dir string) (*Store, error) {
 		Timeout: 5 * time.Second, NoFreelistSync: true, FreelistType: bolt.FreelistMapType,
 	})
 	if err != nil {
-		if errors.Is(err, bolt.ErrTimeout) {
+		if errors.Is(err, bolterrors.ErrTimeout) {
 			err = errors.New("another process has it open")
 		}
 		return nil, fmt.Errorf("opening the content store's records (%s): %w", filepath.Join(dir, "meta.db"), err)

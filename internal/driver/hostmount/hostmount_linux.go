@@ -12,6 +12,7 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/service/containers"
 )
 
@@ -41,6 +42,7 @@ func (*Mounts) SharedMemory(path string, size int64, label string) error {
 	if label != "" {
 		data += ",context=" + strconv.Quote(label)
 	}
+	failpoint.Hit("gantryd.shm-mount")
 	if err := unix.Mount("shm", path, "tmpfs", unix.MS_NOEXEC|unix.MS_NOSUID|unix.MS_NODEV, data); err != nil {
 		return fmt.Errorf("mounting shared memory of %d bytes at %s: %w", size, path, err)
 	}
@@ -50,6 +52,7 @@ func (*Mounts) SharedMemory(path string, size int64, label string) error {
 // Unmount implements containers.HostMounts.
 func (*Mounts) Unmount(path string) error {
 	err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	failpoint.Hit("gantryd.shm-unmounted")
 	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("unmounting shared memory at %s: %w", path, err)
 	}

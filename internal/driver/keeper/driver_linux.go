@@ -21,6 +21,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/gantry-engine/gantry/internal/keeperproto"
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/spec"
 	"github.com/gantry-engine/gantry/internal/version"
 )
@@ -46,7 +47,6 @@ type Driver struct {
 
 	mu      sync.Mutex
 	link    *link // nil while there is none
-	linkErr error
 	changed chan struct{} // closed and replaced when link changes
 	closed  bool
 	nextID  uint32
@@ -143,6 +143,7 @@ func (d *Driver) startAnchor() error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("starting the keeper: %w", err)
 	}
+	failpoint.Hit("gantryd.keeper-starting")
 	out, err := os.OpenFile(filepath.Join(dir, "anchor.err"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("starting the keeper: %w", err)
@@ -152,6 +153,7 @@ func (d *Driver) startAnchor() error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("starting the keeper: %w", err)
 	}
+	failpoint.Hit("gantryd.keeper-started")
 	go func() {
 		if err := cmd.Wait(); err != nil {
 			d.log.Debug("anchor ended", "error", err)
@@ -219,6 +221,7 @@ func (d *Driver) resume(l *link) {
 		rs = append(rs, r)
 	}
 	d.mu.Unlock()
+	failpoint.Hit("gantryd.keeper-resume")
 	for _, r := range rs {
 		r.resume(ctx, l)
 	}

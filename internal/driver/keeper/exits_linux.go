@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/gantry-engine/gantry/internal/keeperproto"
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
 
@@ -22,6 +23,7 @@ func (b *exitBoard) init() {
 }
 
 func (b *exitBoard) add(x keeperproto.Exited) {
+	failpoint.Hit("gantryd.keeper-exit")
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.seen[x.Exit.Key] == x.Gen {

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/gantry-engine/gantry/internal/keeperproto"
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/logformat/logopt"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
@@ -39,6 +40,7 @@ func (d *Driver) Launch(ctx context.Context, l spec.Launch) (spec.Running, error
 		d.unclaim(l.Key, rs)
 		return spec.Running{}, err
 	}
+	failpoint.Hit("gantryd.keeper-launch")
 	msg, err := link.call(ctx, keeperproto.TypeLaunch, m.Encode(), fds)
 	if errors.Is(err, errLinkLost) {
 		return d.launchAfterLoss(ctx, l.Key, rs)
@@ -47,6 +49,7 @@ func (d *Driver) Launch(ctx context.Context, l spec.Launch) (spec.Running, error
 		d.unclaim(l.Key, rs)
 		return spec.Running{}, err
 	}
+	failpoint.Hit("gantryd.keeper-launched")
 	defer msg.CloseFDs()
 	r, err := keeperproto.DecodeLaunchReply(msg.Payload)
 	if err != nil {
@@ -54,7 +57,7 @@ func (d *Driver) Launch(ctx context.Context, l spec.Launch) (spec.Running, error
 		return spec.Running{}, err
 	}
 	for _, reader := range rs {
-		reader.begin(msg.FDs, r.Gen, 0)
+		_ = reader.begin(msg.FDs, r.Gen, 0) // whoever reads is told
 	}
 	return spec.Running{PID: int(r.PID), Started: time.Unix(0, r.Started)}, nil
 }
@@ -209,6 +212,7 @@ func (d *Driver) Alive(ctx context.Context) (map[spec.ProcessKey]spec.Running, e
 
 // Forget drops an ended process. Forgetting what is not there is no error.
 func (d *Driver) Forget(ctx context.Context, key spec.ProcessKey) error {
+	failpoint.Hit("gantryd.keeper-forget")
 	_, err := d.about(ctx, keeperproto.TypeForget, keeperproto.KeyRequest{Key: key})
 	if errdefs.IsNotFound(err) {
 		err = nil

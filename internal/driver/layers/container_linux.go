@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/service/containers"
 	"github.com/gantry-engine/gantry/internal/spec"
 	"github.com/gantry-engine/gantry/internal/sys/overlayfs"
@@ -71,6 +72,7 @@ func (s *Store) makeContainer(ctx context.Context, c *container) error {
 			return err
 		}
 	} else {
+		failpoint.Hit("gantryd.layer-dir")
 		upper := filepath.Join(c.dir, "upper")
 		if err := os.Mkdir(upper, 0o755); err != nil {
 			return err
@@ -82,6 +84,7 @@ func (s *Store) makeContainer(ctx context.Context, c *container) error {
 			return err
 		}
 	}
+	failpoint.Hit("gantryd.layer-made")
 	// The link is last: a directory without it is swept at the next Open.
 	return os.Symlink(c.chain, filepath.Join(c.dir, "chain"))
 }

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/gantry-engine/gantry/internal/kit/atomicfile"
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/kit/keylock"
 )
 
@@ -264,6 +265,7 @@ func (s *Store) discard(dir string) error {
 		}
 		return err
 	}
+	failpoint.Hit("gantryd.layer-away")
 	s.toTrash(to)
 	return nil
 }
@@ -282,6 +284,7 @@ func (s *Store) emptyTrash() {
 			return
 		case p := <-s.trash:
 			_ = os.RemoveAll(p)
+			failpoint.Hit("gantryd.layer-deleted")
 		}
 		if len(s.trash) > 0 {
 			continue

@@ -83,11 +83,7 @@ func (r *reading) follow(files *logFiles, w *watcher, ended <-chan struct{}) err
 				return err
 			}
 		}
-		next, err := r.successor(t)
-		if err != nil {
-			return err
-		}
-		if next != nil {
+		if next := r.successor(t); next != nil {
 			if t != nil {
 				// What came between the last look and the rename.
 				if err := r.drain(s); err != nil || r.done {
@@ -114,18 +110,18 @@ func (r *reading) follow(files *logFiles, w *watcher, ended <-chan struct{}) err
 
 // successor opens the file that follows the one being read: the current one, or
 // when several rotations happened at once, the one after ours.
-func (r *reading) successor(t *tailReader) (*os.File, error) {
+func (r *reading) successor(t *tailReader) *os.File {
 	cur, err := os.Open(r.cfg.Path)
 	if err != nil {
-		return nil, nil // between two renames, or not there yet: a wake-up follows
+		return nil // between two renames, or not there yet: a wake-up follows
 	}
 	if t == nil {
-		return cur, nil
+		return cur
 	}
 	mine := inode(t.f)
 	if inode(cur) == mine {
 		_ = cur.Close()
-		return nil, nil
+		return nil
 	}
 	newer := cur
 	for n := 1; n < 1<<16; n++ {
@@ -135,14 +131,14 @@ func (r *reading) successor(t *tailReader) (*os.File, error) {
 		}
 		if inode(old) == mine {
 			_ = old.Close()
-			return newer, nil
+			return newer
 		}
 		_ = newer.Close()
 		newer = old
 	}
 	if newer != cur {
 		// Ours is not among them any more; the oldest that is left follows.
-		return newer, nil
+		return newer
 	}
-	return cur, nil
+	return cur
 }

@@ -151,7 +151,6 @@ func lastEntries(f io.ReaderAt, size int64, n int, driver string) (off int64, fo
 			}
 			if first {
 				first = false // the last entry's own end; what follows it is being written
-				size = end - k + int64(j) + 1
 			} else if found++; found == n {
 				return end - k + int64(j) + 1, found, nil
 			}

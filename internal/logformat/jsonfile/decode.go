@@ -30,11 +30,14 @@ type Decoder struct {
 	stream spec.Stream
 	time   time.Time
 	attrs  map[string]string
+	whole  [wholeSeconds]byte // the last stamp's whole seconds as text,
+	second time.Time          // and as what they mean
 }
 
 const (
 	textKey   = `{"log":"`
-	streamKey = `","stream":"std`
+	stdoutKey = `","stream":"stdout"`
+	stderrKey = `","stream":"stderr"`
 	attrsKey  = `,"attrs":`
 	timeKey   = `,"time":"`
 )
@@ -121,35 +124,29 @@ func (d *Decoder) readEnd(s []byte) bool {
 	if n := len(d.end) - 1; n > 0 && len(s) == n && string(s) == string(d.end[:n]) {
 		return true
 	}
-	rest, ok := bytes.CutPrefix(s, []byte(streamKey))
-	if !ok || len(rest) < 4 || rest[3] != '"' {
-		return false
-	}
 	stream := spec.Stdout
-	switch string(rest[:3]) {
-	case "out":
-	case "err":
+	rest, ok := bytes.CutPrefix(s, []byte(stdoutKey))
+	if !ok {
+		if rest, ok = bytes.CutPrefix(s, []byte(stderrKey)); !ok {
+			return false
+		}
 		stream = spec.Stderr
-	default:
+	}
+	rest, ok = bytes.CutSuffix(rest, []byte(`"}`))
+	if !ok {
 		return false
 	}
-	rest = rest[4:]
 	var attrs map[string]string
-	i := bytes.LastIndex(rest, []byte(timeKey))
-	if i < 0 || !bytes.HasSuffix(rest, []byte(`"}`)) {
-		return false
-	}
-	if i > 0 {
-		object, ok := bytes.CutPrefix(rest[:i], []byte(attrsKey))
+	stamp, ok := bytes.CutPrefix(rest, []byte(timeKey))
+	if !ok {
+		i := bytes.LastIndex(rest, []byte(timeKey))
+		object, ok := bytes.CutPrefix(rest[:max(i, 0)], []byte(attrsKey))
 		if !ok || json.Unmarshal(object, &attrs) != nil {
 			return false
 		}
+		stamp = rest[i+len(timeKey):]
 	}
-	from, to := i+len(timeKey), len(rest)-2
-	if from > to {
-		return false
-	}
-	t, ok := parseTime(rest[from:to])
+	t, ok := d.parseTime(stamp)
 	if !ok {
 		return false
 	}
@@ -247,41 +244,41 @@ func hex4(s []byte) (v uint32, ok bool) {
 	return v, true
 }
 
-// parseTime reads RFC 3339 in UTC ("…Z"), the only form that is written.
-func parseTime(s []byte) (time.Time, bool) {
-	if len(s) < 20 || s[len(s)-1] != 'Z' || s[4] != '-' || s[7] != '-' || s[10] != 'T' || s[13] != ':' || s[16] != ':' {
+// wholeSeconds is the size of a stamp up to its fraction: "2006-01-02T15:04:05".
+const wholeSeconds = 19
+
+// parseTime reads RFC 3339 in UTC ("…Z"), the only form that is written. Most
+// stamps are of the same second as the one before.
+func (d *Decoder) parseTime(s []byte) (time.Time, bool) {
+	if len(s) < wholeSeconds+1 || s[len(s)-1] != 'Z' {
 		return time.Time{}, false
 	}
-	num := func(a, b int) int {
-		n := 0
-		for _, c := range s[a:b] {
-			if c < '0' || c > '9' {
-				return -1 << 20
-			}
-			n = n*10 + int(c-'0')
+	if whole := s[:wholeSeconds]; string(whole) != string(d.whole[:]) {
+		t, err := time.Parse("2006-01-02T15:04:05", string(whole))
+		if err != nil {
+			return time.Time{}, false
 		}
-		return n
+		copy(d.whole[:], whole)
+		d.second = t
 	}
-	year, month, day := num(0, 4), num(5, 7), num(8, 10)
-	hour, minute, sec := num(11, 13), num(14, 16), num(17, 19)
-	if year < 0 || month < 1 || month > 12 || day < 1 || day > 31 || hour < 0 || hour > 23 || minute < 0 || minute > 59 || sec < 0 || sec > 59 {
+	frac := s[wholeSeconds : len(s)-1]
+	if len(frac) == 0 {
+		return d.second, true
+	}
+	if frac[0] != '.' || len(frac) > 10 || len(frac) < 2 {
 		return time.Time{}, false
 	}
 	nano := 0
-	if frac := s[19 : len(s)-1]; len(frac) > 0 {
-		if frac[0] != '.' || len(frac) > 10 || len(frac) < 2 {
+	for _, c := range frac[1:] {
+		if c < '0' || c > '9' {
 			return time.Time{}, false
 		}
-		nano = num(20, 20+len(frac)-1)
-		if nano < 0 {
-			return time.Time{}, false
-		}
-		for i := len(frac) - 1; i < 9; i++ {
-			nano *= 10
-		}
+		nano = nano*10 + int(c-'0')
 	}
-	t := time.Date(year, time.Month(month), day, hour, minute, sec, nano, time.UTC)
-	return t, t.Day() == day
+	for i := len(frac) - 1; i < 9; i++ {
+		nano *= 10
+	}
+	return d.second.Add(time.Duration(nano)), true
 }
 
 // slow reads any JSON object with the format's fields.

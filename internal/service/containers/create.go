@@ -13,6 +13,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 	ociimage "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/kit/undo"
 	"github.com/gantry-engine/gantry/internal/service/containers/ocispec"
 	"github.com/gantry-engine/gantry/internal/spec"
@@ -91,10 +92,12 @@ func (c *creator) Create(ctx context.Context, req CreateRequest) (resp container
 	if err := c.materialize(ctx, rec, img, &u); err != nil {
 		return resp, err
 	}
+	failpoint.Hit("gantryd.create-save")
 	e := newEntry(rec)
 	if err := c.save(ctx, rec, durable); err != nil {
 		return resp, err
 	}
+	failpoint.Hit("gantryd.create-saved")
 	c.reg.add(e)
 	c.publish(rec, events.ActionCreate, nil)
 	if warnings == nil {
@@ -133,6 +136,7 @@ func (c *creator) materialize(ctx context.Context, rec *Container, img spec.Imag
 		return err
 	}
 	u.Push("writable layer", func(ctx context.Context) error { return c.Layers.Remove(ctx, rec.ID) })
+	failpoint.Hit("gantryd.create-layer")
 	p := mountPlanner{core: c.core, rec: rec, root: root, undo: u}
 	if rec.Mounts, err = p.plan(ctx); err != nil {
 		return err

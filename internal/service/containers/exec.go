@@ -13,6 +13,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/service/containers/ocispec"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
@@ -184,8 +185,10 @@ func (x *execs) launch(ctx context.Context, p *execProc, rec *Container) error {
 		p.running = true
 		p.mu.Unlock()
 		x.note(p)
+		failpoint.Hit("gantryd.exec-noted")
 		running, err = x.Processes.Launch(ctx, spec.Launch{Key: p.key(), OCI: s, Cgroup: rec.Cgroup, Stdin: p.req.AttachStdin})
 		if err == nil {
+			failpoint.Hit("gantryd.exec-launched")
 			p.mu.Lock()
 			p.pid = running.PID
 			p.mu.Unlock()
@@ -212,11 +215,13 @@ func (p *execProc) finish(res exitResult, failed bool) {
 
 // exited takes the exit of an exec from the keeper.
 func (x *execs) exited(ctx context.Context, ex spec.Exit) {
+	failpoint.Hit("gantryd.exec-exit")
 	if p, err := x.get(ex.Key.Exec); err == nil {
 		p.finish(exitResult{code: ex.Code}, false)
 		x.publish(p.owner.snapshot(), events.ActionExecDie, map[string]string{"execID": p.id, "exitCode": strconv.Itoa(ex.Code)})
 		x.later(p)
 	}
+	failpoint.Hit("gantryd.exec-struck")
 	if err := x.Lifetimes.Forget(ctx, ex.Key); err != nil && !errdefs.IsNotFound(err) {
 		x.log.Warn("an ended exec could not be forgotten", "process", ex.Key, "error", err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
 
@@ -65,6 +66,7 @@ func (s *starter) ended(ctx context.Context, e *entry, x spec.Exit) {
 	if again {
 		ev = EvExitedAgain
 	}
+	failpoint.Hit("gantryd.exit-received")
 	s.health.end(e)
 	text := ""
 	if x.Unknown {
@@ -85,13 +87,16 @@ func (s *starter) ended(ctx context.Context, e *entry, x spec.Exit) {
 			c.RestartCount++
 		}
 	})
+	failpoint.Hit("gantryd.exit-known")
 	s.execs.dropAll(e)
 	if x.OOM {
 		s.publish(next, events.ActionOOM, nil)
 	}
 	attrs := map[string]string{"exitCode": strconv.Itoa(x.Code), "execDuration": strconv.FormatInt(int64(ran/time.Second), 10)}
 	s.publish(next, events.ActionDie, attrs)
+	failpoint.Hit("gantryd.exit-told")
 	s.release(ctx, rec)
+	failpoint.Hit("gantryd.exit-released")
 	d := soon
 	if rec.HostConfig.AutoRemove && !keep {
 		d = inMemory // the removal that follows is the one commit
@@ -99,9 +104,11 @@ func (s *starter) ended(ctx context.Context, e *entry, x spec.Exit) {
 	if _, err := s.change(ctx, e, d, func(c *Container) { c.Sandbox, c.Cgroup = spec.Sandbox{}, spec.Cgroup{} }); err != nil {
 		s.log.Error("an exit could not be recorded", "container", rec.ID, "error", err)
 	}
+	failpoint.Hit("gantryd.exit-saved")
 	s.publishMounts(next, events.ActionUnmount)
 	e.finish(false, exitResult{code: x.Code, err: text})
 	s.forget(ctx, x.Key)
+	failpoint.Hit("gantryd.exit-forgotten")
 	switch {
 	case again:
 		s.scheduleRestart(e, ran)
@@ -117,13 +124,16 @@ func (s *starter) release(ctx context.Context, rec *Container) {
 	var errs []error
 	if rec.Sandbox.ID != "" || len(rec.Sandbox.Endpoints) > 0 {
 		errs = append(errs, s.Networks.Release(ctx, rec.ID, rec.Sandbox))
+		failpoint.Hit("gantryd.release-network")
 	}
 	if rec.Cgroup.Path != "" {
 		errs = append(errs, s.Cgroups.Destroy(ctx, rec.Cgroup))
+		failpoint.Hit("gantryd.release-cgroup")
 	}
 	errs = append(errs, s.dropShared(rec))
 	if !rec.Volatile {
 		errs = append(errs, os.RemoveAll(s.FilesDir(rec.ID)))
+		failpoint.Hit("gantryd.release-files")
 	}
 	if err := errors.Join(errs...); err != nil {
 		s.log.Warn("what a container held could not be freed", "container", rec.ID, "error", err)
@@ -145,6 +155,7 @@ func (c *Container) wantsRestart(code int) bool {
 func (s *starter) scheduleRestart(e *entry, ran time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	failpoint.Hit("gantryd.restart-scheduled")
 	e.restart = s.after(e.backoff.next(ran), func() { s.restartDue(e) })
 }
 
@@ -161,6 +172,7 @@ func (s *starter) restartDue(e *entry) {
 	e.mu.Lock()
 	e.restart = nil
 	e.mu.Unlock()
+	failpoint.Hit("gantryd.restart-due")
 	if err := s.launch(ctx, e, EvRestartDue); err != nil {
 		s.log.Error("a container could not be started again", "container", e.id, "error", fmt.Sprint(err))
 	}

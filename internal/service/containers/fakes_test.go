@@ -58,7 +58,6 @@ type fakeProc struct {
 type pipe struct {
 	io.Reader
 	io.Writer
-	close func() error
 }
 
 func (p *pipe) Close() error { return nil }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
 
@@ -83,6 +84,7 @@ func (r *recoverer) Recover(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("asking the keeper what runs: %w", err)
 	}
+	failpoint.Hit("gantryd.recover-listed")
 	var first []func()
 	for id, data := range r.Records.All(ctx) {
 		rec, err := decodeContainer(id, data)
@@ -110,6 +112,7 @@ func (r *recoverer) Recover(ctx context.Context) error {
 			r.later = append(r.later, func() { r.again(e) })
 		}
 	}
+	failpoint.Hit("gantryd.recover-read")
 	inParallel(first) // before exits are taken in, so that an exit finds its container running
 	return nil
 }
@@ -117,6 +120,7 @@ func (r *recoverer) Recover(ctx context.Context) error {
 // Resume takes in exits, and goes on in the background with restarts and clean-up. Networks must
 // be ready: what Recover took over has its addresses and ports again by then.
 func (r *recoverer) Resume() {
+	failpoint.Hit("gantryd.recover-resume")
 	go r.start.watch(r.base)
 	go inParallel(r.later)
 	r.later = nil
@@ -172,6 +176,7 @@ func (r *recoverer) adopt(e *entry, running spec.Running, alive map[spec.Process
 			r.log.Error("a running container's network could not be taken over", "container", e.id, "error", err)
 		}
 	}
+	failpoint.Hit("gantryd.recover-adopted")
 	e.markStarted()
 	r.execs.adopt(e, alive)
 	r.health.begin(e, rec)

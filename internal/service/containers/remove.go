@@ -10,6 +10,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/mount"
+
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 )
 
 // RemoveOptions are what DELETE /containers/{id} takes.
@@ -107,12 +109,15 @@ func (r *remover) removeLocked(ctx context.Context, e *entry, opts RemoveOptions
 	if _, err := r.change(ctx, e, inMemory, func(c *Container) { c.moved(ev) }); err != nil {
 		return err
 	}
+	failpoint.Hit("gantryd.remove-marked")
 	if err := r.discard(ctx, rec, opts.Volumes); err != nil {
 		_, serr := r.change(ctx, e, soon, func(c *Container) { c.moved(EvRemoveFailed); c.State.Error = err.Error() })
 		return errors.Join(err, serr)
 	}
+	failpoint.Hit("gantryd.remove-gone")
 	r.reg.drop(e)
 	r.publish(rec, events.ActionDestroy, nil)
+	failpoint.Hit("gantryd.remove-told")
 	e.markRemoved()
 	return nil
 }
@@ -121,7 +126,9 @@ func (r *remover) discard(ctx context.Context, rec *Container, volumes bool) err
 	if err := r.Records.Remove(ctx, rec.ID); err != nil {
 		return err
 	}
+	failpoint.Hit("gantryd.remove-record")
 	errs := []error{r.Layers.Remove(ctx, rec.ID)}
+	failpoint.Hit("gantryd.remove-layer")
 	for _, m := range rec.Mounts {
 		if m.Type != mount.TypeVolume {
 			continue
@@ -133,6 +140,7 @@ func (r *remover) discard(ctx context.Context, rec *Container, volumes bool) err
 			}
 		}
 	}
+	failpoint.Hit("gantryd.remove-volumes")
 	errs = append(errs, r.dropShared(rec), os.RemoveAll(r.Dir(rec)), os.RemoveAll(r.FilesDir(rec.ID)))
 	return errors.Join(errs...)
 }

@@ -33,7 +33,7 @@ func (c *changer) Rename(ctx context.Context, ref, to string) error {
 		return err
 	}
 	if err := c.reg.reserve(name, e.id); err != nil {
-		return fmt.Errorf("Error when allocating new name: %w", err) //nolint:staticcheck // Docker's text
+		return fmt.Errorf("Error when allocating new name: %w", err) // Docker's text
 	}
 	rec, err := c.change(ctx, e, durable, func(r *Container) { r.Name = name })
 	if err != nil {

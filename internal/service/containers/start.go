@@ -14,6 +14,7 @@ import (
 	"github.com/moby/moby/api/types/mount"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/kit/undo"
 	"github.com/gantry-engine/gantry/internal/service/containers/ocispec"
 	"github.com/gantry-engine/gantry/internal/spec"
@@ -55,6 +56,7 @@ func (s *starter) launch(ctx context.Context, e *entry, ev Event) error {
 	if err != nil {
 		return s.failed(ctx, e, err)
 	}
+	failpoint.Hit("gantryd.start-save")
 	durability := soon
 	if !rec.HostConfig.RestartPolicy.IsNone() {
 		durability = durable // that it should run is a promise over reboots
@@ -75,10 +77,12 @@ func (s *starter) launch(ctx context.Context, e *entry, ev Event) error {
 		_ = s.Processes.Signal(context.WithoutCancel(ctx), e.snapshot().Key(), int(syscall.SIGKILL))
 		return s.failed(ctx, e, errors.Join(err, a.undo.Run(ctx)))
 	}
+	failpoint.Hit("gantryd.start-saved")
 	a.undo.Commit()
 	e.markStarted()
 	s.publishMounts(rec, events.ActionMount)
 	s.publish(rec, events.ActionStart, nil)
+	failpoint.Hit("gantryd.start-told")
 	s.health.begin(e, rec)
 	return nil
 }
@@ -87,6 +91,7 @@ func (s *starter) launch(ctx context.Context, e *entry, ev Event) error {
 func (s *starter) failed(ctx context.Context, e *entry, cause error) error {
 	ctx = context.WithoutCancel(ctx)
 	code, err := startError("failed to create task for container: ", cause)
+	failpoint.Hit("gantryd.start-failed")
 	rec, serr := s.change(ctx, e, soon, func(c *Container) {
 		c.State.ExitCode, c.State.Error, c.State.Pid = code, err.Error(), 0
 		if c.State.Status == Restarting {
@@ -180,6 +185,7 @@ func (a *attempt) network(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("failed to set up container networking: %w", err)
 	}
+	failpoint.Hit("gantryd.start-network")
 	a.sandbox = sb
 	a.undo.Push("network", func(ctx context.Context) error { return a.Networks.Release(ctx, a.rec.ID, sb) })
 	a.launch.NetNS = sb.NetNS
@@ -203,11 +209,13 @@ func (a *attempt) cgroup(ctx context.Context) error {
 	if parent == "" {
 		parent = a.Config.CgroupParent
 	}
+	failpoint.Hit("gantryd.start-files")
 	cg, err := a.Cgroups.Create(ctx, a.rec.ID, parent, s.Linux.Resources)
 	if err != nil {
 		return err
 	}
 	a.undo.Push("cgroup", func(ctx context.Context) error { return a.Cgroups.Destroy(ctx, cg) })
+	failpoint.Hit("gantryd.start-cgroup")
 	s.Linux.CgroupsPath = cg.Path
 	a.launch.OCI, a.launch.Cgroup = s, cg
 	a.launch.UseInit = a.Config.Init
@@ -250,6 +258,7 @@ func (a *attempt) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	failpoint.Hit("gantryd.start-launched")
 	a.undo.Push("process", func(ctx context.Context) error {
 		if err := a.Processes.Signal(ctx, a.launch.Key, int(syscall.SIGKILL)); !errdefs.IsNotFound(err) {
 			return err

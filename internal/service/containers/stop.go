@@ -10,6 +10,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/sys/signal"
+
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 )
 
 // defaultStopTimeout is how long a container gets after its stop signal.
@@ -73,6 +75,7 @@ func (s *stopper) halt(ctx context.Context, ref string, opts StopOptions, by Sto
 	if err := s.waitOrKill(ctx, rec, r, stopTimeout(rec, opts.Timeout)); err != nil {
 		return err
 	}
+	failpoint.Hit("gantryd.stop-ended")
 	if by == StoppedByDaemon {
 		return s.relabel(ctx, e, by)
 	}
@@ -161,6 +164,7 @@ func (s *stopper) deliver(ctx context.Context, rec *Container, num int) error {
 	if err := s.Processes.Signal(ctx, rec.Key(), num); err != nil {
 		return err
 	}
+	failpoint.Hit("gantryd.stop-signalled")
 	s.publish(rec, events.ActionKill, map[string]string{"signal": strconv.Itoa(num)})
 	if rec.State.Status == Paused {
 		return s.Cgroups.Freeze(ctx, rec.Cgroup, false)
@@ -207,6 +211,7 @@ func (s *stopper) Kill(ctx context.Context, ref, sig string) error {
 		}
 		return err
 	}
+	failpoint.Hit("gantryd.kill-sent")
 	if num == syscall.SIGKILL {
 		return s.killed(ctx, r)
 	}
@@ -241,6 +246,7 @@ func (s *stopper) Restart(ctx context.Context, ref string, opts StopOptions) err
 	if err := s.Stop(ctx, e.id, opts); err != nil && !errors.Is(err, errdefs.ErrNotModified) {
 		return err
 	}
+	failpoint.Hit("gantryd.restart-stopped")
 	if err := s.start.Start(ctx, e.id); err != nil && !errors.Is(err, errdefs.ErrNotModified) {
 		return err
 	}
@@ -276,6 +282,7 @@ func (p *pauser) freeze(ctx context.Context, ref string, ev Event, frozen bool, 
 	if err := p.Cgroups.Freeze(ctx, rec.Cgroup, frozen); err != nil {
 		return err
 	}
+	failpoint.Hit("gantryd.pause-frozen")
 	next, err := p.change(ctx, e, soon, func(c *Container) { c.moved(ev) })
 	if err != nil {
 		return errors.Join(err, p.Cgroups.Freeze(context.WithoutCancel(ctx), rec.Cgroup, !frozen))

@@ -167,7 +167,7 @@ func (s *blobs) openLayer(ctx context.Context, d ocispec.Descriptor) (io.ReadClo
 	if err != nil {
 		return nil, err
 	}
-	z, _, err := decompress(bound{ctx, content.NewReader(ra)})
+	z, err := decompress(bound{ctx, content.NewReader(ra)})
 	if err != nil {
 		return nil, errors.Join(err, ra.Close())
 	}

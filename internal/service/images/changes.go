@@ -59,13 +59,13 @@ func applyChange(c *spec.ImageConfig, line string) error {
 }
 
 var instructions = map[string]func(*spec.ImageConfig, string) error{
-	"CMD": func(c *spec.ImageConfig, s string) (err error) {
-		c.Cmd, err = command(c, s)
-		return err
+	"CMD": func(c *spec.ImageConfig, s string) error {
+		c.Cmd = command(c, s)
+		return nil
 	},
-	"ENTRYPOINT": func(c *spec.ImageConfig, s string) (err error) {
-		c.Entrypoint, err = command(c, s)
-		return err
+	"ENTRYPOINT": func(c *spec.ImageConfig, s string) error {
+		c.Entrypoint = command(c, s)
+		return nil
 	},
 	"ENV": func(c *spec.ImageConfig, s string) error {
 		pairs, err := keyValues(s)
@@ -153,18 +153,18 @@ var instructions = map[string]func(*spec.ImageConfig, string) error{
 }
 
 // command reads the exec form (a JSON list) or the shell form.
-func command(c *spec.ImageConfig, s string) ([]string, error) {
+func command(c *spec.ImageConfig, s string) []string {
 	if s == "" {
-		return nil, nil
+		return nil
 	}
 	if list, ok := jsonList(s); ok {
-		return list, nil
+		return list
 	}
 	shell := c.Shell
 	if len(shell) == 0 {
 		shell = []string{"/bin/sh", "-c"}
 	}
-	return append(slices.Clone(shell), s), nil
+	return append(slices.Clone(shell), s)
 }
 
 func jsonList(s string) ([]string, bool) {

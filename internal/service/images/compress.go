@@ -47,31 +47,31 @@ func detect(head []byte) compression {
 }
 
 // decompress gives the content of a stream in any of the compressions known, in-process.
-func decompress(r io.Reader) (io.ReadCloser, compression, error) {
+func decompress(r io.Reader) (io.ReadCloser, error) {
 	b := bufio.NewReaderSize(r, 256<<10)
 	head, err := b.Peek(6)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, plain, err
+		return nil, err
 	}
-	switch c := detect(head); c {
+	switch detect(head) {
 	case gzipped:
 		z, err := gzip.NewReader(b)
 		if err != nil {
-			return nil, c, fmt.Errorf("reading gzip data: %w: %w", err, errdefs.ErrInvalidArgument)
+			return nil, fmt.Errorf("reading gzip data: %w: %w", err, errdefs.ErrInvalidArgument)
 		}
-		return z, c, nil
+		return z, nil
 	case zstandard:
 		z, err := zstd.NewReader(b, zstd.WithDecoderMaxMemory(maxZstdMemory), zstd.WithDecoderConcurrency(2))
 		if err != nil {
-			return nil, c, fmt.Errorf("reading zstd data: %w: %w", err, errdefs.ErrInvalidArgument)
+			return nil, fmt.Errorf("reading zstd data: %w: %w", err, errdefs.ErrInvalidArgument)
 		}
-		return z.IOReadCloser(), c, nil
+		return z.IOReadCloser(), nil
 	case bzipped:
-		return io.NopCloser(bzip2.NewReader(b)), c, nil
+		return io.NopCloser(bzip2.NewReader(b)), nil
 	case xzed:
-		return nil, c, fmt.Errorf("xz compression is not supported; use gzip or zstd: %w", errdefs.ErrInvalidArgument)
+		return nil, fmt.Errorf("xz compression is not supported; use gzip or zstd: %w", errdefs.ErrInvalidArgument)
 	default:
-		return io.NopCloser(b), plain, nil
+		return io.NopCloser(b), nil
 	}
 }
 

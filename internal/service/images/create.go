@@ -68,7 +68,7 @@ func (s *Service) Import(ctx context.Context, body io.Reader, o ImportOptions, o
 	}
 	img.History = []ocispec.History{{Created: &now, Comment: o.Message}}
 	id, err := s.create(ctx, name, img, nil, func(ctx context.Context, w io.Writer) error {
-		z, _, err := decompress(bound{ctx, src})
+		z, err := decompress(bound{ctx, src})
 		if err != nil {
 			return err
 		}

@@ -70,7 +70,7 @@ func (s *Service) Load(ctx context.Context, r io.Reader, wanted []ocispec.Platfo
 }
 
 func (s *Service) load(ctx context.Context, r io.Reader, wanted []ocispec.Platform, out Progress, done *[]func()) error {
-	z, _, err := decompress(bound{ctx, r})
+	z, err := decompress(bound{ctx, r})
 	if err != nil {
 		return err
 	}

@@ -119,15 +119,14 @@ func (s *Service) choose(e *entry, ref string, platform *ocispec.Platform) (*man
 
 // sweep deletes blobs and layers that no image leads to. A failure is logged: it costs disk space, nothing else.
 // Names do not change meanwhile: an image that is being made is either held (leases, Unpack's release) or in the index.
-func (s *Service) sweep(ctx context.Context) int64 {
+func (s *Service) sweep(ctx context.Context) {
 	s.write.Lock()
 	defer s.write.Unlock()
 	ctx = context.WithoutCancel(ctx)
-	freed, err := s.layers.Collect(ctx, s.idx.chains())
+	_, err := s.layers.Collect(ctx, s.idx.chains())
 	if err = errors.Join(err, s.content.Collect(ctx)); err != nil {
 		s.log.Error("collecting what no image uses", "error", err)
 	}
-	return freed
 }
 
 func (s *Service) publish(id digest.Digest, name string, action events.Action, labels map[string]string) {

@@ -199,7 +199,8 @@ func (p *packer) header(fd int, st *unix.Stat_t, out string) (*tar.Header, error
 	if h.ModTime.Nanosecond() == 0 && h.Uid < 1<<21 && h.Gid < 1<<21 {
 		h.Format = tar.FormatUnknown // the writer takes the plainest that fits
 	}
-	return h, p.readXattrs(fd, h)
+	p.readXattrs(fd, h)
+	return h, nil
 }
 
 func readlink(fd int, name string) (string, error) {
@@ -212,15 +213,15 @@ func readlink(fd int, name string) (string, error) {
 }
 
 // readXattrs adds the extended attributes, without those that are overlayfs's own.
-func (p *packer) readXattrs(fd int, h *tar.Header) error {
+func (p *packer) readXattrs(fd int, h *tar.Header) {
 	size, err := unix.Listxattr(fdPath(fd), nil)
 	if err != nil || size <= 0 {
-		return nil // the file system has none
+		return // the file system has none
 	}
 	list := make([]byte, size+256)
 	size, err = unix.Listxattr(fdPath(fd), list)
 	if err != nil {
-		return nil
+		return
 	}
 	for name := range strings.SplitSeq(string(list[:size]), "\x00") {
 		if name == "" || overlayOwn(name) || strings.HasPrefix(name, "system.") || name == "security.selinux" {
@@ -242,7 +243,6 @@ func (p *packer) readXattrs(fd int, h *tar.Header) error {
 		h.PAXRecords[paxXattr+name] = string(value[:n])
 		h.Format = tar.FormatPAX
 	}
-	return nil
 }
 
 // file writes a regular file. One that shrinks meanwhile is filled up with

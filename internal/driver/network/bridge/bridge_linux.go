@@ -21,6 +21,7 @@ import (
 
 	"github.com/gantry-engine/gantry/internal/driver/network/ipam"
 	"github.com/gantry-engine/gantry/internal/driver/network/warm"
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/service/networks"
 	"github.com/gantry-engine/gantry/internal/spec"
 	"github.com/gantry-engine/gantry/internal/sys/netlink"
@@ -201,6 +202,7 @@ func (d *Driver) Attach(_ context.Context, j networks.Join) (_ networks.Attached
 	if err != nil {
 		return networks.Attached{}, err
 	}
+	failpoint.Hit("gantryd.net-taken")
 	if err := d.adapt(p, j); err != nil {
 		d.discard(p)
 		return networks.Attached{}, err
@@ -289,6 +291,7 @@ func (d *Driver) makeAt(addr netip.Addr) (_ *port, err error) {
 	if err != nil {
 		return nil, err
 	}
+	failpoint.Hit("gantryd.net-namespace")
 	if err := d.plug(p); err != nil {
 		_ = p.ns.Close()
 		return nil, err
@@ -300,6 +303,7 @@ func (d *Driver) plug(p *port) error {
 	if err := d.conn.AddPair(netlink.Pair{Name: p.veth, Bridge: d.index, NS: p.ns, PeerName: p.iface, PeerMAC: p.mac, MTU: d.cfg.MTU}); err != nil {
 		return err
 	}
+	failpoint.Hit("gantryd.net-pair")
 	if err := d.portOptions(p.veth); err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/netproto"
 )
 
@@ -124,12 +125,13 @@ func launch(ctx context.Context, exe, socket string) error {
 	cmd := exec.Command(exe, socket)
 	cmd.ExtraFiles = []*os.File{f}
 	cmd.Dir = "/"
-	cmd.Env = []string{"GOMAXPROCS=1", "GOGC=50"}
+	cmd.Env = append([]string{"GOMAXPROCS=1", "GOGC=50"}, failpoint.Env()...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		_ = os.Remove(socket)
 		return errNoHelper(err)
 	}
+	failpoint.Hit("gantryd.net-started")
 	go func() { _ = cmd.Wait() }() // reaps it if it ends before this daemon
 	return ctx.Err()
 }

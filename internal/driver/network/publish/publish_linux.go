@@ -16,6 +16,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/gantry-engine/gantry/internal/driver/network/firewall"
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/kit/undo"
 	"github.com/gantry-engine/gantry/internal/netproto"
 	"github.com/gantry-engine/gantry/internal/service/networks"
@@ -78,6 +79,7 @@ func (p *Publisher) Publish(ctx context.Context, container string, to netip.Addr
 		return nil, p.explain(err, bound)
 	}
 	steps.Push("port reservation", func(ctx context.Context) error { return p.net.Release(ctx, container) })
+	failpoint.Hit("gantryd.net-reserved")
 	for i := range bound {
 		bound[i].HostPort, bound[i].HostPortEnd = got[i], 0
 	}
@@ -87,6 +89,7 @@ func (p *Publisher) Publish(ctx context.Context, container string, to netip.Addr
 	if err := p.add(m); err != nil {
 		return nil, err
 	}
+	failpoint.Hit("gantryd.net-published")
 	p.open[container] = m
 	forgetFlows(m)
 	return bound, nil
@@ -135,6 +138,7 @@ func (p *Publisher) Ready(ctx context.Context) error {
 		}
 		p.say("packet rules of other programs keep containers from being reached", p.rules.Repair())
 	}
+	failpoint.Hit("gantryd.net-rebuilt")
 	p.say("published ports are not all reserved", p.net.Sync(ctx))
 	if p.stop == nil {
 		watching, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -184,6 +188,7 @@ func (p *Publisher) Withdraw(ctx context.Context, container string) error {
 	if len(m) == 0 {
 		return nil
 	}
+	failpoint.Hit("gantryd.net-withdrawn")
 	forgetFlows(m)
 	return errors.Join(err, p.net.Release(ctx, container))
 }

@@ -12,6 +12,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
+
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 )
 
 // The marks of a change that may be half done; see the package's documentation.
@@ -36,6 +38,7 @@ func (d *Driver) Create(_ context.Context, name string, _ map[string]string) (ke
 	if err := os.Mkdir(dir, 0o701); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, nil, err
 	}
+	failpoint.Hit("gantryd.volume-dir")
 	err = os.WriteFile(mark, nil, 0o600)
 	if err == nil {
 		err = os.Mkdir(d.Path(name), 0o755)
@@ -46,6 +49,7 @@ func (d *Driver) Create(_ context.Context, name string, _ map[string]string) (ke
 	if err != nil {
 		return nil, nil, errors.Join(err, d.discard(name))
 	}
+	failpoint.Hit("gantryd.volume-made")
 	return keep, func() error { return d.discard(name) }, nil
 }
 
@@ -90,6 +94,7 @@ func (d *Driver) Remove(_ context.Context, name string) (keep, undo func() error
 	if err := os.Rename(dir, away); err != nil {
 		return nil, nil, errors.Join(err, os.Remove(hall))
 	}
+	failpoint.Hit("gantryd.volume-away")
 	undo = func() error { return errors.Join(os.Rename(away, dir), syncDir(d.root), os.Remove(hall)) }
 	if err := errors.Join(syncDir(hall), syncDir(d.root)); err != nil {
 		return nil, nil, errors.Join(err, undo())

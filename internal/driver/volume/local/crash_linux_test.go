@@ -117,13 +117,13 @@ func TestUndo(t *testing.T) {
 	_, undo, err = d.Create(t.Context(), "vol", nil)
 	must(t, err)
 	must(t, undo())
-	keep, undo, err := d.Remove(t.Context(), "vol")
+	_, undo, err = d.Remove(t.Context(), "vol")
 	must(t, err)
 	must(t, undo())
 	if got := strings.Join(tree(t, d), " "); got != "vol vol/_data vol/_data/f" {
 		t.Errorf("after the undo: %s", got)
 	}
-	keep, _, err = d.Remove(t.Context(), "vol")
+	keep, _, err := d.Remove(t.Context(), "vol")
 	must(t, err)
 	must(t, keep())
 	if got := tree(t, d); len(got) > 0 {
