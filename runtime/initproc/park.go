@@ -51,8 +51,7 @@ func (m *machine) adopt() (f *failure, ok bool) {
 		return fd
 	}
 	for i := range uintptr(3) {
-		if holes&(1<<i) != 0 {
-			closeFD(i)
+		if holes&(1<<i) != 0 { // it stays the null device until there is a terminal
 			continue
 		}
 		fd := next()
