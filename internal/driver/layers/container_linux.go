@@ -103,10 +103,14 @@ func likeRoot(upper, lower string) error {
 	return unix.Chmod(upper, st.Mode&0o7777)
 }
 
-// lower lists the directories that a container stands on, uppermost first.
+// lower lists the directories that a container stands on, uppermost first. The stubs are below all.
 func (s *Store) lower(c *container) []string {
 	if c.chain == emptyChain {
-		return []string{filepath.Join(s.dir, "empty")}
+		dirs := []string{filepath.Join(s.dir, "empty")}
+		if s.driver == DriverOverlay {
+			dirs = append(dirs, s.stubDir())
+		}
+		return dirs
 	}
 	ch := s.chain(c.chain)
 	if ch == nil {
@@ -119,7 +123,7 @@ func (s *Store) lower(c *container) []string {
 	for _, d := range slices.Backward(ch.Dirs) {
 		dirs = append(dirs, s.layerFS(d))
 	}
-	return dirs
+	return append(dirs, s.stubDir())
 }
 
 func (s *Store) rootfs(c *container) spec.Rootfs {

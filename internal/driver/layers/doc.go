@@ -5,6 +5,7 @@
 //	chains/<hex>                an image's stack of directories, by chain ID
 //	containers/<id>/            upper, work; "chain" is a link whose target names the stack
 //	volatile/<boot ID>/<id>/    the same, for auto-remove containers: gone after a reboot
+//	stubs/                      what every container has below its image, see makeStubs
 //	snapshots/                  what the Snapshotter interface made
 //	tmp/, trash/                being made, being deleted
 //

@@ -97,7 +97,7 @@ func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 		return nil, err
 	}
 	go s.emptyTrash()
-	if err := errors.Join(s.sweep(), s.load(ctx)); err != nil {
+	if err := errors.Join(s.makeStubs(), s.sweep(), s.load(ctx)); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil

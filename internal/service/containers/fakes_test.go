@@ -251,6 +251,10 @@ func (w *world) Exits(ctx context.Context) <-chan spec.Exit {
 			case <-ctx.Done():
 				return
 			case x := <-w.exits:
+				if ctx.Err() != nil {
+					w.exits <- x // for the next daemon
+					return
+				}
 				select {
 				case out <- x:
 				case <-ctx.Done():
