@@ -74,6 +74,12 @@ func (c *compiler) joinTarget() error {
 	if c.opts.TargetNamespaces&unix.CLONE_NEWUSER == 0 {
 		c.w.Begin(program.OpHideProc)
 	}
+	if c.opts.Chroot { // joining its namespaces does not lead into its root
+		if err := c.rootfs(); err != nil {
+			return err
+		}
+		c.w.Begin(program.OpPivot).Num(program.PivotChroot)
+	}
 	return c.cwdTerminal()
 }
 

@@ -66,7 +66,7 @@ func TestLinksIntoProc(t *testing.T) {
 		"folder":       func(s *specs.Spec) { mountAt(s, "/plain/fs", "bind", host) },
 		"file":         func(s *specs.Spec) { mountAt(s, "/label", "bind", "/dev/null") },
 		"device": func(s *specs.Spec) {
-			s.Linux.Devices = []specs.LinuxDevice{{Path: "/plain/sysrq-trigger", Type: "c", Major: 1, Minor: 3}}
+			s.Linux.Devices = []specs.LinuxDevice{{Path: "/plain/devices", Type: "c", Major: 1, Minor: 3}}
 		},
 	} {
 		s := configuration(t, root, "true")
@@ -84,9 +84,9 @@ func TestLinksIntoProc(t *testing.T) {
 	mkdir(t, filepath.Join(root, "real/pts"))
 	symlink(t, "real", filepath.Join(root, "dev"))
 	mountAt(s, "/dev/pts", "devpts", "devpts", "newinstance", "ptmxmode=0666")
-	symlink(t, "/proc/sysrq-trigger", filepath.Join(root, "real/console"))
+	symlink(t, "/proc/sys/kernel/domainname", filepath.Join(root, "real/console"))
 	s.Process.Terminal = true
-	if _, _, err := terminal(t, init, s); err == nil || !strings.Contains(err.Error(), "link") {
+	if _, _, err := terminal(t, init, s); err == nil || !strings.Contains(err.Error(), "is a link") {
 		t.Errorf("console: error %v, want one about the link", err)
 	}
 }
@@ -211,7 +211,7 @@ func TestSwappedConsole(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dev, "console"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	symlink(t, "/proc/sysrq-trigger", filepath.Join(dev, "evil"))
+	symlink(t, "/proc/sys/kernel/domainname", filepath.Join(dev, "evil"))
 	s := configuration(t, root, "sh", "-c", "grep -c ' /proc/.* devpts ' /proc/self/mountinfo; true")
 	s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = nil, nil
 	s.Process.Terminal = true

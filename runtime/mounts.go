@@ -27,6 +27,27 @@ var mountFlags = map[string]mountFlag{
 	"strictatime": {clear: atimes, set: unix.MOUNT_ATTR_STRICTATIME}, "nostrictatime": {clear: atimes},
 }
 
+// optionsWithoutEffect are accepted and leave a mount as it is: defaults, and what kernels since long decide alone.
+var optionsWithoutEffect = []string{"defaults", "remount", "silent", "loud", "iversion", "noiversion", ""}
+
+// MountOptions lists the options of mounts that are interpreted here, sorted; others go to the file system.
+func MountOptions() []string {
+	out := []string{"bind", "rbind", "tmpcopyup", "idmap", "ridmap", "sync", "dirsync", "lazytime"}
+	for name := range mountFlags {
+		out = append(out, name, "r"+name)
+	}
+	for name := range propagationFlags {
+		out = append(out, name)
+	}
+	for _, name := range optionsWithoutEffect {
+		if name != "" {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
 // mountOptions is an OCI mount's option list, sorted out.
 type mountOptions struct {
 	flags, rec    mountFlag
@@ -69,8 +90,10 @@ func parseMountOptions(list []string) (o mountOptions) {
 			o.idmap = true
 		case "ridmap":
 			o.idmap, o.ridmap = true, true
-		case "defaults", "remount", "":
 		default:
+			if slices.Contains(optionsWithoutEffect, opt) {
+				continue
+			}
 			o.data = append(o.data, opt)
 		}
 	}

@@ -46,14 +46,19 @@ type Options struct {
 	UseInit bool
 	// Gate makes init wait for a byte after everything is set up (OCI create and start).
 	Gate bool
+	// Report tells that spawn.Config.Report is given: what happens after the gate is written there.
+	Report bool
 	// NoPivot uses MS_MOVE and chroot, for roots on an initial ramdisk.
 	NoPivot bool
 	// Chroot allows a configuration without a new mount namespace: its process gets the root by
 	// chroot, and none of the mounts, devices, masked and read-only paths, because they would change
-	// mounts that are not the container's. Without Chroot such a configuration is refused.
+	// mounts that are not the container's. Without Chroot such a configuration is refused. With Exec it
+	// tells that the target is such a container.
 	Chroot bool
 	// KeepFDs is how many descriptors from 3 on the process inherits.
 	KeepFDs int
+	// Keyring names the session keyring that the process joins, made if need be; empty leaves it the caller's.
+	Keyring string
 	// NetNS tells that the network namespace comes as a descriptor: the configuration's is not made.
 	NetNS bool
 	// Joined are namespaces (CLONE_NEW… flags) that come as descriptors.

@@ -28,6 +28,9 @@ func (c *compiler) process() error {
 	if !p.Terminal {
 		w.Begin(program.OpSession)
 	}
+	if c.opts.Keyring != "" {
+		w.Begin(program.OpKeyring).Str(c.opts.Keyring)
+	}
 	if p.OOMScoreAdj != nil {
 		w.Begin(program.OpOOMScore).Str(strconv.Itoa(*p.OOMScoreAdj))
 	}
@@ -196,7 +199,7 @@ func (c *compiler) identity() error {
 		w.Begin(program.OpHook).Num(program.HookStartContainer)
 	}
 	if c.opts.Gate {
-		w.Begin(program.OpGate)
+		w.Begin(program.OpGate).Bool(c.opts.Report)
 	}
 	if starting {
 		for _, hook := range c.spec.Hooks.StartContainer {

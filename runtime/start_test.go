@@ -183,6 +183,16 @@ func TestStayInit(t *testing.T) {
 	}
 }
 
+// A program that ends at once must not be missed, nor may the fork hang: both were matters of luck once.
+func TestStayInitOfShortPrograms(t *testing.T) {
+	init, root := initFile(t), rootfs(t)
+	for i := range 40 {
+		if res := run(t, init, configuration(t, root, "false"), runtime.Options{UseInit: true}); res.err != nil || res.code != 1 {
+			t.Fatalf("run %d: code %d error %v output %q", i, res.code, res.err, res.out)
+		}
+	}
+}
+
 func TestOverlayOf100Layers(t *testing.T) {
 	init, root := initFile(t), rootfs(t)
 	base := t.TempDir()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -16,17 +17,19 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/gantry-engine/gantry/internal/kit/atomicfile"
 	"github.com/gantry-engine/gantry/internal/kit/undo"
 	"github.com/gantry-engine/gantry/internal/sys/cgroup"
 	"github.com/gantry-engine/gantry/runtime"
-	"github.com/gantry-engine/gantry/runtime/program"
 	"github.com/gantry-engine/gantry/runtime/spawn"
 )
 
 type createOptions struct {
 	bundle, pidFile, console string
-	keep                     int
-	noPivot                  bool
+	preserve                 int
+	noPivot, noKeyring       bool
+	detach                   bool
+	front                    *foreground // takes the terminal when there is no socket
 }
 
 func createFlags(cmd *cobra.Command, o *createOptions) {
@@ -34,12 +37,13 @@ func createFlags(cmd *cobra.Command, o *createOptions) {
 	f.StringVarP(&o.bundle, "bundle", "b", ".", "Path to the bundle")
 	f.StringVar(&o.pidFile, "pid-file", "", "File to write the process's number to")
 	f.StringVar(&o.console, "console-socket", "", "Socket that takes the terminal's master")
-	f.IntVar(&o.keep, "preserve-fds", 0, "Further descriptors to pass on")
+	f.IntVar(&o.preserve, "preserve-fds", 0, "Further descriptors to pass on, after those of $LISTEN_FDS")
 	f.BoolVar(&o.noPivot, "no-pivot", false, "Do not use pivot_root")
+	f.BoolVar(&o.noKeyring, "no-new-keyring", false, "Share the caller's session keyring")
 }
 
 func createCommand(g *globals) *cobra.Command {
-	o := &createOptions{}
+	o := &createOptions{detach: true}
 	cmd := &cobra.Command{Use: "create ID", Short: "Create a container", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error {
 		_, err := g.create(args[0], o)
 		return err
@@ -48,19 +52,20 @@ func createCommand(g *globals) *cobra.Command {
 	return cmd
 }
 
-func readSpec(bundle string) (*specs.Spec, error) {
-	b, err := os.ReadFile(filepath.Join(bundle, "config.json"))
+// readSpec reads a configuration, as bytes too.
+func readSpec(dir string) (*specs.Spec, []byte, error) {
+	b, err := os.ReadFile(filepath.Join(dir, "config.json"))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	s := &specs.Spec{}
 	if err := json.Unmarshal(b, s); err != nil {
-		return nil, fmt.Errorf("config.json: %w", err)
+		return nil, nil, fmt.Errorf("config.json: %w", err)
 	}
 	if s.Version == "" {
-		return nil, errors.New("config.json has no ociVersion")
+		return nil, nil, errors.New("config.json has no ociVersion")
 	}
-	return s, nil
+	return s, b, nil
 }
 
 func initBinary() (*os.File, error) {
@@ -71,7 +76,8 @@ func initBinary() (*os.File, error) {
 	return spawn.MemFile(filepath.Join(filepath.Dir(self), "gantry-init"))
 }
 
-// create makes the container up to its start gate.
+// create makes the container up to its start gate. Whatever fails, and a signal that asks for the end,
+// undoes all of it.
 func (g *globals) create(id string, o *createOptions) (_ *record, err error) {
 	if g.systemdCgroup {
 		return nil, errors.New("--systemd-cgroup is not supported yet")
@@ -84,16 +90,18 @@ func (g *globals) create(id string, o *createOptions) (_ *record, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := readSpec(bundle)
+	s, text, err := readSpec(bundle)
 	if err != nil {
 		return nil, err
 	}
+	keep, err := keepDescriptors(s, o.preserve)
+	if err != nil {
+		return nil, err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	defer stop()
 	var back undo.Stack
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, back.Run(context.Background()))
-		}
-	}()
+	defer back.OnError(ctx, &err)
 	if err := os.MkdirAll(g.root, 0o700); err != nil {
 		return nil, err
 	}
@@ -104,41 +112,102 @@ func (g *globals) create(id string, o *createOptions) (_ *record, err error) {
 		return nil, err
 	}
 	back.Push("state directory", func(context.Context) error { return os.RemoveAll(dir) })
-	r := &record{State: specs.State{Version: specs.Version, ID: id, Bundle: bundle, Annotations: s.Annotations}, Path: "/gantry/" + id}
+	r, err := newRecord(id, bundle, s)
+	if err != nil {
+		return nil, err
+	}
+	if r.Cgroup, err = makeCgroup(s, r.Path); err != nil {
+		return nil, err
+	}
+	back.Push("cgroup", func(context.Context) error { return cgroup.Destroy(r.Cgroup) })
+	// From here on delete --force finds what there is, should this process be killed.
+	if err := errors.Join(g.save(r), os.WriteFile(filepath.Join(dir, "config.json"), text, 0o600)); err != nil {
+		return nil, err
+	}
+	back.Push("poststop hooks", func(ctx context.Context) error { poststop(ctx, r); return nil })
+	err = g.launch(ctx, s, r, dir, keep, o)
+	if r.Pid != 0 {
+		back.Push("process", func(context.Context) error { return reapNow(r.Pid) })
+	}
+	if err == nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	r.Ready = true
+	if err := g.save(r); err != nil {
+		return nil, err
+	}
+	return r, writePID(o.pidFile, r.Pid)
+}
+
+func newRecord(id, bundle string, s *specs.Spec) (*record, error) {
+	r := &record{State: specs.State{Version: specs.Version, ID: id, Bundle: bundle, Annotations: s.Annotations}, Path: "/gantry/" + id, Created: time.Now().UTC()}
 	if s.Linux != nil && s.Linux.CgroupsPath != "" {
 		r.Path = s.Linux.CgroupsPath // a relative one is relative to the root cgroup
 	}
 	if strings.Count(r.Path, ":") == 2 {
 		return nil, fmt.Errorf("cgroupsPath %q is systemd's form slice:prefix:name, which is not supported: give a path", r.Path)
 	}
+	if s.Root != nil {
+		if r.Rootfs = s.Root.Path; !filepath.IsAbs(r.Rootfs) {
+			r.Rootfs = filepath.Join(bundle, r.Rootfs)
+		}
+	}
 	if s.Hooks != nil {
 		r.Hooks = &specs.Hooks{Poststart: s.Hooks.Poststart, Poststop: s.Hooks.Poststop}
-	}
-	r.Created = time.Now().UTC()
-	if r.Cgroup, err = makeCgroup(s, r.Path); err != nil {
-		return nil, err
-	}
-	back.Push("cgroup", func(context.Context) error { return cgroup.Destroy(r.Cgroup) })
-	back.Push("poststop hooks", func(context.Context) error { poststop(r); return nil })
-	err = g.launch(s, r, dir, o)
-	if r.Pid != 0 {
-		back.Push("process", func(context.Context) error { return reapNow(r.Pid) })
-	}
-	if err != nil {
-		return nil, err
-	}
-	r.Start = startOf(r.Pid)
-	if err := g.save(r); err != nil {
-		return nil, err
-	}
-	if o.pidFile != "" {
-		return r, os.WriteFile(o.pidFile, []byte(strconv.Itoa(r.Pid)), 0o644)
 	}
 	return r, nil
 }
 
-func (g *globals) launch(s *specs.Spec, r *record, dir string, o *createOptions) error {
-	opts := runtime.Options{Bundle: r.Bundle, Gate: true, HostHooks: true, Chroot: true, NoPivot: o.noPivot, KeepFDs: o.keep, CgroupV2: r.Cgroup[""], Tasks: cgroup.Tasks(r.Cgroup)}
+func writePID(file string, pid int) error {
+	if file == "" {
+		return nil
+	}
+	return atomicfile.WriteVolatile(file, []byte(strconv.Itoa(pid)), 0o644)
+}
+
+// keepDescriptors gives how many descriptors from 3 on the container gets: those of socket activation, which
+// its process is told of, and preserve more.
+func keepDescriptors(s *specs.Spec, preserve int) (int, error) {
+	listen, _ := strconv.Atoi(os.Getenv("LISTEN_FDS"))
+	if listen > 0 && s.Process != nil {
+		s.Process.Env = append(s.Process.Env, "LISTEN_FDS="+strconv.Itoa(listen), "LISTEN_PID=1")
+	}
+	keep := max(listen, 0) + max(preserve, 0)
+	for fd := 3; fd < 3+keep; fd++ {
+		// What was inherited survived exec; what closes on exec is our own.
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+		if err != nil || flags&unix.FD_CLOEXEC != 0 {
+			return 0, fmt.Errorf("descriptor %d of the %d to preserve is not open", fd, keep)
+		}
+	}
+	return keep, nil
+}
+
+func descriptors(n int) (out []int) {
+	for i := range n {
+		out = append(out, 3+i)
+	}
+	return out
+}
+
+// fifo makes a named pipe and opens it.
+func fifo(path string) (*os.File, error) {
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return os.OpenFile(path, os.O_RDWR, 0)
+}
+
+func (g *globals) launch(ctx context.Context, s *specs.Spec, r *record, dir string, keep int, o *createOptions) error {
+	opts := runtime.Options{Bundle: r.Bundle, Gate: true, Report: true, HostHooks: true, Chroot: true, NoPivot: o.noPivot, KeepFDs: keep,
+		CgroupV2: r.Cgroup[""], Tasks: cgroup.Tasks(r.Cgroup)}
+	if !o.noKeyring {
+		r.Keyring = "_ses." + r.ID
+	}
+	opts.Keyring = r.Keyring
 	for name, d := range r.Cgroup {
 		opts.CgroupDirs = append(opts.CgroupDirs, runtime.CgroupDir{Name: strings.TrimPrefix(name, "name="), Dir: d})
 	}
@@ -146,63 +215,55 @@ func (g *globals) launch(s *specs.Spec, r *record, dir string, o *createOptions)
 	if err != nil {
 		return err
 	}
-	if prog.Terminal && o.console == "" {
-		return errors.New("process.terminal is set: give --console-socket, a socket that takes the terminal")
-	}
-	if !prog.Terminal && o.console != "" {
-		return errors.New("--console-socket is given, but process.terminal is not set")
+	if err := checkConsole(prog.Terminal, o.detach, o.console); err != nil {
+		return err
 	}
 	if !ownMounts(s) {
-		warn("the configuration makes no mount namespace: mounts, devices, masked and read-only paths are left out, the root is a chroot")
+		warn("the configuration makes no mount namespace: mounts and devices are left out, the root is a chroot")
 	}
 	initFile, err := initBinary()
 	if err != nil {
 		return err
 	}
 	defer initFile.Close()
-	gate := filepath.Join(dir, "gate")
-	if err := unix.Mkfifo(gate, 0o600); err != nil {
-		return err
-	}
-	gateFile, err := os.OpenFile(gate, os.O_RDWR, 0)
+	gate, err := fifo(filepath.Join(dir, "gate"))
 	if err != nil {
 		return err
 	}
-	defer gateFile.Close()
-	cfg := &spawn.Config{Program: prog.Init, Facts: prog.Facts, Init: initFile, Stdio: [3]int{0, 1, 2},
-		Gate: int(gateFile.Fd()), NetNS: -1, TargetPIDFD: -1}
-	for i := range o.keep {
-		cfg.Keep = append(cfg.Keep, 3+i)
+	defer gate.Close()
+	report, err := fifo(filepath.Join(dir, "report"))
+	if err != nil {
+		return err
 	}
+	defer report.Close()
+	cfg := &spawn.Config{Program: prog.Init, Facts: prog.Facts, Init: initFile, Stdio: [3]int{0, 1, 2}, Keep: descriptors(keep),
+		Gate: int(gate.Fd()), Report: int(report.Fd()), NetNS: -1, TargetPIDFD: -1}
 	proc, err := spawn.Start(cfg)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(proc.PIDFD)
-	r.Pid = proc.PID
+	r.Pid, r.Start = proc.PID, startOf(proc.PID)
+	if err := g.save(r); err != nil {
+		proc.Abort()
+		return err
+	}
 	return proc.Run(spawn.Handler{
 		Ready:    func() bool { return true },
 		Warning:  warn,
-		Terminal: func(master int) error { return sendTerminal(o.console, master) },
-		Hook: func(point int) ([]byte, error) {
-			if point != program.HookCreateRuntime {
-				return json.Marshal(r.at(specs.StateCreated))
-			}
-			// Prestart hooks are of a time when they ran at start: they read "created".
-			//lint:ignore SA1019 deprecated, not gone
-			for _, h := range s.Hooks.Prestart {
-				if err := runHook(h, r.at(specs.StateCreated)); err != nil {
-					return nil, err
-				}
-			}
-			for _, h := range s.Hooks.CreateRuntime {
-				if err := runHook(h, r.at(specs.StateCreating)); err != nil {
-					return nil, err
-				}
-			}
-			return json.Marshal(r.at(specs.StateCreating))
+		Terminal: o.terminal,
+		Notify: func(fd int) error {
+			return sendListener(s.Linux.Seccomp, r.at(specs.StateCreating), r.Pid, fd)
 		},
+		Hook: func(point int) ([]byte, error) { return hookPoint(ctx, point, s.Hooks, r) },
 	})
+}
+
+func (o *createOptions) terminal(master int) error {
+	if o.console == "" {
+		return o.front.take(master)
+	}
+	return sendTerminal(o.console, master)
 }
 
 // ownMounts tells whether the container makes a mount namespace.
@@ -219,6 +280,6 @@ func reapNow(pid int) error {
 	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
 		return err
 	}
-	_, err := unix.Wait4(pid, nil, 0, nil)
-	return err
+	reap(pid, false)
+	return nil
 }

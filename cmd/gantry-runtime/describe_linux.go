@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -13,14 +14,9 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go/features"
 	"github.com/spf13/cobra"
 
+	"github.com/gantry-engine/gantry/internal/version"
 	"github.com/gantry-engine/gantry/runtime"
 )
-
-type listed struct {
-	*specs.State
-	Rootfs  string    `json:"rootfs,omitempty"`
-	Created time.Time `json:"created"`
-}
 
 func listCommand(g *globals) *cobra.Command {
 	quiet, format := false, ""
@@ -29,10 +25,10 @@ func listCommand(g *globals) *cobra.Command {
 		if err != nil && !os.IsNotExist(err) {
 			return err
 		}
-		all := []listed{}
+		all := []shown{}
 		for _, e := range entries {
 			if r, err := g.load(e.Name()); err == nil {
-				all = append(all, listed{State: &r.State, Created: r.Created})
+				all = append(all, g.show(r))
 			}
 		}
 		switch {
@@ -45,9 +41,9 @@ func listCommand(g *globals) *cobra.Command {
 			return json.NewEncoder(os.Stdout).Encode(all)
 		case format == "table":
 			w := tabwriter.NewWriter(os.Stdout, 12, 1, 3, ' ', 0)
-			fmt.Fprintln(w, "ID\tPID\tSTATUS\tBUNDLE\tCREATED")
+			fmt.Fprintln(w, "ID\tPID\tSTATUS\tBUNDLE\tCREATED\tOWNER")
 			for _, l := range all {
-				fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\n", l.ID, l.Pid, l.Status, l.Bundle, l.Created.Format(time.RFC3339Nano))
+				fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\n", l.ID, l.Pid, l.Status, l.Bundle, l.Created.Format(time.RFC3339Nano), l.Owner)
 			}
 			return w.Flush()
 		}
@@ -60,22 +56,43 @@ func listCommand(g *globals) *cobra.Command {
 
 func featuresCommand() *cobra.Command {
 	return &cobra.Command{Use: "features", Short: "Print what is supported", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
-		yes, no := true, false
-		f := features.Features{
-			OCIVersionMin: "1.0.0", OCIVersionMax: specs.Version,
-			Hooks: []string{"prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"},
-			Linux: &features.Linux{
-				Namespaces:   []string{"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"},
-				Capabilities: runtime.CapabilityNames(),
-				Cgroup:       &features.Cgroup{V1: &yes, V2: &yes, Systemd: &no, SystemdUser: &no, Rdma: &yes},
-				Seccomp:      &features.Seccomp{Enabled: &yes},
-				Apparmor:     &features.Apparmor{Enabled: &yes},
-				Selinux:      &features.Selinux{Enabled: &yes},
-				IntelRdt:     &features.IntelRdt{Enabled: &no},
-			},
-		}
-		return encode(os.Stdout, f)
+		return encode(os.Stdout, supported())
 	}}
+}
+
+func supported() *features.Features {
+	yes, no := true, false
+	acts := func(l ...specs.LinuxSeccompAction) []string { return texts(l) }
+	return &features.Features{
+		OCIVersionMin: "1.0.0", OCIVersionMax: specs.Version,
+		Hooks:        []string{"prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"},
+		MountOptions: runtime.MountOptions(),
+		Linux: &features.Linux{
+			Namespaces:   []string{"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"},
+			Capabilities: runtime.CapabilityNames(),
+			Cgroup:       &features.Cgroup{V1: &yes, V2: &yes, Systemd: &no, SystemdUser: &no, Rdma: &yes},
+			Seccomp: &features.Seccomp{Enabled: &yes,
+				Actions: acts(specs.ActAllow, specs.ActErrno, specs.ActKill, specs.ActKillProcess, specs.ActKillThread, specs.ActLog, specs.ActNotify, specs.ActTrace, specs.ActTrap),
+				Operators: texts([]specs.LinuxSeccompOperator{specs.OpEqualTo, specs.OpGreaterEqual, specs.OpGreaterThan, specs.OpLessEqual, specs.OpLessThan,
+					specs.OpMaskedEqual, specs.OpNotEqual}),
+				Archs: texts([]specs.Arch{specs.ArchAARCH64, specs.ArchARM, specs.ArchX32, specs.ArchX86, specs.ArchX86_64}),
+			},
+			Apparmor:        &features.Apparmor{Enabled: &yes},
+			Selinux:         &features.Selinux{Enabled: &yes},
+			IntelRdt:        &features.IntelRdt{Enabled: &no},
+			MountExtensions: &features.MountExtensions{IDMap: &features.IDMap{Enabled: &yes}},
+			NetDevices:      &features.NetDevices{Enabled: &no},
+		},
+		Annotations: map[string]string{"dev.gantry.version": version.Version, "dev.gantry.commit": version.Commit},
+	}
+}
+
+func texts[T ~string](l []T) []string {
+	out := make([]string, len(l))
+	for i := range l {
+		out[i] = string(l[i])
+	}
+	return out
 }
 
 func encode(w *os.File, v any) error {
@@ -85,7 +102,7 @@ func encode(w *os.File, v any) error {
 }
 
 func specCommand() *cobra.Command {
-	bundle := ""
+	bundle, rootless := "", false
 	cmd := &cobra.Command{Use: "spec", Short: "Write a config.json to start from", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) (err error) {
 		path := filepath.Join(bundle, "config.json")
 		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
@@ -96,8 +113,13 @@ func specCommand() *cobra.Command {
 			return err
 		}
 		defer func() { err = errors.Join(err, f.Close()) }()
-		return encode(f, defaultSpec())
+		s := defaultSpec()
+		if rootless {
+			forUser(s, os.Geteuid(), os.Getegid())
+		}
+		return encode(f, s)
 	}}
+	cmd.Flags().BoolVar(&rootless, "rootless", false, "For a container in a user namespace in which only the caller is mapped")
 	cmd.Flags().StringVarP(&bundle, "bundle", "b", ".", "Path to the bundle")
 	return cmd
 }
@@ -130,4 +152,20 @@ func defaultSpec() *specs.Spec {
 			ReadonlyPaths: []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"},
 		},
 	}
+}
+
+// forUser changes a configuration to one user namespace with one user, root inside: no network of its own, no
+// resources, the host's /sys bound, and no group for terminals.
+func forUser(s *specs.Spec, uid, gid int) {
+	l := s.Linux
+	l.Resources = nil
+	l.Namespaces = slices.DeleteFunc(l.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.NetworkNamespace })
+	l.Namespaces = append(l.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+	l.UIDMappings = []specs.LinuxIDMapping{{HostID: uint32(uid), Size: 1}}
+	l.GIDMappings = []specs.LinuxIDMapping{{HostID: uint32(gid), Size: 1}}
+	s.Mounts = slices.DeleteFunc(s.Mounts, func(m specs.Mount) bool { return m.Destination == "/sys" || m.Destination == "/sys/fs/cgroup" })
+	for i := range s.Mounts {
+		s.Mounts[i].Options = slices.DeleteFunc(s.Mounts[i].Options, func(o string) bool { return o == "gid=5" })
+	}
+	s.Mounts = append(s.Mounts, specs.Mount{Destination: "/sys", Type: "none", Source: "/sys", Options: []string{"rbind", "nosuid", "noexec", "nodev", "ro"}})
 }

@@ -6,22 +6,23 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"strings"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/gantry-engine/gantry/runtime/program"
 )
 
 // runHook runs a hook in the runtime's namespaces with the state on its standard input. A hook
 // without a timeout may take as long as it likes.
-func runHook(h specs.Hook, state *specs.State) error {
+func runHook(ctx context.Context, h specs.Hook, state *specs.State) error {
 	in, err := json.Marshal(state)
 	if err != nil {
 		return err
 	}
-	ctx := context.Background()
+	outer := ctx
 	if h.Timeout != nil {
 		if *h.Timeout <= 0 {
 			return fmt.Errorf("hook %s: its timeout of %d seconds is not above zero", h.Path, *h.Timeout)
@@ -43,6 +44,8 @@ func runHook(h specs.Hook, state *specs.State) error {
 	cmd.WaitDelay = time.Second
 	err = cmd.Run()
 	switch {
+	case outer.Err() != nil:
+		return fmt.Errorf("hook %s: %w", h.Path, context.Cause(outer))
 	case ctx.Err() != nil:
 		return fmt.Errorf("hook %s did not end within %d seconds", h.Path, *h.Timeout)
 	case errors.Is(err, exec.ErrWaitDelay): // it ended, a child of its own holds the output
@@ -54,26 +57,32 @@ func runHook(h specs.Hook, state *specs.State) error {
 }
 
 // poststop runs the hooks after a container is gone; their failures are warnings only.
-func poststop(r *record) {
+func poststop(ctx context.Context, r *record) {
 	if r.Hooks == nil {
 		return
 	}
 	for _, h := range r.Hooks.Poststop {
-		if err := runHook(h, r.at(specs.StateStopped)); err != nil {
+		if err := runHook(ctx, h, r.at(specs.StateStopped)); err != nil {
 			warn("poststop " + err.Error())
 		}
 	}
 }
 
-// awaitExec returns when the first process executes the user's program or is gone. There is
-// nothing left to listen to, create's socket having ended with create; and only poststart
-// hooks need to know.
-func (r *record) awaitExec() {
-	for r.alive() {
-		exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", r.Pid))
-		if err != nil || !strings.HasPrefix(exe, "/memfd:gantry-init") {
-			return
-		}
-		time.Sleep(time.Millisecond)
+// hookPoint runs what belongs to a point of create, and gives the state for hooks that init runs.
+func hookPoint(ctx context.Context, point int, hooks *specs.Hooks, r *record) ([]byte, error) {
+	if point != program.HookCreateRuntime {
+		return json.Marshal(r.at(specs.StateCreated))
 	}
+	// Prestart hooks are of a time when they ran at start: they read "created".
+	for _, h := range hooks.Prestart { //nolint:staticcheck // deprecated, not gone
+		if err := runHook(ctx, h, r.at(specs.StateCreated)); err != nil {
+			return nil, err
+		}
+	}
+	for _, h := range hooks.CreateRuntime {
+		if err := runHook(ctx, h, r.at(specs.StateCreating)); err != nil {
+			return nil, err
+		}
+	}
+	return json.Marshal(r.at(specs.StateCreating))
 }

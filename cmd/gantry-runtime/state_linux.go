@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,6 +16,9 @@ import (
 	"github.com/gantry-engine/gantry/internal/kit/atomicfile"
 )
 
+// errNotRunning has the words by which containerd's shim knows that a process is gone already.
+var errNotRunning = errors.New("container not running")
+
 var idPattern = regexp.MustCompile(`^[A-Za-z0-9_+.-]{1,255}$`)
 
 // record is a container's state.json.
@@ -24,7 +28,10 @@ type record struct {
 	Cgroup map[string]string `json:"cgroup"`
 	Path   string            `json:"cgroupPath"`
 
+	Rootfs  string       `json:"rootfs"`
 	Created time.Time    `json:"created"`
+	Keyring string       `json:"keyring,omitempty"`
+	Ready   bool         `json:"ready"`           // created as a whole
 	Hooks   *specs.Hooks `json:"hooks,omitempty"` // those that run after create
 }
 
@@ -61,7 +68,9 @@ func (g *globals) load(id string) (*record, error) {
 	if err := json.Unmarshal(b, r); err != nil {
 		return nil, fmt.Errorf("container %q: its state is damaged: %w", id, err)
 	}
-	if !r.alive() {
+	if !r.Ready && (r.Pid == 0 || r.alive()) {
+		r.Status = specs.StateCreating
+	} else if !r.alive() {
 		r.Status, r.Pid = specs.StateStopped, 0
 	} else if _, err := os.Stat(filepath.Join(dir, "gate")); err == nil {
 		r.Status = specs.StateCreated
@@ -82,7 +91,7 @@ func (g *globals) save(r *record) error {
 	if err != nil {
 		return err
 	}
-	return atomicfile.Write(filepath.Join(dir, "state.json"), b, 0o600)
+	return atomicfile.WriteVolatile(filepath.Join(dir, "state.json"), b, 0o600)
 }
 
 func (r *record) alive() bool { return r.Pid > 0 && startOf(r.Pid) == r.Start && r.Start != "" }
@@ -104,11 +113,11 @@ func startOf(pid int) string {
 func kill(r *record, sig unix.Signal) error {
 	fd, err := unix.PidfdOpen(r.Pid, 0)
 	if err != nil {
-		return fmt.Errorf("container %q is not running: %w", r.ID, err)
+		return fmt.Errorf("%w (%q): %w", errNotRunning, r.ID, err)
 	}
 	defer unix.Close(fd)
 	if !r.alive() {
-		return fmt.Errorf("container %q is not running", r.ID)
+		return fmt.Errorf("%w (%q)", errNotRunning, r.ID)
 	}
 	return unix.PidfdSendSignal(fd, sig, nil, 0)
 }

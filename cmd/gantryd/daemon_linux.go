@@ -134,28 +134,32 @@ func (d *daemon) start(ctx context.Context) error {
 func (d *daemon) loop(signals <-chan os.Signal, started, failed <-chan error, cancel context.CancelCauseFunc) error {
 	stops := 0
 	stopped := make(chan error, 1)
-	ready := false
+	ready, stopping := false, false
+	end := func() { go func() { stopped <- d.stop() }() }
 	stop := func(reason error) {
 		d.once.Do(func() {
 			d.log.Info("stopping", "reason", reason)
 			_, _ = sd.SdNotify(false, sd.SdNotifyStopping)
-			go func() {
-				if !ready { // the engine is half built: let it end first
-					cancel(reason)
-					<-started
-				}
-				stopped <- d.stop()
-			}()
+			stopping = true
+			if ready {
+				end()
+				return
+			}
+			cancel(reason) // the engine is half built: let it end first
 		})
 	}
 	for {
 		select {
 		case err := <-started:
-			if err != nil {
-				return errors.Join(err, d.closeServer())
-			}
-			ready = true
 			started = nil
+			switch {
+			case stopping: // a start that was called off has not failed
+				end()
+			case err != nil:
+				return errors.Join(err, d.closeServer())
+			default:
+				ready = true
+			}
 		case err := <-failed:
 			if err != nil {
 				d.log.Error("a listener failed", "error", err)

@@ -193,6 +193,36 @@ func TestServesAndStops(t *testing.T) {
 	}
 }
 
+// A daemon that is told to stop before it is ready stops, and says so with its exit code.
+func TestStopsWhileStarting(t *testing.T) {
+	dir := testkit.ShortTempDir(t)
+	for i := range 6 {
+		p := launch(t, dir)
+		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+			c, err := net.Dial("unix", dir+"/s")
+			if err == nil {
+				_ = c.Close()
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Duration(i) * 10 * time.Millisecond)
+		if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-p.done:
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%d ms after its socket was there, the daemon does not stop", 10*i)
+		}
+		if code := p.cmd.ProcessState.ExitCode(); code != 0 {
+			t.Errorf("stopped %d ms after its socket was there, it ended with %d", 10*i, code)
+		}
+	}
+}
+
 func TestKilledDaemonStartsAgain(t *testing.T) {
 	p := launch(t, testkit.ShortTempDir(t)).ready(t)
 	p.signal(t, syscall.SIGKILL)

@@ -129,7 +129,7 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (s *Server) handle(w http.ResponseWriter, r *http.Request) (pattern string, err error) {
+func (s *Server) handle(w *writer, r *http.Request) (pattern string, err error) {
 	version, path, err := negotiate(r.URL.Path)
 	if err != nil {
 		return "version", err
@@ -147,9 +147,13 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request) (pattern string,
 		}
 	}
 	rt, vars := s.routes.find(r.Method, path)
-	if rt == nil || rt.Since != "" && httpapi.VersionLess(version, rt.Since) {
+	if rt == nil {
 		return "unknown", fmt.Errorf("page not found: %w", errdefs.ErrNotFound)
 	}
+	if rt.Since != "" && httpapi.VersionLess(version, rt.Since) { // 400: 404 is what a missing object gives
+		return rt.Path, fmt.Errorf("%s %s requires minimum API version %s: the request speaks %s: %w", r.Method, rt.Path, rt.Since, version, errdefs.ErrInvalidArgument)
+	}
+	w.omit = httpapi.Later(rt.Fields, version)
 	ctx := httpapi.WithVersion(r.Context(), version)
 	return rt.Path, rt.Handler(ctx, w, r.WithContext(ctx), vars)
 }
@@ -172,7 +176,7 @@ func (s *Server) guard(run func() error) (err error) {
 func (s *Server) fail(w *writer, r *http.Request, err error) {
 	status := Status(err)
 	level := slog.LevelDebug
-	if status >= 500 && status != http.StatusNotImplemented && r.Context().Err() == nil {
+	if status == http.StatusInternalServerError && r.Context().Err() == nil {
 		level = slog.LevelError
 	}
 	s.o.Log.Log(r.Context(), level, "request failed", "method", r.Method, "path", r.URL.Path, "status", status, "error", err)

@@ -107,7 +107,7 @@ func TestMatching(t *testing.T) {
 		{g, "/volumes", "volumes "},
 		{g, "/version", "version "},
 		{g, "/v1.50/new", "new "},
-		{g, "/v1.49/new", ""},
+		{g, "/v1.49/new", "requires 1.50"},
 		{g, "/containers/a/b/json", ""},
 		{g, "/containers///json", ""},
 		{g, "/containers/x/json/", ""},
@@ -120,6 +120,12 @@ func TestMatching(t *testing.T) {
 		status, body, _ := get(t, c.method, url+c.path)
 		if c.want == "" {
 			if status != 404 || body != `{"message":"page not found"}`+"\n" {
+				t.Errorf("%s %s: %d %q", c.method, c.path, status, body)
+			}
+			continue
+		}
+		if since, ok := strings.CutPrefix(c.want, "requires "); ok {
+			if status != 400 || !strings.Contains(body, c.method+" /new requires minimum API version "+since) {
 				t.Errorf("%s %s: %d %q", c.method, c.path, status, body)
 			}
 			continue

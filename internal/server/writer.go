@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"net"
 	"net/http"
+
+	"github.com/gantry-engine/gantry/internal/server/httpapi"
 )
 
 // writer notes how an answer began, and lets handlers take the connection over
@@ -12,7 +14,11 @@ type writer struct {
 	http.ResponseWriter
 	status   int
 	hijacked bool
+	omit     []httpapi.Field
 }
+
+// Omits implements httpapi.Omitter.
+func (w *writer) Omits() []httpapi.Field { return w.omit }
 
 func (w *writer) WriteHeader(status int) {
 	if w.status == 0 && status >= 200 {

@@ -113,6 +113,15 @@ const (
 	Stderr Stream = 2
 )
 
+// LogEntry is one line of a log, or a part of a long one, with its line end.
+// It fills one line of the processor's cache: reading a log is moving these.
+type LogEntry struct {
+	Stream Stream
+	Time   time.Time
+	Line   []byte            // as it was printed; valid as long as the buffer it was read into
+	Attrs  map[string]string // shared by entries with the same attributes
+}
+
 // Chunk is a piece of a process's output, in the order in which it was read.
 type Chunk struct {
 	Stream Stream // a terminal's output is all Stdout

@@ -187,6 +187,16 @@ func (e *Engine) Kill() {
 	<-e.done
 }
 
+// Ended tells whether the daemon has ended; Run starts it again.
+func (e *Engine) Ended() bool {
+	select {
+	case <-e.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // Stop asks the daemon to end and waits for it.
 func (e *Engine) Stop() error {
 	select {

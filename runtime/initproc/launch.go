@@ -39,9 +39,7 @@ func (m *machine) stepLaunch(op program.Op, o *program.Reader) *failure {
 	case program.OpLookup:
 		return m.lookup()
 	case program.OpGate:
-		return m.gate()
-	case program.OpStayInit:
-		return m.stayInit()
+		return m.gate(o.Num() != 0)
 	case program.OpExec:
 		return m.exec()
 	}
@@ -77,7 +75,9 @@ func (m *machine) runHook(h *hook) *failure {
 	if len(args) == 0 {
 		args = []string{h.path}
 	}
+	setSignals(0)
 	pid, err := syscall.ForkExec(h.path, args, &syscall.ProcAttr{Env: h.env, Files: []uintptr{uintptr(p[0]), 1, 2}})
+	setSignals(allSignals)
 	syscall.Close(p[0])
 	if err != nil {
 		syscall.Close(p[1])
@@ -265,8 +265,9 @@ func (m *machine) executable(path string) *failure {
 	return nil
 }
 
-// gate tells the parent that everything is set up and waits for one byte.
-func (m *machine) gate() *failure {
+// gate tells the parent that everything is set up and waits for one byte. With report, whoever wrote it
+// hears the rest: the parent may be gone by now.
+func (m *machine) gate(report bool) *failure {
 	fd := m.sock + 1
 	cloexec(fd)
 	if e := m.send(program.MsgReady, nil, none); e != 0 {
@@ -284,6 +285,11 @@ func (m *machine) gate() *failure {
 		break
 	}
 	closeFD(fd)
+	if report {
+		closeFD(m.sock)
+		m.sock--
+		cloexec(m.sock)
+	}
 	return nil
 }
 
@@ -296,6 +302,7 @@ func (m *machine) exec() *failure {
 		}
 	}
 	resetSignals()
+	setSignals(0)
 	m.restoreNofile()
 	if m.keep >= 0 {
 		call(sysCloseRange, uintptr(3+m.keep), ^uintptr(0)>>32, 4) // close on exec
@@ -329,60 +336,9 @@ func resetSignals() {
 	}
 }
 
-// stayInit forks: the first process stays behind as PID 1, reaps what dies and passes
-// signals on; the other goes on to become the user's program.
-func (m *machine) stayInit() *failure {
-	var all uint64 = ^uint64(0)
-	var old uint64
-	call6(syscall.SYS_RT_SIGPROCMASK, 2, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&old)), 8, 0, 0)
-	pid, _, e := syscall.RawSyscall6(syscall.SYS_CLONE, uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
-	if e != 0 {
-		return fail("init", "fork", e)
-	}
-	if pid == 0 {
-		if !m.terminal {
-			call(syscall.SYS_SETSID, 0, 0, 0)
-		} else {
-			call(syscall.SYS_SETPGID, 0, 0, 0)
-			self, _ := call(syscall.SYS_GETPID, 0, 0, 0)
-			group := int32(self)
-			call(syscall.SYS_IOCTL, 0, 0x5410, uintptr(unsafe.Pointer(&group))) // TIOCSPGRP
-		}
-		call6(syscall.SYS_RT_SIGPROCMASK, 2, uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
-		return nil
-	}
-	call(sysCloseRange, 3, ^uintptr(0)>>32, 0)
-	code := reap(pid, all)
-	for {
-		syscall.RawSyscall(syscall.SYS_EXIT_GROUP, code, 0, 0)
-	}
-}
+const allSignals = ^uint64(0)
 
-// reap waits for signals one at a time, all of them being blocked.
-func reap(child uintptr, all uint64) uintptr {
-	for {
-		var info [128]byte
-		sig, e := call6(syscall.SYS_RT_SIGTIMEDWAIT, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&info)), 0, 8, 0, 0)
-		if e != 0 {
-			continue
-		}
-		if sig != uintptr(syscall.SIGCHLD) {
-			call(syscall.SYS_KILL, child, sig, 0)
-			continue
-		}
-		for {
-			var st syscall.WaitStatus
-			pid, e := call6(syscall.SYS_WAIT4, ^uintptr(0), uintptr(unsafe.Pointer(&st)), syscall.WNOHANG, 0, 0, 0)
-			if e != 0 || pid == 0 {
-				break
-			}
-			if pid != child || st.Stopped() || st.Continued() {
-				continue
-			}
-			if st.Signaled() {
-				return uintptr(128 + int(st.Signal()))
-			}
-			return uintptr(st.ExitStatus())
-		}
-	}
+// setSignals sets the calling thread's mask of blocked signals.
+func setSignals(mask uint64) {
+	call6(syscall.SYS_RT_SIGPROCMASK, 2, uintptr(unsafe.Pointer(&mask)), 0, 8, 0, 0)
 }

@@ -183,10 +183,18 @@ func (m *machine) run(buf []byte) *failure {
 	if r.Num() != program.Version {
 		return failText("init", "", 0, "gantry-init is of another version than the engine that started it")
 	}
+	return m.steps(&r)
+}
+
+// steps goes through what is left of the program, and returns only with a failure.
+func (m *machine) steps(r *program.Reader) *failure {
 	for {
 		op, o := r.Next()
 		if op == 0 {
 			break
+		}
+		if op == program.OpStayInit {
+			return m.stayInit(r)
 		}
 		f := m.step(op, &o)
 		if f == nil && o.Bad {
@@ -204,7 +212,7 @@ func (m *machine) step(op program.Op, o *program.Reader) *failure {
 	case op <= program.OpReadonly || op == program.OpPivot || op == program.OpRootReadonly || op == program.OpRootFlags:
 		return m.stepRoot(op, o)
 	case op == program.OpHook || op == program.OpHookRun || op == program.OpGate || op == program.OpTerminal ||
-		op == program.OpLookup || op == program.OpStayInit || op == program.OpArgs || op == program.OpExec ||
+		op == program.OpLookup || op == program.OpArgs || op == program.OpExec ||
 		op == program.OpEnv || op == program.OpKeepFDs || op == program.OpSession:
 		return m.stepLaunch(op, o)
 	}

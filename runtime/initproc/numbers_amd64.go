@@ -6,4 +6,5 @@ const (
 	schedSetattrNumber = 314
 	readlinkatNumber   = 267
 	setnsNumber        = 308
+	keyctlNumber       = 250
 )

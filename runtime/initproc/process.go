@@ -17,6 +17,7 @@ const (
 	prSetNoNewPrivs = 38
 	prCapAmbient    = 47
 	lastCap         = 40
+	keyJoinSession  = 1
 	sysSeccomp      = seccompNumber
 )
 
@@ -47,6 +48,10 @@ func (m *machine) stepProcess(op program.Op, o *program.Reader) *failure {
 			f.text = cat("oom score ", string(value), ": the host withholds CAP_SYS_RESOURCE, so the score cannot be lowered: ", f.errno.Error())
 		}
 		return f
+	case program.OpKeyring:
+		if _, e := call6(keyctlNumber, keyJoinSession, ptr(o.Str()), 0, 0, 0, 0); e != 0 && e != syscall.ENOSYS {
+			return failText("session keyring", "", e, cat("session keyring: ", e.Error()))
+		}
 	case program.OpUmask:
 		call(syscall.SYS_UMASK, uintptr(o.Num()), 0, 0)
 	case program.OpPersonality:

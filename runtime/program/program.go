@@ -18,7 +18,7 @@
 package program
 
 // Version is the first number of every program.
-const Version = 3
+const Version = 4
 
 // Op is an instruction's code.
 type Op byte
@@ -63,7 +63,7 @@ const (
 	OpEnv             // list
 	OpSetHome         // none: HOME from the container's passwd file unless set
 	OpSession         // none: a session of its own
-	OpGate            // none: report ready, wait for the byte on the gate
+	OpGate            // report: tell that all is ready, wait for the byte on the gate; report: from then on messages go to the descriptor before the socket
 	OpLookup          // none: find the executable in the container
 	OpStayInit        // none: fork here; the first process reaps and forwards signals
 	OpArgs            // list
@@ -72,6 +72,7 @@ const (
 	OpCPUAffinity     // mask as bytes
 	OpHideProc        // none: not dumpable until exec, for processes that join a container
 	OpMemoryPolicy    // mode, flags, nodes as bytes
+	OpKeyring         // name: a session keyring of this name instead of the engine's
 )
 
 // Flags of OpMount.

@@ -64,6 +64,7 @@ type child struct {
 	empty         *byte
 	zero          [1]byte
 	answer        [1]byte
+	signals       uint64 // all of them
 
 	secondPID uintptr
 	failed    int
@@ -178,6 +179,10 @@ func (c *child) exec() {
 		}
 	}
 	afterForkInChild()
+	// All of gantry-init's threads start with every signal blocked, so that none of them takes one from the
+	// thread that waits for it; the user's program gets an empty mask.
+	c.signals = ^uint64(0)
+	syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, 0, uintptr(unsafe.Pointer(&c.signals)), 0, 8, 0, 0)
 	_, _, e := syscall.RawSyscall6(sysExecveat, uintptr(c.init), uintptr(unsafe.Pointer(c.empty)),
 		uintptr(unsafe.Pointer(c.argv)), uintptr(unsafe.Pointer(c.envp)), atEmptyPath, 0)
 	c.fail(failExec, e, 0)

@@ -16,11 +16,7 @@ import (
 	"github.com/gantry-engine/gantry/runtime/nofile"
 )
 
-const (
-	atEmptyPath = unix.AT_EMPTY_PATH
-	// firstFD is the number of the socket in init when no descriptors are kept.
-	firstFD = 3
-)
+const atEmptyPath = unix.AT_EMPTY_PATH
 
 // initEnv makes Go's runtime cheap in gantry-init: no collector, no preemption by signals, and no reading of
 // /proc/self/mountinfo and cgroup files for the number of processors.
@@ -38,6 +34,9 @@ type Config struct {
 	Keep []int
 	// Gate is a pipe's end that init waits on before it executes the program, or -1.
 	Gate int
+	// Report is a pipe's writing end that takes over from Run once the gate has opened, for a starter that is
+	// another process than the creator (ReadReport); 0 or -1 without.
+	Report int
 	// NetNS is a network namespace to enter, or -1.
 	NetNS int
 	// Joins are namespaces to enter, beside Facts.Joins.
@@ -174,12 +173,15 @@ func prepare(cfg *Config, sock int, opened *closer) (*child, error) {
 	}
 	c.fds = append(c.fds, cfg.Stdio[:]...)
 	c.fds = append(c.fds, cfg.Keep...)
+	if cfg.Report > 0 {
+		c.fds = append(c.fds, cfg.Report)
+	}
+	sockNumber := len(c.fds)
 	c.fds = append(c.fds, sock)
 	if cfg.Gate >= 0 {
 		c.fds = append(c.fds, cfg.Gate)
 	}
 	c.next = len(c.fds)
-	sockNumber := firstFD + len(cfg.Keep)
 	var err error
 	if c.argv, err = cstrings("gantry-init", fmt.Sprintf("%d:%d", sockNumber, nofile.Original())); err != nil {
 		return nil, err

@@ -19,8 +19,6 @@ import (
 	"github.com/gantry-engine/gantry/internal/testkit/imagemaker"
 )
 
-func TestMain(m *testing.M) { testkit.Main(m) }
-
 // victims are what a kill strikes; each is a set of executables' names.
 var victims = map[string][]string{
 	"gantryd":            {"gantryd"},

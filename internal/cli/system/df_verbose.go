@@ -10,7 +10,7 @@ import (
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/volume"
 
-	clicontainer "github.com/gantry-engine/gantry/internal/cli/container"
+	"github.com/gantry-engine/gantry/internal/cli/container/show"
 	"github.com/gantry-engine/gantry/internal/cli/format"
 	cliimage "github.com/gantry-engine/gantry/internal/cli/image"
 	clivolume "github.com/gantry-engine/gantry/internal/cli/volume"
@@ -38,10 +38,10 @@ func writeVerbose(w io.Writer, tmpl string, u usage) error {
 	if tmpl != "" && tmpl != format.TableKey {
 		out, err := format.Execute(tmpl, struct {
 			Images     []*cliimage.Row
-			Containers []*clicontainer.Row
+			Containers []*show.Row
 			Volumes    []*clivolume.Row
 			BuildCache []build.CacheRecord
-		}{cliimage.Rows(images), clicontainer.Rows(containers, true), clivolume.Rows(volumes), cache})
+		}{cliimage.Rows(images), show.Rows(containers, true), clivolume.Rows(volumes), cache})
 		if err == nil {
 			fmt.Fprintln(w, out)
 		}
@@ -53,10 +53,10 @@ func writeVerbose(w io.Writer, tmpl string, u usage) error {
 	}
 	fmt.Fprint(w, "\nContainers space usage:\n\n")
 	head := map[string]string{}
-	for k, v := range clicontainer.Header {
+	for k, v := range show.Header {
 		head[k] = v
 	}
-	if err := format.Write(w, format.Table{Format: "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}", Header: head}, clicontainer.Rows(containers, true)); err != nil {
+	if err := format.Write(w, format.Table{Format: "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}", Header: head}, show.Rows(containers, true)); err != nil {
 		return err
 	}
 	fmt.Fprint(w, "\nLocal Volumes space usage:\n\n")

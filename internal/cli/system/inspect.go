@@ -11,7 +11,7 @@ import (
 
 	"github.com/gantry-engine/gantry/internal/cli/api"
 	"github.com/gantry-engine/gantry/internal/cli/app"
-	"github.com/gantry-engine/gantry/internal/cli/container"
+	"github.com/gantry-engine/gantry/internal/cli/container/show"
 	"github.com/gantry-engine/gantry/internal/cli/format"
 	"github.com/gantry-engine/gantry/internal/cli/image"
 	"github.com/gantry-engine/gantry/internal/cli/network"
@@ -25,7 +25,7 @@ type finder struct {
 
 // finders are asked in this order when the type is not given.
 var finders = []finder{
-	{"container", container.Get},
+	{"container", show.Get},
 	{"image", func(ctx context.Context, c *api.Client, n string, _ bool) (format.Object, error) {
 		return image.Get(ctx, c, n, nil)
 	}},

@@ -12,7 +12,7 @@ import (
 
 	"github.com/gantry-engine/gantry/internal/cli/api"
 	"github.com/gantry-engine/gantry/internal/cli/app"
-	"github.com/gantry-engine/gantry/internal/cli/container"
+	"github.com/gantry-engine/gantry/internal/cli/container/life"
 	"github.com/gantry-engine/gantry/internal/cli/image"
 	"github.com/gantry-engine/gantry/internal/cli/network"
 	"github.com/gantry-engine/gantry/internal/cli/opts"
@@ -37,7 +37,7 @@ func buildPrune(a *app.App, f *pflag.FlagSet) app.RunFunc {
 		}
 		type step func() (uint64, string, error)
 		steps := []step{
-			func() (uint64, string, error) { return container.Prune(ctx, a, filter) },
+			func() (uint64, string, error) { return life.Prune(ctx, a, filter) },
 			func() (uint64, string, error) { out, err := network.Prune(ctx, a, filter); return 0, out, err },
 		}
 		if volumes {

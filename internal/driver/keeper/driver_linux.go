@@ -46,7 +46,7 @@ type Driver struct {
 	log *slog.Logger
 
 	mu      sync.Mutex
-	link    *link // nil while there is none
+	link    *link         // nil while there is none
 	changed chan struct{} // closed and replaced when link changes
 	closed  bool
 	nextID  uint32

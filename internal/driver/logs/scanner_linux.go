@@ -32,7 +32,7 @@ type scanner struct {
 }
 
 func newScanner(src io.Reader, driver string) *scanner {
-	return &scanner{src: src, local: driver == "local", buf: make([]byte, blockSize)}
+	return &scanner{src: src, local: driver == "local", buf: make([]byte, blockSize), batch: make([]containers.LogEntry, 0, batchSize)}
 }
 
 // next gives the entries that follow, as many as one read brought; none at the
@@ -99,21 +99,20 @@ func (s *scanner) parseJSON() {
 		s.r += n + 1
 		s.long = false
 	}
-	var x jsonfile.Entry
 	for s.r < s.w && len(s.batch) < batchSize {
 		if s.buf[s.r] == 0 { // a crash of the machine can leave zeros in front of an entry
 			s.r++
 			continue
 		}
-		n, err := s.dec.Next(s.buf[s.r:s.w], &x)
+		i := len(s.batch)
+		n, err := s.dec.Next(s.buf[s.r:s.w], &s.batch[:i+1][i])
 		if n == 0 {
 			return
 		}
 		s.r += n
-		if err != nil {
-			continue // torn by a crash of the machine, or somebody else's: the rest is still good
+		if err == nil { // else torn by a crash of the machine, or somebody else's: the rest is still good
+			s.batch = s.batch[:i+1]
 		}
-		s.batch = append(s.batch, containers.LogEntry{Stream: x.Stream, Time: x.Time, Line: x.Line, Attrs: x.Attrs})
 	}
 }
 

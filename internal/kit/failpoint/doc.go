@@ -9,7 +9,8 @@
 //	             in a process. Victims are executables' names and "self", separated by commas; the
 //	             marker tells this engine's processes from others', by their command lines.
 //	struck       arm, after the strike: whoever renames it strikes, so it happens once
-//	hit/<point>  made when a point was reached for the first time
+//	next         what becomes arm at the strike, if it is there
+//	hit/<point>  made when a point is reached
 //
 // A point's name is "<process>.<step>", a string literal at one place in the source, so that a test
 // can list all of them and insist that each was reached.

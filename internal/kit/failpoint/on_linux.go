@@ -16,9 +16,8 @@ import (
 var (
 	dir = os.Getenv(EnvName)
 
-	mu      sync.Mutex
-	reached = map[string]bool{}
-	passed  = map[string]int{} // by content of arm: how often its point was passed since
+	mu     sync.Mutex
+	passed = map[string]int{} // by content of arm: how often its point was passed since
 )
 
 // Env is what a process with a reduced environment must be given.
@@ -36,9 +35,8 @@ func Hit(point string) {
 	}
 	mu.Lock()
 	defer mu.Unlock() // the others stop here too while one strikes
-	if !reached[point] {
-		reached[point] = true
-		_ = os.WriteFile(filepath.Join(dir, "hit", point), nil, 0o600)
+	if hit := filepath.Join(dir, "hit", point); syscall.Access(hit, 0) != nil {
+		_ = os.WriteFile(hit, nil, 0o600)
 	}
 	arm := filepath.Join(dir, "arm")
 	b, err := os.ReadFile(arm)
@@ -56,6 +54,7 @@ func Hit(point string) {
 	if os.Rename(arm, filepath.Join(dir, "struck")) != nil {
 		return // another process was first
 	}
+	_ = os.Rename(filepath.Join(dir, "next"), arm)
 	strike(strings.Split(f[2], ","), f[3])
 }
 

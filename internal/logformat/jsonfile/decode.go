@@ -13,15 +13,6 @@ import (
 // ErrEntry is wrapped by errors about lines that are no log entry.
 var ErrEntry = errors.New("not a json-file log entry")
 
-// Entry is one decoded entry. Line points into the decoded bytes where that is
-// possible. Attrs is shared by entries with the same attributes.
-type Entry struct {
-	Stream spec.Stream
-	Time   time.Time
-	Line   []byte
-	Attrs  map[string]string
-}
-
 // Decoder reads entries. Its zero value is ready. It remembers how the last entry
 // ended: entries of one moment differ only in their text, and then nothing but
 // the text has to be looked at.
@@ -46,7 +37,7 @@ const (
 // included; 0 means that b ends before the line does. On an error the line is none of
 // ours, and size tells where the next one begins. b is overwritten: texts are
 // unescaped in place, and stay valid as long as b does.
-func (d *Decoder) Next(b []byte, e *Entry) (size int, err error) {
+func (d *Decoder) Next(b []byte, e *spec.LogEntry) (size int, err error) {
 	if len(b) > len(textKey) && string(b[:len(textKey)]) == textKey {
 		s := b[len(textKey):]
 		q := bytes.IndexByte(s, '"')
@@ -69,12 +60,12 @@ func (d *Decoder) endsAlike(s []byte) bool {
 	return len(d.end) > 0 && len(s) >= len(d.end) && string(s[:len(d.end)]) == string(d.end)
 }
 
-func (d *Decoder) fill(e *Entry, text []byte) {
+func (d *Decoder) fill(e *spec.LogEntry, text []byte) {
 	e.Stream, e.Time, e.Line, e.Attrs = d.stream, d.time, text, d.attrs
 }
 
 // Decode reads one line of a log file, with or without its line end. It overwrites line, as Next does.
-func (d *Decoder) Decode(line []byte, e *Entry) error {
+func (d *Decoder) Decode(line []byte, e *spec.LogEntry) error {
 	if d.fast(line, e) {
 		return nil
 	}
@@ -83,7 +74,7 @@ func (d *Decoder) Decode(line []byte, e *Entry) error {
 
 // fast reads what this package and Docker write. Anything unexpected is left to
 // the general decoder; line is untouched then.
-func (d *Decoder) fast(line []byte, e *Entry) bool {
+func (d *Decoder) fast(line []byte, e *spec.LogEntry) bool {
 	if len(line) < len(textKey) || string(line[:len(textKey)]) != textKey {
 		return false
 	}
@@ -282,7 +273,7 @@ func (d *Decoder) parseTime(s []byte) (time.Time, bool) {
 }
 
 // slow reads any JSON object with the format's fields.
-func slow(line []byte, e *Entry) error {
+func slow(line []byte, e *spec.LogEntry) error {
 	var raw struct {
 		Log    *string           `json:"log"`
 		Stream string            `json:"stream"`

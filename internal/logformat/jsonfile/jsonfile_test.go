@@ -41,7 +41,7 @@ func FuzzRoundTrip(f *testing.F) {
 		if !utf8.Valid(line) { // one replacement for each bad byte
 			want = []byte(string([]rune(string(line))))
 		}
-		var fast, general Entry
+		var fast, general spec.LogEntry
 		var d Decoder
 		if slow(b, &general) != nil || !d.fast(bytes.Clone(b), &fast) {
 			t.Fatalf("not read: %q", b)
@@ -50,7 +50,7 @@ func FuzzRoundTrip(f *testing.F) {
 			t.Errorf("%q became %q and %q", line, fast.Line, general.Line)
 		}
 		// Read once more with its end remembered, and with another entry behind it.
-		var again Entry
+		var again spec.LogEntry
 		two := append(bytes.Clone(b), b...)
 		if n, err := d.Next(two, &again); n != len(b) || err != nil || !bytes.Equal(again.Line, want) || again.Stream != spec.Stderr || !again.Time.Equal(fast.Time) {
 			t.Errorf("%q: %d, %v, %+v", b, n, err, again)
@@ -69,14 +69,14 @@ func FuzzDecode(f *testing.F) {
 		[]byte(`{"log":"\"\t\b\n","stream":"stderr","attrs":{"a":",\"time\":\""},"time":"2026-01-02T02:04:05Z"}`))
 	f.Fuzz(func(t *testing.T, first, b []byte) {
 		var d Decoder
-		var fast, general Entry
+		var fast, general spec.LogEntry
 		_, _ = d.Next(append(bytes.Clone(first), '\n'), &fast)
 		if bytes.IndexByte(b, '\n') >= 0 || !utf8.Valid(b) || !json.Valid(b) {
 			_, _ = d.Next(append(bytes.Clone(b), '\n'), &fast)
 			return
 		}
 		want := slow(b, &general)
-		fast = Entry{}
+		fast = spec.LogEntry{}
 		n, err := d.Next(append(bytes.Clone(b), '\n'), &fast)
 		if n != len(b)+1 || (err == nil) != (want == nil) {
 			t.Fatalf("%q: size %d, %v, not %v", b, n, err, want)
@@ -98,7 +98,7 @@ func BenchmarkNext(b *testing.B) {
 	for b.Loop() {
 		copy(buf, raw)
 		var d Decoder
-		var e Entry
+		var e spec.LogEntry
 		for rest := buf; len(rest) > 0; {
 			n, err := d.Next(rest, &e)
 			if n == 0 || err != nil {

@@ -32,6 +32,8 @@ type Route struct {
 	Handler Handler
 	// Since is the first API version that has the endpoint; empty means always.
 	Since string
+	// Fields of the answer that came later than the endpoint, or than API 1.24.
+	Fields []Field
 }
 
 // Router is a group of routes: one per object.
@@ -102,10 +104,14 @@ func ReadJSON(r *http.Request, v any, optional bool) error {
 	return nil
 }
 
-// WriteJSON encodes v with the status code.
+// WriteJSON encodes v with the status code, without the route's Fields that the client's
+// version does not have.
 func WriteJSON(w http.ResponseWriter, status int, v any) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
+	if fields := omitted(w); len(fields) > 0 {
+		return writePruned(w, v, fields)
+	}
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	return enc.Encode(v)

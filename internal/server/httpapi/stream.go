@@ -2,6 +2,8 @@ package httpapi
 
 import (
 	"bufio"
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -52,7 +54,7 @@ func (s muxStream) Write(p []byte) (int, error) {
 
 // AppendFrameHeader appends what stands in front of size bytes of stream n.
 func AppendFrameHeader(dst []byte, n byte, size int) []byte {
-	return append(dst, n, 0, 0, 0, byte(size>>24), byte(size>>16), byte(size>>8), byte(size))
+	return binary.BigEndian.AppendUint64(dst, uint64(n)<<56|uint64(uint32(size)))
 }
 
 // Conn is a connection taken over from HTTP.
@@ -95,11 +97,15 @@ func Hijack(w http.ResponseWriter, r *http.Request, mux bool) (*Conn, error) {
 	if mux && !VersionLess(Version(r.Context()), "1.42") {
 		media = MultiplexedStream
 	}
-	head := "HTTP/1.1 200 OK\r\nContent-Type: " + RawStream + "\r\n\r\n"
+	var head bytes.Buffer
 	if r.Header.Get("Upgrade") != "" {
-		head = "HTTP/1.1 101 UPGRADED\r\nContent-Type: " + media + "\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+		head.WriteString("HTTP/1.1 101 UPGRADED\r\nContent-Type: " + media + "\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n")
+	} else {
+		head.WriteString("HTTP/1.1 200 OK\r\nContent-Type: " + RawStream + "\r\n")
 	}
-	if _, err := conn.Write([]byte(head)); err != nil {
+	_ = w.Header().Write(&head) // what every answer says of the engine
+	head.WriteString("\r\n")
+	if _, err := conn.Write(head.Bytes()); err != nil {
 		_ = conn.Close()
 		return nil, err
 	}

@@ -137,6 +137,7 @@ type session struct {
 	keys        []byte
 	wantOut     bool
 	wantErr     bool
+	over        bool // the process will write nothing more
 }
 
 // copy copies both ways until one of the ends in Attach's description.
@@ -206,6 +207,7 @@ func (s *session) output(ctx context.Context) error {
 		c, err := s.out.Next(ctx)
 		switch {
 		case errors.Is(err, io.EOF):
+			s.over = true
 			return nil
 		case ctx.Err() != nil:
 			return context.Cause(ctx)

@@ -8,6 +8,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
+	"github.com/opencontainers/go-digest"
 	ociimage "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/gantry-engine/gantry/internal/spec"
@@ -56,7 +57,18 @@ type Container struct {
 type ImageRef struct {
 	ID       string // digest that users see
 	Manifest string // digest of the platform's manifest
-	Platform ociimage.Platform
+	// The manifest's media type and size in bytes; records of early versions have neither.
+	MediaType string `json:",omitempty"`
+	Size      int64  `json:",omitempty"`
+	Platform  ociimage.Platform
+}
+
+// descriptor points to the manifest that the container was made from, nil if that was not noted.
+func (r ImageRef) descriptor() *ociimage.Descriptor {
+	if r.MediaType == "" {
+		return nil
+	}
+	return &ociimage.Descriptor{MediaType: r.MediaType, Digest: digest.Digest(r.Manifest), Size: r.Size, Platform: &r.Platform}
 }
 
 // MountPoint is a mount of a container, as inspect shows it and as start needs it.

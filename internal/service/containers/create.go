@@ -64,7 +64,7 @@ func (c *creator) Create(ctx context.Context, req CreateRequest) (resp container
 	}
 
 	rec := &Container{ID: newID(), Created: c.now(), Config: &config, HostConfig: &hc, Volatile: hc.AutoRemove,
-		Image: ImageRef{ID: img.ID.String(), Manifest: img.Manifest.String(), Platform: img.Platform},
+		Image: ImageRef{ID: img.ID.String(), Manifest: img.Manifest.String(), MediaType: img.MediaType, Size: img.Size, Platform: img.Platform},
 		State: State{Status: Created}}
 	rec.Path, rec.Args = commandOf(&config)
 	if rec.Networks, err = c.networksOf(&config, &hc, req.Networking); err != nil {

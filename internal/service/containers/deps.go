@@ -168,13 +168,8 @@ type LogOptions struct {
 	Follow         bool
 }
 
-// LogEntry is one line (or part of a long one) with its line end.
-type LogEntry struct {
-	Stream spec.Stream
-	Time   time.Time
-	Line   []byte
-	Attrs  map[string]string
-}
+// LogEntry is one entry of a log.
+type LogEntry = spec.LogEntry
 
 // Cgroups accounts and limits. Implemented by driver/cgroup.
 type Cgroups interface {

@@ -21,6 +21,10 @@ import (
 // execKeep is how long an ended exec can still be inspected.
 const execKeep = 5 * time.Minute
 
+// exitGrace is how long a stream stays open behind the last output for the exit that
+// follows it; a process that closed its output may run on without it.
+const exitGrace = time.Second
+
 // execs are the further processes of containers. They live in memory, with a note
 // of those that run for the next daemon; the keeper ends them with their container.
 type execs struct {
@@ -172,6 +176,13 @@ func (x *execs) attach(ctx context.Context, p *execProc, st Streams, out OutputR
 		x.publish(p.owner.snapshot(), events.ActionExecDetach, map[string]string{"execID": p.id})
 		return nil
 	}
+	if s.over { // clients ask for the exit code as soon as the stream ends: let it be there
+		select {
+		case <-p.r.ended:
+		case <-ctx.Done():
+		case <-time.After(exitGrace):
+		}
+	}
 	return err
 }
 
@@ -281,11 +292,15 @@ func (x *execs) ExecResize(ctx context.Context, id string, height, width uint16)
 	select { // a client resizes as soon as it has attached: the start may still be under way
 	case <-p.r.started:
 	case <-p.r.ended:
-		return conflict("exec %s is not running", id)
 	case <-time.After(10 * time.Second):
 		return classed(context.DeadlineExceeded, "timeout waiting for exec session ready")
 	case <-ctx.Done():
 		return context.Cause(ctx)
+	}
+	select {
+	case <-p.r.ended:
+		return classed(errdefs.ErrNotFound, "exec %s has ended: it has no terminal any more", id)
+	default:
 	}
 	return x.Processes.Resize(ctx, p.key(), height, width)
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // listKeys are the filters of GET /containers/json.
-var listKeys = []string{"ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation",
+var listKeys = []string{"ancestor", "annotation", "before", "exited", "expose", "health", "id", "is-task", "isolation",
 	"label", "name", "network", "publish", "since", "status", "volume"}
 
 // selection is a list's filters, checked and made ready.
@@ -119,15 +119,14 @@ func inRanges(rs []portRange, port uint16, proto string) bool {
 	return slices.ContainsFunc(rs, func(r portRange) bool { return r.proto == proto && r.from <= port && port <= r.to })
 }
 
-// match tells whether a container is among those asked for.
+// match tells whether a container is among those asked for. The filter "isolation" is Windows's: here every container matches it.
 func (s *selection) match(rec *Container, health container.HealthStatus) bool {
 	a := s.args
 	switch {
 	case s.never,
 		!a.Match("name", "/"+rec.Name) && !a.Match("name", rec.Name),
 		a.Has("id") && !slices.ContainsFunc(a["id"], func(p string) bool { return strings.HasPrefix(rec.ID, p) }),
-		!a.Labels("label", rec.Config.Labels),
-		a.Has("isolation") && !a.Exact("isolation", string(rec.HostConfig.Isolation)),
+		!a.Labels("label", rec.Config.Labels), !a.Labels("annotation", rec.HostConfig.Annotations),
 		!a.Exact("status", string(rec.State.Status)),
 		!a.Exact("health", string(health)),
 		len(s.exited) > 0 && (rec.State.Status.Running() || rec.State.Started.IsZero() || !slices.Contains(s.exited, rec.State.ExitCode)),

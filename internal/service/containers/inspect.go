@@ -24,8 +24,8 @@ func (c *querier) Inspect(ctx context.Context, ref string, size bool) (container
 		RestartCount: rec.RestartCount, Driver: c.Config.StorageDriver, Platform: "linux",
 		MountLabel: rec.MountLabel, ProcessLabel: rec.ProcessLabel, AppArmorProfile: rec.AppArmor,
 		ExecIDs: e.execIDs(), HostConfig: rec.HostConfig, Config: rec.Config, Mounts: mountPoints(rec),
-		NetworkSettings: networkSettings(rec),
-		Storage:         &storage.Storage{RootFS: &storage.RootFSStorage{Snapshot: &storage.RootFSStorageSnapshot{Name: c.Config.StorageDriver}}},
+		NetworkSettings: networkSettings(rec), ImageManifestDescriptor: rec.Image.descriptor(),
+		Storage: &storage.Storage{RootFS: &storage.RootFSStorage{Snapshot: &storage.RootFSStorageSnapshot{Name: c.Config.StorageDriver}}},
 	}
 	if out.Args == nil {
 		out.Args = []string{}

@@ -88,7 +88,7 @@ func healthOf(h *container.Health) container.HealthStatus {
 
 func (c *querier) summary(rec *Container, health *container.Health, now time.Time) container.Summary {
 	s := container.Summary{
-		ID: rec.ID, Names: []string{"/" + rec.Name}, Image: rec.Config.Image, ImageID: rec.Image.ID,
+		ID: rec.ID, Names: []string{"/" + rec.Name}, Image: rec.Config.Image, ImageID: rec.Image.ID, ImageManifestDescriptor: rec.Image.descriptor(),
 		Command: commandLine(rec), Created: rec.Created.Unix(), Ports: portList(rec), Labels: rec.Config.Labels,
 		State: container.ContainerState(rec.State.Status), Status: statusText(rec, healthOf(health), now),
 		NetworkSettings: &container.NetworkSettingsSummary{Networks: endpointSettings(rec)},

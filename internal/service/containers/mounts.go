@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 
@@ -113,6 +114,9 @@ func (p *mountPlanner) volume(ctx context.Context, m *MountPoint) error {
 		m.Driver = "local"
 	}
 	v, err := p.Volumes.Ensure(ctx, m.Name, m.Driver, opts, labels)
+	if errdefs.IsNotFound(err) { // a driver that is not there; clients would look for the image
+		return invalid("%v", err)
+	}
 	if err != nil {
 		return err
 	}

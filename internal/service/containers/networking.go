@@ -58,6 +58,14 @@ func checkEndpoint(name string, ep *network.EndpointSettings) error {
 	if len(ep.Links) > 0 {
 		return unsupported("network-scoped --link (Links)")
 	}
+	switch { // accepted silently they would be believed
+	case len(ep.DriverOpts) > 0:
+		return unsupported("--network driver-opt (DriverOpts)")
+	case ep.GwPriority != 0:
+		return unsupported("--network gw-priority (GwPriority)")
+	case ep.IPAMConfig != nil && len(ep.IPAMConfig.LinkLocalIPs) > 0:
+		return unsupported("--link-local-ip (LinkLocalIPs)")
+	}
 	if !predefined(name) {
 		return nil
 	}

@@ -60,10 +60,10 @@ func (s *stopper) halt(ctx context.Context, ref string, opts StopOptions, by Sto
 	if opts.Signal != "" {
 		sig = opts.Signal
 	}
-	num, err := signal.ParseSignal(sig)
+	num, err := parseSignal(sig)
 	if err != nil {
 		unlock()
-		return invalid("invalid signal: %s", sig)
+		return err
 	}
 	r := e.current()
 	e.setStopping(true)
@@ -177,8 +177,8 @@ func (s *stopper) Kill(ctx context.Context, ref, sig string) error {
 	num := syscall.SIGKILL
 	if sig != "" {
 		var err error
-		if num, err = signal.ParseSignal(sig); err != nil || num > 64 {
-			return invalid("invalid signal: %s", sig)
+		if num, err = parseSignal(sig); err != nil {
+			return err
 		}
 	}
 	e, unlock, err := s.open(ctx, ref)
@@ -228,6 +228,15 @@ func (s *stopper) killed(ctx context.Context, r *run) error {
 		return context.Cause(ctx)
 	}
 	return nil
+}
+
+// parseSignal reads a signal's name or number.
+func parseSignal(s string) (syscall.Signal, error) {
+	num, err := signal.ParseSignal(s)
+	if err != nil || num < 1 || num > 64 {
+		return 0, invalid("invalid signal: %s", s)
+	}
+	return num, nil
 }
 
 func sameSignal(name string, num syscall.Signal) bool {

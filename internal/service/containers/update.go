@@ -68,6 +68,8 @@ func updatable(u *container.UpdateConfig) error {
 	for name, set := range map[string]bool{
 		"Devices": len(u.Devices) > 0, "DeviceCgroupRules": len(u.DeviceCgroupRules) > 0, "DeviceRequests": len(u.DeviceRequests) > 0,
 		"Ulimits": len(u.Ulimits) > 0, "CgroupParent": u.CgroupParent != "", "OomKillDisable": u.OomKillDisable != nil && *u.OomKillDisable,
+		"BlkioWeightDevice": len(u.BlkioWeightDevice) > 0, "BlkioDeviceReadBps": len(u.BlkioDeviceReadBps) > 0, "BlkioDeviceWriteBps": len(u.BlkioDeviceWriteBps) > 0,
+		"BlkioDeviceReadIOps": len(u.BlkioDeviceReadIOps) > 0, "BlkioDeviceWriteIOps": len(u.BlkioDeviceWriteIOps) > 0, "MemorySwappiness": u.MemorySwappiness != nil,
 		"CpuCount": u.CPUCount != 0, "CpuPercent": u.CPUPercent != 0, "IOMaximumIOps": u.IOMaximumIOps != 0, "IOMaximumBandwidth": u.IOMaximumBandwidth != 0,
 	} {
 		if set {

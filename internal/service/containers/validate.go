@@ -12,7 +12,6 @@ import (
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
-	"github.com/moby/sys/signal"
 	"github.com/opencontainers/selinux/go-selinux/label"
 
 	"github.com/gantry-engine/gantry/internal/service/containers/ocispec"
@@ -80,8 +79,8 @@ func checkConfig(config *container.Config, hc *container.HostConfig) error {
 		return invalid("invalid hostname format: %s", h)
 	}
 	if config.StopSignal != "" {
-		if _, err := signal.ParseSignal(config.StopSignal); err != nil {
-			return invalid("%s", err)
+		if _, err := parseSignal(config.StopSignal); err != nil {
+			return err
 		}
 	}
 	for _, e := range config.Env {

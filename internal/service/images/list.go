@@ -23,6 +23,7 @@ type ListOptions struct {
 	Filters    filters.Args
 	SharedSize bool
 	Manifests  bool
+	Containers bool // count those that use each image
 }
 
 // List lists images, newest first.
@@ -36,7 +37,7 @@ func (s *Service) List(ctx context.Context, o ListOptions) ([]image.Summary, err
 	}
 	all := s.idx.all()
 	var users map[digest.Digest][]string
-	if o.SharedSize || o.Manifests {
+	if o.Containers || o.SharedSize || o.Manifests {
 		users = s.users(ctx)
 	}
 	shares := s.shares(all)
@@ -52,6 +53,8 @@ func (s *Service) List(ctx context.Context, o ListOptions) ([]image.Summary, err
 		}
 		if o.SharedSize {
 			sum.SharedSize = shares.of(s, e)
+		}
+		if o.Containers || o.SharedSize {
 			sum.Containers = int64(len(users[e.target.Digest]))
 		}
 		if o.Manifests {

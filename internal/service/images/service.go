@@ -74,7 +74,7 @@ func (s *Service) Resolve(ctx context.Context, ref string, platform *ocispec.Pla
 		release()
 	}
 	img := spec.Image{
-		ID: e.target.Digest, Manifest: m.desc.Digest, Config: m.config.Digest, Name: name,
+		ID: e.target.Digest, Manifest: m.desc.Digest, MediaType: m.desc.MediaType, Size: m.desc.Size, Config: m.config.Digest, Name: name,
 		Platform: m.image.Platform, Runtime: m.image.Config, DiffIDs: m.image.RootFS.DiffIDs,
 	}
 	if m.image.Created != nil {

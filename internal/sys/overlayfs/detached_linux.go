@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,6 +30,25 @@ func Detached(l Layers) (*os.File, error) {
 		}
 		return os.NewFile(uintptr(fd), l.Lower[0]), nil
 	}
+	if listsLayers() {
+		return byConfig(l)
+	}
+	return byMount(l)
+}
+
+// listsLayers tells whether fsconfig takes lower layers one by one, which began with Linux 6.8. Kernels
+// before 6.5 cannot be asked: they take any option, and refuse the mount.
+var listsLayers = sync.OnceValue(func() bool {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return false
+	}
+	var major, minor int
+	n, _ := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor)
+	return n == 2 && (major > 6 || major == 6 && minor >= 8)
+})
+
+func byConfig(l Layers) (*os.File, error) {
 	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("overlayfs is not there: %w", err)
@@ -58,16 +78,8 @@ func configure(fs int, l Layers) error {
 		}
 		return nil
 	}
-	for i, d := range l.Lower {
-		err := set("lowerdir+", d)
-		if i == 0 && errors.Is(err, unix.EINVAL) {
-			// Kernels before 6.8 take one string, of at most 255 bytes.
-			err = set("lowerdir", strings.Join(l.Lower, ":"))
-			if err == nil {
-				break
-			}
-		}
-		if err != nil {
+	for _, d := range l.Lower {
+		if err := set("lowerdir+", d); err != nil {
 			return err
 		}
 	}

@@ -55,10 +55,10 @@ func decide(segs []segment) []insn {
 
 // conditions checks that all hold and goes on after them; else it jumps over one
 // further instruction, the rule's return.
-func conditions(args []specs.LinuxSeccompArg) ([]insn, error) {
+func conditions(args []specs.LinuxSeccompArg, narrow bool) ([]insn, error) {
 	var code []insn
 	for _, a := range args {
-		c, err := condition(a)
+		c, err := condition(a, narrow)
 		if err != nil {
 			return nil, err
 		}
@@ -76,13 +76,28 @@ func conditions(args []specs.LinuxSeccompArg) ([]insn, error) {
 	return code, nil
 }
 
-// condition compares one 64-bit argument by halves.
-func condition(a specs.LinuxSeccompArg) ([]insn, error) {
+// condition compares one argument: by halves, or the lower one alone where there is no more. Profiles
+// write -1 with 64 bits, which a system call of 32 bits could never match.
+func condition(a specs.LinuxSeccompArg, narrow bool) ([]insn, error) {
 	if a.Index > 5 {
 		return nil, fmt.Errorf("seccomp: a system call has 6 arguments, there is no number %d: %w", a.Index, errdefs.ErrInvalidArgument)
 	}
 	lo, hi := load(offArgs+8*uint32(a.Index)), load(offArgs+8*uint32(a.Index)+4)
 	vlo, vhi := uint32(a.Value), uint32(a.Value>>32)
+	if narrow {
+		code, ok := map[specs.LinuxSeccompOperator][]insn{
+			specs.OpEqualTo:      {lo, {opJeq, 0, fails, vlo}},
+			specs.OpNotEqual:     {lo, {opJeq, fails, 0, vlo}},
+			specs.OpMaskedEqual:  {lo, {opAnd, 0, 0, vlo}, {opJeq, 0, fails, uint32(a.ValueTwo)}},
+			specs.OpGreaterThan:  {lo, {opJgt, 0, fails, vlo}},
+			specs.OpGreaterEqual: {lo, {opJge, 0, fails, vlo}},
+			specs.OpLessThan:     {lo, {opJge, fails, 0, vlo}},
+			specs.OpLessEqual:    {lo, {opJgt, fails, 0, vlo}},
+		}[a.Op]
+		if ok {
+			return code, nil
+		}
+	}
 	switch a.Op {
 	case specs.OpEqualTo:
 		return []insn{hi, {opJeq, 0, fails, vhi}, lo, {opJeq, 0, fails, vlo}}, nil

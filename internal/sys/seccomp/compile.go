@@ -65,6 +65,7 @@ func nativeArch() specs.Arch {
 type arch struct {
 	audit   uint32
 	bit     uint32 // added to every number (x32)
+	narrow  bool   // arguments have 32 bits
 	numbers map[string]uint32
 	special map[string]uint32
 }
@@ -76,19 +77,25 @@ var x32Special = map[string]uint32{"rt_sigaction": 512, "rt_sigreturn": 513, "io
 	"sigaltstack": 525, "timer_create": 526, "mq_notify": 527, "kexec_load": 528, "waitid": 529, "set_robust_list": 530, "get_robust_list": 531,
 	"vmsplice": 532, "move_pages": 533, "preadv": 534, "pwritev": 535, "rt_tgsigqueueinfo": 536, "recvmmsg": 537, "sendmmsg": 538,
 	"process_vm_readv": 539, "process_vm_writev": 540, "setsockopt": 541, "getsockopt": 542, "io_setup": 543, "io_submit": 544,
-	"execveat": 545, "preadv2": 546, "pwritev2": 547}
+	"execveat": 545, "preadv2": 546, "pwritev2": 547,
+	"set_thread_area": absent, "get_thread_area": absent, "epoll_ctl_old": absent, "epoll_wait_old": absent, "uselib": absent,
+	"create_module": absent, "get_kernel_syms": absent, "query_module": absent, "nfsservctl": absent, "vserver": absent,
+	"_sysctl": absent, "map_shadow_stack": absent}
+
+// absent stands for a system call of the 64-bit table that x32 does not have.
+const absent = ^uint32(0)
 
 var arches = map[specs.Arch]arch{
 	specs.ArchX86_64:  {audit: 0xc000003e, numbers: x8664Numbers},
-	specs.ArchX86:     {audit: 0x40000003, numbers: x86Numbers},
+	specs.ArchX86:     {audit: 0x40000003, narrow: true, numbers: x86Numbers},
 	specs.ArchX32:     {audit: 0xc000003e, bit: x32Bit, numbers: x8664Numbers, special: x32Special},
 	specs.ArchAARCH64: {audit: 0xc00000b7, numbers: arm64Numbers},
-	specs.ArchARM:     {audit: 0x40000028, numbers: armNumbers},
+	specs.ArchARM:     {audit: 0x40000028, narrow: true, numbers: armNumbers},
 }
 
 func (a arch) number(name string) (uint32, bool) {
 	if n, ok := a.special[name]; ok {
-		return n | a.bit, true
+		return n | a.bit, n != absent
 	}
 	n, ok := a.numbers[name]
 	return n | a.bit, ok
@@ -221,7 +228,8 @@ func archTrees(p *specs.LinuxSeccomp, def uint32, byAudit map[uint32][]arch, nat
 			segs = append(segs, s...)
 		}
 		if audit == arches[specs.ArchX86_64].audit && !x32 {
-			segs = append(segs, segment{x32Bit, []insn{ret(retKillThread)}})
+			// A tracer skips a system call by making it -1; the filter is asked again with that.
+			segs = append(segs, segment{x32Bit, []insn{ret(retKillThread)}}, segment{^uint32(0), []insn{ret(def)}})
 		}
 		tree := append([]insn{load(offNumber)}, decide(segs)...)
 		code = append(code, insn{opJeq, 1, 0, audit}, insn{opJump, 0, 0, uint32(len(tree))})
@@ -258,7 +266,7 @@ func segments(p *specs.LinuxSeccomp, def uint32, a arch) ([]segment, error) {
 	}
 	segs := []segment{{a.bit, []insn{ret(def)}}}
 	for _, n := range sortedNumbers(rules) {
-		body, err := block(rules[n], def)
+		body, err := block(rules[n], def, a.narrow)
 		if err != nil {
 			return nil, err
 		}
@@ -317,7 +325,7 @@ func merge(segs []segment) []segment {
 }
 
 // block tries a system call's rules: conditional ones in order, then the unconditional one.
-func block(rules []rule, def uint32) ([]insn, error) {
+func block(rules []rule, def uint32, narrow bool) ([]insn, error) {
 	var code []insn
 	end := ret(def)
 	for _, r := range rules {
@@ -325,7 +333,7 @@ func block(rules []rule, def uint32) ([]insn, error) {
 			end = ret(r.action)
 			continue
 		}
-		body, err := conditions(r.conds)
+		body, err := conditions(r.conds, narrow)
 		if err != nil {
 			return nil, err
 		}

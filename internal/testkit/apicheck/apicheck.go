@@ -26,17 +26,83 @@ import (
 // Spec is the parsed description.
 type Spec struct{ root map[string]any }
 
-var load = sync.OnceValues(func() (*Spec, error) {
+var module = sync.OnceValues(func() (string, error) {
 	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/moby/moby/api").Output()
 	if err != nil {
-		return nil, fmt.Errorf("finding the module github.com/moby/moby/api: %w", err)
+		return "", fmt.Errorf("finding the module github.com/moby/moby/api: %w", err)
 	}
-	data, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(out)), "swagger.yaml"))
+	return strings.TrimSpace(string(out)), nil
+})
+
+func read(name string) (*Spec, error) {
+	dir, err := module()
+	if err != nil {
+		return nil, err
+	}
+	data, err := os.ReadFile(filepath.Join(dir, name))
 	if err != nil {
 		return nil, err
 	}
 	return Parse(data)
-})
+}
+
+var load = sync.OnceValues(func() (*Spec, error) { return read("swagger.yaml") })
+
+var versions struct {
+	sync.Mutex
+	parsed map[string]*Spec
+}
+
+// Version reads the description of one API version, "1.25" and up: what was published
+// with that version, with its fields and without those that came later.
+func Version(t testing.TB, v string) *Spec {
+	t.Helper()
+	versions.Lock()
+	defer versions.Unlock()
+	s := versions.parsed[v]
+	if s == nil {
+		var err error
+		if s, err = read(filepath.Join("docs", "v"+v+".yaml")); err != nil {
+			t.Fatal(err)
+		}
+		if versions.parsed == nil {
+			versions.parsed = map[string]*Spec{}
+		}
+		versions.parsed[v] = s
+	}
+	return s
+}
+
+// Operations lists every operation of the description as "GET /containers/json".
+func (s *Spec) Operations() []string {
+	var all []string
+	for path, item := range asMap(s.root["paths"]) {
+		for method := range asMap(item) {
+			if method != "parameters" {
+				all = append(all, strings.ToUpper(method)+" "+path)
+			}
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// Statuses are those that the description has for an operation.
+func (s *Spec) Statuses(method, path string) []string {
+	var all []string
+	switch m := dig(s.root, "paths", path, strings.ToLower(method), "responses").(type) {
+	case map[string]any:
+		for k := range m {
+			all = append(all, k)
+		}
+	case map[any]any:
+		for k := range m {
+			all = append(all, fmt.Sprint(k))
+		}
+	}
+	slices.Sort(all)
+	return all
+}
 
 // Load reads the description of the module that go.mod names.
 func Load(t testing.TB) *Spec {

@@ -25,7 +25,10 @@ func done(w http.ResponseWriter, err error) error {
 	return err
 }
 
-func (l life) start(ctx context.Context, w http.ResponseWriter, _ *http.Request, vars httpapi.Vars) error {
+func (l life) start(ctx context.Context, w http.ResponseWriter, r *http.Request, vars httpapi.Vars) error {
+	if r.FormValue("checkpoint") != "" || r.FormValue("checkpoint-dir") != "" {
+		return fmt.Errorf("starting from a checkpoint is not supported by this engine yet: %w", errdefs.ErrNotImplemented)
+	}
 	return done(w, l.svc.Start(ctx, vars["id"]))
 }
 

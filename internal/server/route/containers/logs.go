@@ -48,8 +48,8 @@ func logOptions(r *http.Request) (o containers.LogOptions, err error) {
 	return o, nil
 }
 
-// logBlock is how much of a log is gathered before it is written, in bytes.
-const logBlock = 128 << 10
+// logBlock is how much of a log is gathered before it is written, in bytes. One batch more may come on top.
+const logBlock = 64 << 10
 
 func (s streams) logs(ctx context.Context, w http.ResponseWriter, r *http.Request, vars httpapi.Vars) error {
 	o, err := logOptions(r)
@@ -72,22 +72,18 @@ func (s streams) logs(ctx context.Context, w http.ResponseWriter, r *http.Reques
 	for batch, err := range log.Batches {
 		if err != nil {
 			if !log.TTY && ctx.Err() == nil {
-				l.frame(spec.Stderr, nil, fmt.Appendf(nil, "Error grabbing logs: %s\n", err))
+				l.add([]containers.LogEntry{{Stream: spec.Stderr, Line: fmt.Appendf(nil, "Error grabbing logs: %s\n", err)}})
 			}
 			break
 		}
-		for i := range batch {
-			l.add(&batch[i])
-			if len(l.buf) >= logBlock {
-				if _, err := w.Write(l.take()); err != nil {
-					return nil
-				}
-			}
+		l.add(batch)
+		if len(l.buf) < logBlock && !o.Follow {
+			continue
+		}
+		if _, err := w.Write(l.take()); err != nil {
+			return nil
 		}
 		if o.Follow { // whoever follows sees a line when it is there
-			if _, err := w.Write(l.take()); err != nil {
-				return nil
-			}
 			_ = flush()
 		}
 	}
@@ -106,14 +102,31 @@ type logEncoder struct {
 	at    time.Time // what stamp tells
 }
 
-// take gives what was gathered, valid until the next entry.
+// take gives what was gathered, valid until more is added.
 func (l *logEncoder) take() []byte {
 	b := l.buf
 	l.buf = l.buf[:0]
 	return b
 }
 
-func (l *logEncoder) add(e *containers.LogEntry) {
+func (l *logEncoder) add(batch []containers.LogEntry) {
+	if l.raw || l.stamps || l.details {
+		for i := range batch {
+			l.decorated(&batch[i])
+		}
+		return
+	}
+	buf := l.buf
+	for i := range batch {
+		e := &batch[i]
+		buf = httpapi.AppendFrameHeader(buf, byte(e.Stream), len(e.Line))
+		buf = append(buf, e.Line...)
+	}
+	l.buf = buf
+}
+
+// decorated adds an entry with what stands in front of it.
+func (l *logEncoder) decorated(e *containers.LogEntry) {
 	l.head = l.head[:0]
 	if l.stamps {
 		if len(l.stamp) == 0 || !e.Time.Equal(l.at) {
@@ -125,18 +138,8 @@ func (l *logEncoder) add(e *containers.LogEntry) {
 	if l.details {
 		l.head = append(appendAttrs(l.head, e.Attrs), ' ')
 	}
-	if l.raw {
-		l.buf = append(append(l.buf, l.head...), e.Line...)
-		return
+	if !l.raw {
+		l.buf = httpapi.AppendFrameHeader(l.buf, byte(e.Stream), len(l.head)+len(e.Line))
 	}
-	l.frame(e.Stream, l.head, e.Line)
-}
-
-func (l *logEncoder) frame(stream spec.Stream, head, line []byte) {
-	n := byte(1)
-	if stream == spec.Stderr {
-		n = 2
-	}
-	l.buf = httpapi.AppendFrameHeader(l.buf, n, len(head)+len(line))
-	l.buf = append(append(l.buf, head...), line...)
+	l.buf = append(append(l.buf, l.head...), e.Line...)
 }

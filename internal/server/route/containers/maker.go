@@ -17,12 +17,15 @@ import (
 type maker struct{ svc Maker }
 
 func (m maker) create(ctx context.Context, w http.ResponseWriter, r *http.Request, _ httpapi.Vars) error {
-	var body container.CreateRequest
+	var body createBody
 	if err := httpapi.ReadJSON(r, &body, false); err != nil {
 		return err
 	}
 	if body.Config == nil {
 		return fmt.Errorf("config cannot be empty in order to create a container: %w", errdefs.ErrInvalidArgument)
+	}
+	if err := forget(ctx, &body); err != nil {
+		return err
 	}
 	q := r.URL.Query()
 	req := containers.CreateRequest{Name: q.Get("name"), Config: body.Config, HostConfig: body.HostConfig, Networking: body.NetworkingConfig}
@@ -32,19 +35,6 @@ func (m maker) create(ctx context.Context, w http.ResponseWriter, r *http.Reques
 			return fmt.Errorf("the platform %q cannot be read: %w: %w", p, err, errdefs.ErrInvalidArgument)
 		}
 		req.Platform = &parsed
-	}
-	if h := req.HostConfig; h != nil {
-		if older(ctx, "1.42") { // before, 0 meant "no limit was given"
-			if h.PidsLimit != nil && *h.PidsLimit <= 0 {
-				h.PidsLimit = nil
-			}
-		}
-		if older(ctx, "1.40") && h.IpcMode.IsEmpty() {
-			h.IpcMode = container.IPCModeShareable
-		}
-		if older(ctx, "1.41") && h.CgroupnsMode.IsEmpty() {
-			h.CgroupnsMode = container.CgroupnsModeHost
-		}
 	}
 	resp, err := m.svc.Create(ctx, req)
 	if err != nil {

@@ -4,11 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"net/netip"
 
 	"github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/network"
-	"github.com/moby/moby/api/types/storage"
 
 	"github.com/gantry-engine/gantry/internal/kit/filters"
 	"github.com/gantry-engine/gantry/internal/server/httpapi"
@@ -22,6 +19,9 @@ func (q query) list(ctx context.Context, w http.ResponseWriter, r *http.Request,
 	if err != nil {
 		return err
 	}
+	if args.Has("annotation") && older(ctx, "1.56") {
+		return invalid("invalid filter 'annotation': API version 1.56 has it first")
+	}
 	limit, err := httpapi.Int64(r, "limit", 0)
 	if err != nil {
 		return err
@@ -34,33 +34,14 @@ func (q query) list(ctx context.Context, w http.ResponseWriter, r *http.Request,
 		if older(ctx, "1.52") {
 			list[i].Health = nil
 		}
+		if older(ctx, "1.48") {
+			list[i].ImageManifestDescriptor = nil
+		}
 		if older(ctx, "1.46") {
 			list[i].HostConfig.Annotations = nil
 		}
 	}
 	return httpapi.WriteJSON(w, http.StatusOK, list)
-}
-
-// oldSettings are the fields that network settings had before 1.52: those of the default bridge.
-type oldSettings struct {
-	*container.NetworkSettings
-	Bridge, LinkLocalIPv6Address string
-	HairpinMode                  bool
-	LinkLocalIPv6PrefixLen       int
-	SecondaryIPAddresses         []string
-	SecondaryIPv6Addresses       []string
-	EndpointID                   string
-	Gateway, GlobalIPv6Address   netip.Addr
-	GlobalIPv6PrefixLen          int
-	IPAddress                    netip.Addr
-	IPPrefixLen                  int
-	IPv6Gateway                  netip.Addr
-	MacAddress                   network.HardwareAddr
-}
-
-type oldInspect struct {
-	container.InspectResponse
-	NetworkSettings *oldSettings
 }
 
 func (q query) inspect(ctx context.Context, w http.ResponseWriter, r *http.Request, vars httpapi.Vars) error {
@@ -71,16 +52,7 @@ func (q query) inspect(ctx context.Context, w http.ResponseWriter, r *http.Reque
 	if !older(ctx, "1.52") {
 		return httpapi.WriteJSON(w, http.StatusOK, c)
 	}
-	c.GraphDriver, c.Storage = &storage.DriverData{Name: c.Driver, Data: map[string]string{}}, nil
-	old := oldInspect{InspectResponse: c, NetworkSettings: &oldSettings{NetworkSettings: c.NetworkSettings}}
-	if c.NetworkSettings != nil {
-		if b := c.NetworkSettings.Networks["bridge"]; b != nil {
-			n := old.NetworkSettings
-			n.EndpointID, n.Gateway, n.IPAddress, n.IPPrefixLen, n.MacAddress = b.EndpointID, b.Gateway, b.IPAddress, b.IPPrefixLen, b.MacAddress
-			n.IPv6Gateway, n.GlobalIPv6Address, n.GlobalIPv6PrefixLen = b.IPv6Gateway, b.GlobalIPv6Address, b.GlobalIPv6PrefixLen
-		}
-	}
-	return httpapi.WriteJSON(w, http.StatusOK, old)
+	return httpapi.WriteJSON(w, http.StatusOK, inspectBefore152(ctx, c))
 }
 
 func (q query) top(ctx context.Context, w http.ResponseWriter, r *http.Request, vars httpapi.Vars) error {
@@ -100,6 +72,9 @@ func (q query) stats(ctx context.Context, w http.ResponseWriter, r *http.Request
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(http.StatusOK)
 			begun = true
+		}
+		if older(ctx, "1.52") {
+			s.OSType = ""
 		}
 		if err := enc.Encode(s); err != nil {
 			return err

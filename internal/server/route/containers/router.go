@@ -3,9 +3,11 @@ package containers
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 
 	"github.com/gantry-engine/gantry/internal/kit/filters"
@@ -87,7 +89,8 @@ func (r router) Routes() []httpapi.Route {
 	}
 	q, f, m, l, s := query{r.svc}, files{r.svc}, maker{r.svc}, life{r.svc, r.svc}, streams{r.svc}
 	return []httpapi.Route{
-		get("/containers/json", q.list), get("/containers/{id}/json", q.inspect),
+		{Method: http.MethodGet, Path: "/containers/json", Handler: q.list, Fields: listFields},
+		{Method: http.MethodGet, Path: "/containers/{id}/json", Handler: q.inspect, Fields: inspectFields},
 		get("/containers/{id}/top", q.top), get("/containers/{id}/stats", q.stats),
 		{Method: http.MethodHead, Path: "/containers/{id}/archive", Handler: f.head},
 		get("/containers/{id}/archive", f.get),
@@ -107,4 +110,8 @@ func (r router) Routes() []httpapi.Route {
 func older(ctx context.Context, v string) bool {
 	have := httpapi.Version(ctx)
 	return have != "" && httpapi.VersionLess(have, v)
+}
+
+func invalid(format string, args ...any) error {
+	return fmt.Errorf(format+": %w", append(args, errdefs.ErrInvalidArgument)...)
 }

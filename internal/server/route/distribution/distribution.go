@@ -18,7 +18,7 @@ func New() httpapi.Router { return router{} }
 
 func (router) Routes() []httpapi.Route {
 	return []httpapi.Route{
-		{Method: http.MethodGet, Path: "/distribution/{name*}/json", Handler: notYet},
+		{Method: http.MethodGet, Path: "/distribution/{name*}/json", Handler: notYet, Since: "1.30"},
 	}
 }
 

@@ -80,6 +80,9 @@ func (rt router) events(ctx context.Context, w http.ResponseWriter, r *http.Requ
 				return err
 			}
 		}
+		if httpapi.VersionLess(httpapi.Version(ctx), "1.30") {
+			m.Scope = ""
+		}
 		if err := enc.Encode(shape(m, old)); err != nil {
 			return err
 		}

@@ -33,7 +33,7 @@ func (rt router) Routes() []httpapi.Route {
 		{Method: http.MethodPost, Path: "/containers/{id}/exec", Handler: rt.create},
 		{Method: http.MethodPost, Path: "/exec/{id}/start", Handler: rt.start},
 		{Method: http.MethodPost, Path: "/exec/{id}/resize", Handler: rt.resize},
-		{Method: http.MethodGet, Path: "/exec/{id}/json", Handler: rt.inspect},
+		{Method: http.MethodGet, Path: "/exec/{id}/json", Handler: rt.inspect, Fields: []httpapi.Field{{Path: "Pid", Since: "1.25"}}},
 	}
 }
 

@@ -122,7 +122,7 @@ func (r *Router) list(ctx context.Context, w http.ResponseWriter, req *http.Requ
 	}
 	list, err := r.s.List(ctx, images.ListOptions{
 		Filters: a, SharedSize: httpapi.Bool(req, "shared-size") && !httpapi.VersionLess(v, "1.42"),
-		Manifests: httpapi.Bool(req, "manifests") && !httpapi.VersionLess(v, "1.47"),
+		Manifests: httpapi.Bool(req, "manifests") && !httpapi.VersionLess(v, "1.47"), Containers: !httpapi.VersionLess(v, "1.51"),
 	})
 	if err != nil {
 		return err

@@ -14,6 +14,11 @@ import (
 // fields, before 1.52 empty fields are present.
 
 func listFor(v string, list []image.Summary) any {
+	if httpapi.VersionLess(v, "1.51") {
+		for i := range list {
+			list[i].Containers = -1 // it was not counted
+		}
+	}
 	if !httpapi.VersionLess(v, "1.48") {
 		return list
 	}
@@ -63,15 +68,21 @@ func inspectFor(v string, i *image.InspectResponse) (any, error) {
 		m[k] = ""
 	}
 	m["GraphDriver"] = map[string]any{"Name": "overlayfs", "Data": nil}
-	if httpapi.VersionLess(v, "1.48") {
-		delete(m, "Descriptor")
+	for field, since := range map[string]string{"Metadata": "1.31", "Descriptor": "1.48", "Manifests": "1.48", "Identity": "1.53"} {
+		if httpapi.VersionLess(v, since) {
+			delete(m, field)
+		}
 	}
-	if config, ok := m["Config"].(map[string]any); ok && httpapi.VersionLess(v, "1.50") {
-		legacyConfig(config)
+	if config, ok := m["Config"].(map[string]any); ok {
+		emptyConfig(config)
+		if httpapi.VersionLess(v, "1.50") {
+			legacyConfig(config)
+		}
 	}
 	if httpapi.VersionLess(v, "1.45") {
 		m["Container"] = ""
 		empty := map[string]any{}
+		emptyConfig(empty)
 		legacyConfig(empty)
 		m["ContainerConfig"] = empty
 	}
@@ -88,15 +99,22 @@ func setDefault(m map[string]any, key string, value any) {
 	}
 }
 
-// legacyConfig adds the fields of a container's configuration that images never use.
+// emptyConfig adds the fields that were there even when they say nothing, up to 1.51.
+func emptyConfig(c map[string]any) {
+	for _, k := range []string{"User", "WorkingDir"} {
+		setDefault(c, k, "")
+	}
+	for _, k := range []string{"Env", "Cmd", "Volumes", "Entrypoint", "OnBuild", "Labels"} {
+		setDefault(c, k, nil)
+	}
+}
+
+// legacyConfig adds the fields of a container's configuration that images never use, up to 1.49.
 func legacyConfig(c map[string]any) {
-	for _, k := range []string{"Hostname", "Domainname", "User", "Image", "WorkingDir"} {
+	for _, k := range []string{"Hostname", "Domainname", "Image"} {
 		setDefault(c, k, "")
 	}
 	for _, k := range []string{"AttachStdin", "AttachStdout", "AttachStderr", "Tty", "OpenStdin", "StdinOnce"} {
 		setDefault(c, k, false)
-	}
-	for _, k := range []string{"Env", "Cmd", "Volumes", "Entrypoint", "OnBuild", "Labels"} {
-		setDefault(c, k, nil)
 	}
 }

@@ -39,11 +39,17 @@ type router struct{ svc Service }
 // New makes the router.
 func New(svc Service) httpapi.Router { return router{svc} }
 
+// fields are those of a network that came later, by the published descriptions.
+var fields = []httpapi.Field{
+	{Path: "Attachable", Since: "1.25"}, {Path: "Ingress", Since: "1.29"}, {Path: "ConfigFrom", Since: "1.30"}, {Path: "ConfigOnly", Since: "1.30"},
+	{Path: "EnableIPv4", Since: "1.47"}, {Path: "Status", Since: "1.52"},
+}
+
 func (r router) Routes() []httpapi.Route {
 	return []httpapi.Route{
-		{Method: http.MethodGet, Path: "/networks", Handler: r.list},
-		{Method: http.MethodGet, Path: "/networks/", Handler: r.list},
-		{Method: http.MethodGet, Path: "/networks/{id}", Handler: r.inspect},
+		{Method: http.MethodGet, Path: "/networks", Handler: r.list, Fields: fields},
+		{Method: http.MethodGet, Path: "/networks/", Handler: r.list, Fields: fields},
+		{Method: http.MethodGet, Path: "/networks/{id}", Handler: r.inspect, Fields: fields},
 		{Method: http.MethodPost, Path: "/networks/create", Handler: r.create},
 		{Method: http.MethodPost, Path: "/networks/{id}/connect", Handler: r.connect},
 		{Method: http.MethodPost, Path: "/networks/{id}/disconnect", Handler: r.disconnect},

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/containerd/errdefs"
 
@@ -29,6 +30,12 @@ func (router) Routes() []httpapi.Route {
 	}
 	for _, verb := range []string{"enable", "disable", "upgrade", "push", "set"} {
 		routes = append(routes, httpapi.Route{Method: http.MethodPost, Path: "/plugins/{name*}/" + verb, Handler: missing})
+	}
+	for i := range routes { // managed plugins began with 1.25, their upgrade with 1.26
+		routes[i].Since = "1.25"
+		if strings.HasSuffix(routes[i].Path, "/upgrade") {
+			routes[i].Since = "1.26"
+		}
 	}
 	return routes
 }

@@ -18,8 +18,8 @@ func New() httpapi.Router { return router{} }
 
 func (router) Routes() []httpapi.Route {
 	return []httpapi.Route{
-		{Method: http.MethodPost, Path: "/session", Handler: notYet},
-		{Method: http.MethodPost, Path: "/grpc", Handler: notYet},
+		{Method: http.MethodPost, Path: "/session", Handler: notYet, Since: "1.31"},
+		{Method: http.MethodPost, Path: "/grpc", Handler: notYet, Since: "1.31"},
 	}
 }
 

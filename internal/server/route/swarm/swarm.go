@@ -55,7 +55,14 @@ func (router) Routes() []httpapi.Route {
 	}
 	for line := range strings.SplitSeq(managerOnly, "\n") {
 		method, path, _ := strings.Cut(line, " ")
-		routes = append(routes, httpapi.Route{Method: method, Path: path, Handler: noManager})
+		since := ""
+		switch {
+		case strings.HasPrefix(path, "/secrets"):
+			since = "1.25"
+		case strings.HasPrefix(path, "/configs"):
+			since = "1.30"
+		}
+		routes = append(routes, httpapi.Route{Method: method, Path: path, Handler: noManager, Since: since})
 	}
 	return routes
 }

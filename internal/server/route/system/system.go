@@ -10,6 +10,7 @@ import (
 	"github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/api/types/volume"
 
@@ -29,11 +30,26 @@ type router struct{ s Service }
 // New makes the routes.
 func New(s Service) httpapi.Router { return router{s} }
 
+// The fields that came later, by the version history of the Engine API.
+var (
+	infoFields = []httpapi.Field{
+		{Path: "GenericResources", Since: "1.32"}, {Path: "Warnings", Since: "1.39"}, {Path: "PidsLimit", Since: "1.40"},
+		{Path: "CgroupVersion", Since: "1.41"}, {Path: "DefaultAddressPools", Since: "1.41"}, {Path: "CDISpecDirs", Since: "1.44"},
+		{Path: "Runtimes.*.status", Since: "1.44"}, {Path: "Containerd", Since: "1.46"},
+		{Path: "DiscoveredDevices", Since: "1.50"}, {Path: "NRI", Since: "1.53"},
+	}
+	versionFields = []httpapi.Field{{Path: "MinAPIVersion", Since: "1.25"}, {Path: "Platform", Since: "1.35"}, {Path: "Components", Since: "1.35"}}
+	dfFields      = []httpapi.Field{
+		{Path: "BuildCache", Since: "1.31"}, {Path: "Volumes.CreatedAt", Since: "1.31"}, {Path: "Images.Descriptor", Since: "1.48"}, {Path: "Images.Manifests", Since: "1.47"},
+		{Path: "Containers.HostConfig.Annotations", Since: "1.46"}, {Path: "Containers.ImageManifestDescriptor", Since: "1.48"}, {Path: "Containers.Health", Since: "1.52"},
+	}
+)
+
 func (rt router) Routes() []httpapi.Route {
 	return []httpapi.Route{
-		{Method: http.MethodGet, Path: "/info", Handler: rt.info},
-		{Method: http.MethodGet, Path: "/version", Handler: rt.version},
-		{Method: http.MethodGet, Path: "/system/df", Handler: rt.df, Since: "1.25"},
+		{Method: http.MethodGet, Path: "/info", Handler: rt.info, Fields: infoFields},
+		{Method: http.MethodGet, Path: "/version", Handler: rt.version, Fields: versionFields},
+		{Method: http.MethodGet, Path: "/system/df", Handler: rt.df, Since: "1.25", Fields: dfFields},
 		{Method: http.MethodPost, Path: "/auth", Handler: auth},
 	}
 }
@@ -45,6 +61,30 @@ type oldInfo struct {
 	BridgeNfIP6tables *bool `json:"BridgeNfIp6tables,omitempty"`
 }
 
+// olderInfo has what went with 1.49: the versions that were expected beside those that are
+// there, and two registry settings that had become void.
+type olderInfo struct {
+	oldInfo
+	RegistryConfig                           oldRegistries
+	ContainerdCommit, RuncCommit, InitCommit oldCommit
+}
+
+type oldCommit struct{ ID, Expected string }
+
+type oldRegistries struct {
+	*registry.ServiceConfig
+	AllowNondistributableArtifactsCIDRs, AllowNondistributableArtifactsHostnames []string
+}
+
+func infoBefore149(i oldInfo) olderInfo {
+	i.FirewallBackend = nil
+	return olderInfo{
+		oldInfo: i, RegistryConfig: oldRegistries{ServiceConfig: i.RegistryConfig},
+		ContainerdCommit: oldCommit{i.ContainerdCommit.ID, i.ContainerdCommit.ID}, RuncCommit: oldCommit{i.RuncCommit.ID, i.RuncCommit.ID},
+		InitCommit: oldCommit{i.InitCommit.ID, i.InitCommit.ID},
+	}
+}
+
 func (rt router) info(ctx context.Context, w http.ResponseWriter, _ *http.Request, _ httpapi.Vars) error {
 	v := httpapi.Version(ctx)
 	out := oldInfo{Info: rt.s.Info(ctx)}
@@ -52,10 +92,7 @@ func (rt router) info(ctx context.Context, w http.ResponseWriter, _ *http.Reques
 		out.BridgeNfIptables, out.BridgeNfIP6tables = new(bool), new(bool)
 	}
 	if httpapi.VersionLess(v, "1.49") {
-		out.FirewallBackend = nil
-	}
-	if httpapi.VersionLess(v, "1.44") {
-		out.CDISpecDirs = nil
+		return httpapi.WriteJSON(w, http.StatusOK, infoBefore149(out))
 	}
 	return httpapi.WriteJSON(w, http.StatusOK, out)
 }
@@ -67,7 +104,7 @@ func (rt router) version(_ context.Context, w http.ResponseWriter, _ *http.Reque
 // legacyUsage are the fields of /system/df up to API 1.52.
 type legacyUsage struct {
 	LayersSize *int64               `json:",omitempty"`
-	Images     *[]image.Summary     `json:",omitempty"`
+	Images     *[]legacyImage       `json:",omitempty"`
 	Containers *[]container.Summary `json:",omitempty"`
 	Volumes    *[]volume.Volume     `json:",omitempty"`
 	BuildCache *[]build.CacheRecord `json:",omitempty"`
@@ -90,7 +127,7 @@ func (rt router) df(ctx context.Context, w http.ResponseWriter, r *http.Request,
 	}
 	verbose := httpapi.Bool(r, "verbose")
 	if httpapi.VersionLess(v, "1.52") || !verbose && v == "1.52" {
-		out.legacyUsage = legacy(u)
+		out.legacyUsage = legacy(v, u)
 	}
 	if !httpapi.VersionLess(v, "1.52") {
 		out.DiskUsage = u.DiskUsage
@@ -101,10 +138,23 @@ func (rt router) df(ctx context.Context, w http.ResponseWriter, r *http.Request,
 	return httpapi.WriteJSON(w, http.StatusOK, out)
 }
 
-func legacy(u service.Usage) legacyUsage {
+// legacyImage has the size's second name, which went with 1.44.
+type legacyImage struct {
+	image.Summary
+	VirtualSize *int64 `json:",omitempty"`
+}
+
+func legacy(v string, u service.Usage) legacyUsage {
 	var l legacyUsage
 	if u.ImageUsage != nil {
-		l.LayersSize, l.Images = &u.LayersSize, &u.ImageUsage.Items
+		l.LayersSize, l.Images = &u.LayersSize, &[]legacyImage{}
+		for _, s := range u.ImageUsage.Items {
+			i := legacyImage{Summary: s}
+			if httpapi.VersionLess(v, "1.44") {
+				i.VirtualSize = &i.Size
+			}
+			*l.Images = append(*l.Images, i)
+		}
 	}
 	if u.ContainerUsage != nil {
 		l.Containers = &u.ContainerUsage.Items

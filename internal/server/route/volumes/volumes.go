@@ -37,12 +37,15 @@ type router struct{ svc Service }
 // New makes the router.
 func New(svc Service) httpapi.Router { return router{svc} }
 
+// created says when: one volume's field that came later.
+var created = []httpapi.Field{{Path: "CreatedAt", Since: "1.31"}}
+
 func (r router) Routes() []httpapi.Route {
 	return []httpapi.Route{
-		{Method: http.MethodGet, Path: "/volumes", Handler: r.list},
-		{Method: http.MethodPost, Path: "/volumes/create", Handler: r.create},
+		{Method: http.MethodGet, Path: "/volumes", Handler: r.list, Fields: []httpapi.Field{{Path: "Volumes.CreatedAt", Since: "1.31"}}},
+		{Method: http.MethodPost, Path: "/volumes/create", Handler: r.create, Fields: created},
 		{Method: http.MethodPost, Path: "/volumes/prune", Handler: r.prune, Since: "1.25"},
-		{Method: http.MethodGet, Path: "/volumes/{name}", Handler: r.inspect},
+		{Method: http.MethodGet, Path: "/volumes/{name}", Handler: r.inspect, Fields: created},
 		{Method: http.MethodPut, Path: "/volumes/{name}", Handler: r.update, Since: "1.42"},
 		{Method: http.MethodDelete, Path: "/volumes/{name}", Handler: r.remove},
 	}

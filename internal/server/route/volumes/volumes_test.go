@@ -86,7 +86,7 @@ func TestRoutes(t *testing.T) {
 		{"POST", "/v1.56/volumes/create", ``, 201, "/volumes/create"},
 		{"POST", "/v1.56/volumes/create", `{`, 400, ""},
 		{"POST", "/v1.56/volumes/prune", "", 200, "/volumes/prune"},
-		{"POST", "/v1.24/volumes/prune", "", 404, ""},
+		{"POST", "/v1.24/volumes/prune", "", 400, ""},
 		{"DELETE", "/v1.56/volumes/vol?force=1", "", 204, ""},
 		{"DELETE", "/v1.56/volumes/nosuch", "", 404, ""},
 		{"PUT", "/v1.56/volumes/vol", "{}", 503, ""},

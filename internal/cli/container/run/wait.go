@@ -1,0 +1,103 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/spf13/pflag"
+
+	"github.com/gantry-engine/gantry/internal/cli/api"
+	"github.com/gantry-engine/gantry/internal/cli/app"
+)
+
+// BuildWait is wait.
+func BuildWait(a *app.App, _ *pflag.FlagSet) app.RunFunc {
+	return func(ctx context.Context, args []string) error {
+		c, err := a.Client()
+		if err != nil {
+			return err
+		}
+		var errs []error
+		for _, name := range args {
+			resp, err := askWait(ctx, c, name, "")
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			code, err := decodeWait(resp)
+			resp.Body.Close()
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			fmt.Fprintln(a.Out, code)
+		}
+		return errors.Join(errs...)
+	}
+}
+
+// askWait is answered at once, and its body when the condition is met.
+func askWait(ctx context.Context, c *api.Client, name string, condition container.WaitCondition) (*api.Response, error) {
+	q := url.Values{}
+	if condition != "" {
+		q.Set("condition", string(condition))
+	}
+	return c.Do(ctx, api.Request{Method: http.MethodPost, Path: "/containers/" + url.PathEscape(name) + "/wait", Query: q})
+}
+
+func decodeWait(resp *api.Response) (int64, error) {
+	var w container.WaitResponse
+	if err := api.Decode(resp.Body, &w); err != nil {
+		return 0, err
+	}
+	if w.Error != nil && w.Error.Message != "" {
+		return 0, errors.New(strings.TrimSpace(w.Error.Message))
+	}
+	return w.StatusCode, nil
+}
+
+// exit is a container's end to come: its status, or why it could not be asked for.
+type exit struct {
+	status <-chan int
+	err    error
+}
+
+// waitFor asks for a container's next exit. The engine has registered the request when waitFor returns.
+func waitFor(ctx context.Context, a *app.App, c *api.Client, id string, autoRemove bool) exit {
+	condition := container.WaitConditionNextExit
+	if autoRemove {
+		condition = container.WaitConditionRemoved
+	}
+	resp, err := askWait(ctx, c, id, condition)
+	if err != nil {
+		return exit{err: err}
+	}
+	status := make(chan int, 1)
+	go func() {
+		defer resp.Body.Close()
+		code, err := decodeWait(resp)
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return
+		case err != nil:
+			fmt.Fprintln(a.Err, "Error waiting for container:", err)
+			status <- 125
+		default:
+			status <- int(code)
+		}
+	}()
+	return exit{status: status}
+}
+
+// result waits for the status and makes it ours.
+func (e exit) result() error {
+	if status := <-e.status; status != 0 {
+		return &app.Exit{Code: status}
+	}
+	return nil
+}

@@ -1,0 +1,109 @@
+//go:build linux
+
+package initproc
+
+import (
+	"syscall"
+	"unsafe"
+
+	"github.com/gantry-engine/gantry/runtime/program"
+)
+
+// rawFork is clone with the return address kept safe for two processes on one stack.
+//
+//go:noescape
+func rawFork(trap, a1, a2 uintptr) (r1 uintptr)
+
+// stayRoom is more stack than the rest of any program needs.
+const stayRoom = 128 << 10
+
+// stayInit forks: the first process stays behind as PID 1, reaps what dies and passes signals on; the
+// other goes through the rest of the program and becomes the user's.
+//
+// The child has the parent's memory, and the parent waits until the child executes or ends (vfork): a
+// copy of a Go process has one thread only, and hangs as soon as the runtime wants another, which a
+// preemption request is enough for. On the shared stack the child must not return from
+// here, and the stack must not move, so it is made large enough before; nothing shrinks it, since init
+// runs without garbage collection.
+func (m *machine) stayInit(rest *program.Reader) *failure {
+	growStack()
+	pid := m.forkRest(rest)
+	if pid > ^uintptr(4095) {
+		return fail("init", "fork", errno(-pid))
+	}
+	call(sysCloseRange, 3, ^uintptr(0)>>32, 0)
+	go forward(pid)
+	code := reap(pid)
+	for {
+		syscall.RawSyscall(syscall.SYS_EXIT_GROUP, code, 0, 0)
+	}
+}
+
+// forkRest gives the parent the child's number, or an error as the kernel returns it.
+//
+//go:noinline
+func (m *machine) forkRest(rest *program.Reader) uintptr {
+	pid := rawFork(syscall.SYS_CLONE, syscall.CLONE_VM|syscall.CLONE_VFORK|uintptr(syscall.SIGCHLD), 0)
+	if pid == 0 {
+		m.goOn(rest)
+	}
+	return pid
+}
+
+// goOn is the child; it never returns.
+//
+//go:noinline
+func (m *machine) goOn(rest *program.Reader) {
+	if !m.terminal {
+		call(syscall.SYS_SETSID, 0, 0, 0)
+	} else {
+		call(syscall.SYS_SETPGID, 0, 0, 0)
+		self, _ := call(syscall.SYS_GETPID, 0, 0, 0)
+		group := int32(self)
+		call(syscall.SYS_IOCTL, 0, 0x5410, uintptr(unsafe.Pointer(&group))) // TIOCSPGRP
+	}
+	m.report(m.steps(rest))
+	for {
+		syscall.RawSyscall(syscall.SYS_EXIT_GROUP, 127, 0, 0)
+	}
+}
+
+//go:noinline
+func growStack() {
+	var room [stayRoom]byte
+	touch(&room)
+}
+
+//go:noinline
+func touch(b *[stayRoom]byte) { b[0] = 1 }
+
+// forward passes every signal on but SIGCHLD, on a thread of its own. No thread of init has them
+// unblocked, so each waits here until it is taken. (SIGCHLD could not be waited for like this: Go's other
+// threads have it unblocked, whatever mask they were started with.)
+func forward(child uintptr) {
+	wanted := allSignals &^ (1 << (syscall.SIGCHLD - 1))
+	for {
+		sig, _, e := syscall.Syscall6(syscall.SYS_RT_SIGTIMEDWAIT, uintptr(unsafe.Pointer(&wanted)), 0, 0, 8, 0, 0)
+		if e == 0 {
+			call(syscall.SYS_KILL, child, sig, 0)
+		}
+	}
+}
+
+// reap waits for children until the user's program ends, and gives its exit code.
+func reap(child uintptr) uintptr {
+	for {
+		var st syscall.WaitStatus
+		pid, _, e := syscall.Syscall6(syscall.SYS_WAIT4, ^uintptr(0), uintptr(unsafe.Pointer(&st)), 0, 0, 0, 0)
+		switch {
+		case e == syscall.EINTR:
+		case e != 0:
+			return 255 // no child is left: the program was reaped by nobody else, so this cannot be
+		case pid != child || st.Stopped() || st.Continued():
+		case st.Signaled():
+			return uintptr(128 + int(st.Signal()))
+		default:
+			return uintptr(st.ExitStatus())
+		}
+	}
+}

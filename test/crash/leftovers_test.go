@@ -1,0 +1,137 @@
+package crash
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// leftovers is everything on the host that belongs to an engine's containers, one text each.
+type leftovers map[string]bool
+
+// own are files that come and go with the engine's processes.
+var own = []string{"keeper/keeper.log", "keeper/keeper.log.1", "keeper/anchor.err", "gantry-net.sock", "keeper/anchor.pid"}
+
+func (l *lab) look() (leftovers, error) {
+	all := leftovers{}
+	walk := func(label, root string, skip func(string) bool) error {
+		return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+			if err != nil {
+				if os.IsNotExist(err) {
+					return nil // it went away while we looked
+				}
+				return err
+			}
+			rel, _ := filepath.Rel(root, path)
+			if skip != nil && skip(rel) {
+				if d.IsDir() {
+					return filepath.SkipDir
+				}
+				return nil
+			}
+			all[label+" "+rel] = true
+			return nil
+		})
+	}
+	if err := walk("exec root", l.e.ExecRoot, func(rel string) bool { return slices.Contains(own, rel) }); err != nil {
+		return nil, err
+	}
+	// Below a container's or layer's own folder nothing is of interest.
+	if err := walk("data root", l.e.DataRoot, func(rel string) bool { return strings.Count(rel, "/") > 3 }); err != nil {
+		return nil, err
+	}
+	tag := strings.TrimPrefix(filepath.Base(l.e.ExecRoot), "gt-")
+	for _, pattern := range []string{"/sys/fs/cgroup/gantry-test-" + tag + "/*/cgroup.procs", "/sys/fs/cgroup/*/gantry-test-" + tag + "/*/cgroup.procs"} {
+		found, _ := filepath.Glob(pattern)
+		for _, f := range found {
+			all["cgroup "+filepath.Dir(f)] = true
+		}
+	}
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if strings.Contains(line, l.e.ExecRoot) || strings.Contains(line, l.e.Dir) {
+			all["mount "+strings.TrimSpace(line)] = true
+		}
+	}
+	rules, err := exec.Command("nft", "list", "ruleset").Output()
+	if err != nil {
+		return nil, fmt.Errorf("listing packet rules: %w", err)
+	}
+	for line := range strings.Lines(string(rules)) {
+		for part := range strings.SplitSeq(strings.TrimSpace(line), ", ") {
+			all["packet rule "+part] = true
+		}
+	}
+	links, err := os.ReadDir("/sys/class/net")
+	if err != nil {
+		return nil, err
+	}
+	all[fmt.Sprintf("network links: %d", len(links))] = true
+	for _, table := range []string{"tcp", "tcp6"} {
+		b, err := os.ReadFile("/proc/self/net/" + table)
+		if err != nil {
+			return nil, err
+		}
+		for line := range strings.Lines(string(b)) {
+			if f := strings.Fields(line); len(f) > 3 && f[3] == "0A" {
+				all["listening "+f[1]] = true
+			}
+		}
+	}
+	for name, pids := range l.crew() {
+		all[fmt.Sprintf("process %s: %d", name, len(pids))] = true
+		if name != "gantry-keeper" && name != "gantry-anchor" {
+			continue
+		}
+		// A handle of its child or parent more or less is no leak.
+		for _, pid := range pids {
+			fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+			if err == nil && l.fds[name] == 0 {
+				l.fds[name] = len(fds) + 4
+			}
+			if err == nil && len(fds) > l.fds[name] {
+				all[fmt.Sprintf("descriptors of %s: %d", name, len(fds))] = true
+			}
+		}
+	}
+	return all, nil
+}
+
+// clean waits until nothing is there beside what was there before.
+func (l *lab) clean() error {
+	deadline := time.Now().Add(8 * time.Second)
+	for {
+		now, err := l.look()
+		if err != nil {
+			return err
+		}
+		var more, less []string
+		for k := range now {
+			if !l.base[k] {
+				more = append(more, k)
+			}
+		}
+		for k := range l.base {
+			if !now[k] {
+				less = append(less, k)
+			}
+		}
+		if len(more)+len(less) == 0 {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			slices.Sort(more)
+			slices.Sort(less)
+			return fmt.Errorf("left behind: %q; missing: %q", more, less)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}

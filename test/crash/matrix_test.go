@@ -1,0 +1,208 @@
+package crash
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// whom says which processes die at a point.
+var whom = []struct{ name, victims string }{
+	{"itself", "self"},
+	{"gantryd", "gantryd"},
+	{"keeper", "gantry-keeper"},
+	{"gantryd and keeper", "gantryd,gantry-keeper"},
+	{"anchor", "gantry-anchor"},
+	{"keeper and anchor", "gantry-keeper,gantry-anchor"},
+}
+
+// TestFailpoints kills at every failpoint of the source: once each, the victims taken in turn, or with
+// GANTRY_CRASH_MATRIX=all every point with every set of victims. A point that no scenario
+// reaches fails.
+func TestFailpoints(t *testing.T) {
+	seed := number(t, "GANTRY_CRASH_SEED", int(time.Now().UnixNano()&0x7fffffff))
+	rnd := rand.New(rand.NewPCG(uint64(seed), 2))
+	all := points(t)
+	if only := os.Getenv("GANTRY_CRASH_POINT"); only != "" {
+		all = slices.DeleteFunc(all, func(p string) bool { return !strings.Contains(p, only) })
+	}
+	l := newLab(t)
+	began := time.Now()
+	by, err := l.survey(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("seed %d; %d points; the scenarios without a kill took %v", seed, len(all), time.Since(began).Round(time.Millisecond))
+	kills := map[string]int{}
+	for i, p := range all {
+		if len(by[p]) == 0 {
+			t.Errorf("no scenario reaches the failpoint %s", p)
+			continue
+		}
+		for j, w := range whom {
+			if !wanted(p, w.name, i, j, seed) {
+				continue
+			}
+			ok := t.Run(p+"/"+strings.ReplaceAll(w.name, " ", "_"), func(t *testing.T) {
+				if err := l.try(by[p], p, w.victims, rnd.IntN(3)); err != nil {
+					t.Error(err)
+				}
+			})
+			kills[w.name]++
+			if !ok && l.unharmed() != nil {
+				t.Fatal("what stands is harmed: the engine is of no use any more")
+			}
+		}
+	}
+	t.Logf("%d points, kills by victim: %v, in %v", len(all), kills, time.Since(began).Round(time.Second))
+	l.end(t)
+}
+
+// wanted decides which cases are run: with "all", whatever is not the same as "itself"; else one of
+// the sets for each point, another for the next.
+func wanted(point, who string, i, j, seed int) bool {
+	process, _, _ := strings.Cut(point, ".")
+	if who == process {
+		return false // the same as "itself"
+	}
+	if os.Getenv("GANTRY_CRASH_MATRIX") == "all" {
+		return true
+	}
+	for k := range whom {
+		// The next set that is not the point's own process.
+		at := (i + seed + k) % len(whom)
+		if whom[at].name != process {
+			return at == j
+		}
+	}
+	return false
+}
+
+// survey runs every scenario without a kill: what must hold holds then too, and the points it
+// reaches are noted.
+func (l *lab) survey(t *testing.T) (map[string][]int, error) {
+	// The first round makes what stays: folders, the helper, pools.
+	for i := range scenarios {
+		if err := l.play(i, false); err != nil {
+			return nil, err
+		}
+	}
+	if err := l.settle(); err != nil {
+		return nil, err
+	}
+	time.Sleep(time.Second) // records that are to be saved soon are
+	var err error
+	if l.base, err = l.look(); err != nil {
+		return nil, err
+	}
+	by := map[string][]int{}
+	for i, s := range scenarios {
+		if _, err := l.hits(); err != nil {
+			return nil, err
+		}
+		began := time.Now()
+		if err := l.play(i, false); err != nil {
+			return nil, err
+		}
+		if err := errors.Join(l.settle(), l.unharmed()); err != nil {
+			return nil, fmt.Errorf("scenario %q: %w", s.name, err)
+		}
+		took := time.Since(began)
+		cerr := l.clean()
+		reached, err := l.hits()
+		if err = errors.Join(err, cerr); err != nil {
+			return nil, fmt.Errorf("scenario %q: %w", s.name, err)
+		}
+		for _, p := range reached {
+			by[p] = append(by[p], i)
+		}
+		t.Logf("scenario %q: %v, clean after %v, %d points", s.name, took.Round(time.Millisecond), time.Since(began).Round(time.Millisecond), len(reached))
+	}
+	l.disarm()
+	return by, nil
+}
+
+// play runs a scenario in a container of its own name.
+func (l *lab) play(i int, blind bool) error {
+	l.n++
+	c := &trial{lab: l, name: fmt.Sprintf("c%d", l.n), blind: blind}
+	if err := os.MkdirAll(c.out(), 0o777); err != nil {
+		return err
+	}
+	if err := scenarios[i].run(c); err != nil {
+		return fmt.Errorf("scenario %q: %w", scenarios[i].name, err)
+	}
+	return nil
+}
+
+// try arms a point, runs the scenario that reaches it, and checks everything.
+func (l *lab) try(usable []int, point, victims string, skip int) error {
+	defer l.disarm()
+	if err := l.settle(); err != nil {
+		return err
+	}
+	l.disarm()
+	blind := strings.Contains(victims, "keeper,gantry-anchor")
+	var errs []error
+	for n := range 6 {
+		i := usable[min(n/2, len(usable)-1)]
+		if n >= 2 {
+			skip = 0
+		}
+		if err := l.arm("arm", point, victims, skip); err != nil {
+			return err
+		}
+		if err := l.play(i, blind); err != nil {
+			errs = append(errs, err)
+		}
+		for range 50 { // some points come a while after
+			if len(errs) > 0 || l.struck(point) {
+				break
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		if len(errs) > 0 || l.struck(point) {
+			break
+		}
+		l.disarm()
+	}
+	if !l.struck(point) && len(errs) == 0 {
+		errs = append(errs, fmt.Errorf("the point was not reached"))
+	}
+	l.disarm()
+	errs = append(errs, l.settle(), l.unharmed())
+	if errors.Join(errs...) == nil {
+		errs = append(errs, l.clean())
+	} else {
+		l.purge()
+	}
+	return errors.Join(errs...)
+}
+
+// purge removes what a failed trial has left, so that the next one begins as this one.
+func (l *lab) purge() {
+	for n := max(1, l.n-6); n <= l.n; n++ {
+		for _, suffix := range []string{"", "v"} {
+			_ = l.remove(fmt.Sprintf("c%d%s", n, suffix))
+		}
+	}
+}
+
+// end stops the standing containers and looks at all they have said.
+func (l *lab) end(t *testing.T) {
+	if n, err := l.echo.stop(); err != nil || n == 0 {
+		t.Errorf("the connection to the published port broke after %d echoes: %v", n, err)
+	}
+	for _, name := range []string{"writer0", "writer1"} {
+		l.e.Must(t, "stop", "-t", "10", name)
+		if code := l.e.Must(t, "inspect", "-f", "{{.State.ExitCode}}", name); code != "23" {
+			t.Errorf("%s: exit code %s, want 23", name, code)
+		}
+		checkLines(t, name, l.e.Must(t, "logs", name))
+	}
+}
