@@ -302,6 +302,7 @@ func (m *machine) exec() *failure {
 		}
 	}
 	resetSignals()
+	call6(syscall.SYS_PRCTL, prSetTimerslack, defaultSlack, 0, 0, 0, 0) // spawn raised it
 	setSignals(0)
 	m.restoreNofile()
 	if m.keep >= 0 {

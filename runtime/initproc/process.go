@@ -11,6 +11,8 @@ import (
 
 const (
 	prSetDumpable   = 4
+	prSetTimerslack = 29
+	defaultSlack    = 50_000 // ns, the kernel's
 	prSetKeepCaps   = 8
 	prCapbsetRead   = 23
 	prCapbsetDrop   = 24
