@@ -37,7 +37,7 @@ test-unit: ## Tests that need no engine process
 
 .PHONY: test-oci
 test-oci: deps-test build ## OCI validation suite, beside Debian's runc
-	GANTRY_TEST_OCI=1 $(GO) test ./test/oci -count=1 -v -timeout 60m -run Validation
+	GANTRY_TEST_OCI=1 $(GO) test ./test/oci -count=1 -v -timeout 60m -run "Validation|Under"
 
 .PHONY: test-compat
 test-compat: deps-test build ## The official docker client against Debian's dockerd and gantryd
@@ -46,6 +46,15 @@ test-compat: deps-test build ## The official docker client against Debian's dock
 .PHONY: test-crash
 test-crash: deps-test build ## Kill processes at every failpoint under load (SEED=n repeats a run)
 	GANTRY_CRASH_KILLS=$(or $(KILLS),1000) $(GO) test ./test/crash -count=1 -timeout 80m -v
+
+.PHONY: features
+features: deps-test build ## Play every operation and option, then write docs/features.md
+	GANTRY_BIN=$(CURDIR)/bin GANTRY_UPDATE_DOCS=1 $(GO) test ./test/features -count=1 -timeout 20m
+
+.PHONY: features-proof
+features-proof: deps-test build ## Take each option's code away and see its script fail (ROWS=all: also what is proven already)
+	GANTRY_BIN=$(CURDIR)/bin GANTRY_FEATURES_PROOF=$(or $(ROWS),1) $(GO) test ./test/features -count=1 -run TestProof -timeout 80m -v
+	GANTRY_UPDATE_DOCS=1 $(GO) test ./test/features -count=1 -run TestPage
 
 .PHONY: test-vm
 test-vm: deps-vm build deb ## cgroup v2, systemd and the package, in a virtual machine (slow: emulated)

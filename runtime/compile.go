@@ -37,6 +37,8 @@ type compiler struct {
 	made    uint64 // namespaces made anew
 	late    uint64 // of them, those that init leaves itself
 	newUser bool
+	// joinsUser tells that the user namespace is given by path.
+	joinsUser bool
 }
 
 func invalid(format string, args ...any) error {
@@ -71,9 +73,7 @@ func Compile(s *specs.Spec, opts Options) (*Program, error) {
 
 func (c *compiler) joinTarget() error {
 	c.facts.TargetNamespaces = c.opts.TargetNamespaces
-	if c.opts.TargetNamespaces&unix.CLONE_NEWUSER == 0 {
-		c.w.Begin(program.OpHideProc)
-	}
+	c.w.Begin(program.OpHideProc)
 	if c.opts.Chroot { // joining its namespaces does not lead into its root
 		if err := c.rootfs(); err != nil {
 			return err
@@ -129,6 +129,7 @@ func (c *compiler) namespaces() error {
 				return invalid("namespace %s: path %q is not absolute", ns.Type, ns.Path)
 			}
 			c.facts.Joins = append(c.facts.Joins, spawn.Join{Flag: flag, Path: ns.Path})
+			c.joinsUser = c.joinsUser || flag == unix.CLONE_NEWUSER
 		default:
 			c.made |= flag
 		}
@@ -270,7 +271,9 @@ func (c *compiler) pivot() error {
 	if h != nil && c.opts.HostHooks {
 		c.w.Begin(program.OpHook).Num(program.HookCreateRuntime)
 		for _, hook := range h.CreateContainer {
-			c.hook(program.HookCreateContainer, hook)
+			if err := c.hook(program.HookCreateContainer, hook); err != nil {
+				return err
+			}
 		}
 	}
 	for _, key := range sortedKeys(l.Sysctl) {
@@ -306,12 +309,18 @@ func (c *compiler) pivot() error {
 	return nil
 }
 
-func (c *compiler) hook(point int, h specs.Hook) {
+func (c *compiler) hook(point int, h specs.Hook) error {
 	timeout := 0
 	if h.Timeout != nil {
-		timeout = *h.Timeout
+		if timeout = *h.Timeout; timeout <= 0 {
+			return invalid("hook %s: its timeout of %d seconds is not above zero", h.Path, timeout)
+		}
+	}
+	if !filepath.IsAbs(h.Path) {
+		return invalid("hook %q: its path is not absolute", h.Path)
 	}
 	c.w.Begin(program.OpHookRun).Num(uint64(point)).Str(h.Path).List(h.Args).List(h.Env).Num(uint64(timeout))
+	return nil
 }
 
 // sysctl gives the path below /proc/sys; only settings that belong to a namespace of

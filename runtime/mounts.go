@@ -3,12 +3,14 @@ package runtime
 import (
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/gantry-engine/gantry/runtime/program"
+	"github.com/gantry-engine/gantry/runtime/spawn"
 )
 
 type mountFlag struct{ set, clear uint64 }
@@ -181,9 +183,13 @@ func (c *compiler) bindMount(m *specs.Mount, dest string, o mountOptions) error 
 	} else if len(m.UIDMappings)+len(m.GIDMappings) > 0 {
 		uids, gids = idLines(m.UIDMappings), idLines(m.GIDMappings)
 	}
+	if len(uids) > 0 || c.newUser || c.joinsUser { // whose root may not get to the source
+		shared := c.spec.Linux.RootfsPropagation == "shared" || c.spec.Linux.RootfsPropagation == "rshared"
+		c.facts.Trees = append(c.facts.Trees, spawn.Tree{Source: source, Recursive: o.rbind, UIDMap: uids, GIDMap: gids, MapRecursive: o.ridmap, Shared: shared})
+		flags, source = flags|program.BindTree, strconv.Itoa(3+c.opts.KeepFDs+len(c.facts.Trees)-1)
+	}
 	c.w.Begin(program.OpBind).Str(source).Str(dest).Num(flags).
-		Num(o.flags.set).Num(o.flags.clear).Num(o.rec.set).Num(o.rec.clear).Num(o.propagation).
-		List(uids).List(gids).Bool(o.ridmap)
+		Num(o.flags.set).Num(o.flags.clear).Num(o.rec.set).Num(o.rec.clear).Num(o.propagation)
 	return nil
 }
 
@@ -213,7 +219,7 @@ func (c *compiler) cgroupMount(dest string, o mountOptions) error {
 
 func (c *compiler) bindPlain(source, dest string, attrs uint64) {
 	c.w.Begin(program.OpBind).Str(source).Str(dest).Num(program.BindCreate).
-		Num(attrs).Num(0).Num(0).Num(0).Num(0).List(nil).List(nil).Bool(false)
+		Num(attrs).Num(0).Num(0).Num(0).Num(0)
 }
 
 var defaultDevices = []specs.LinuxDevice{

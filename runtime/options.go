@@ -48,7 +48,7 @@ type Options struct {
 	Gate bool
 	// Report tells that spawn.Config.Report is given: what happens after the gate is written there.
 	Report bool
-	// NoPivot uses MS_MOVE and chroot, for roots on an initial ramdisk.
+	// NoPivot uses chroot, for roots on an initial ramdisk.
 	NoPivot bool
 	// Chroot allows a configuration without a new mount namespace: its process gets the root by
 	// chroot, and none of the mounts, devices, masked and read-only paths, because they would change

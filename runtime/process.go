@@ -203,7 +203,9 @@ func (c *compiler) identity() error {
 	}
 	if starting {
 		for _, hook := range c.spec.Hooks.StartContainer {
-			c.hook(program.HookStartContainer, hook)
+			if err := c.hook(program.HookStartContainer, hook); err != nil {
+				return err
+			}
 		}
 	}
 	w.Begin(program.OpExec)

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,6 +21,9 @@ type runtimeSpawner struct {
 	null *os.File
 	park parking
 }
+
+// initName is in the name of gantry-init's executable, in memory or on disk.
+const initName = "gantry-init"
 
 func newSpawner(initPath string) (keeper.Spawner, error) {
 	if initPath == "" {
@@ -102,6 +107,23 @@ func (s *runtimeSpawner) Spawn(r keeper.SpawnRequest) (keeper.Spawned, error) {
 		ns = -1 // it has ended already, or the container's init has it
 	}
 	return keeper.Spawned{Started: started, MountNS: ns}, nil
+}
+
+// Ran looks at the process's executable. A gantry-init that stays as PID 1 has a child by then.
+func (s *runtimeSpawner) Ran(pid int) bool {
+	dir := "/proc/" + strconv.Itoa(pid)
+	exe, err := os.Readlink(dir + "/exe")
+	if err != nil {
+		return false
+	}
+	if strings.HasSuffix(strings.TrimSuffix(exe, " (deleted)"), "/gantry-keeper") {
+		return false // a clone of the former keeper that had not become gantry-init yet
+	}
+	if !strings.Contains(exe, initName) {
+		return true
+	}
+	children, err := os.ReadFile(dir + "/task/" + strconv.Itoa(pid) + "/children")
+	return err == nil && len(children) > 0
 }
 
 func reapOnly(pid int) {

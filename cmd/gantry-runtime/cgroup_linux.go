@@ -41,11 +41,15 @@ func (r *record) freeze(to cgroups.FreezerState) error {
 	return m.Freeze(to)
 }
 
-// killAll signals every process in the container's cgroup.
+// killAll signals every process in the container's cgroup. They are frozen meanwhile, so that none
+// escapes by forking.
 func killAll(r *record, sig unix.Signal) error {
 	m, err := r.manager()
 	if err != nil {
 		return err
+	}
+	if r.Status == specs.StateRunning && m.Freeze(cgroups.Frozen) == nil {
+		defer func() { _ = m.Freeze(cgroups.Thawed) }()
 	}
 	pids, err := m.GetAllPids()
 	if err != nil && !os.IsNotExist(err) {

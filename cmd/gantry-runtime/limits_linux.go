@@ -23,6 +23,11 @@ func makeCgroup(s *specs.Spec, path string) (map[string]string, error) {
 	if s.Linux != nil && s.Linux.Resources != nil {
 		res = s.Linux.Resources
 	}
+	if len(res.Devices) == 0 { // a configuration that says nothing about devices allows those that every container has
+		c := *res
+		c.Devices = []specs.LinuxDeviceCgroup{{Access: "rwm"}}
+		res = &c
+	}
 	limits, err := cgroup.Resources(res)
 	if err != nil {
 		return nil, err

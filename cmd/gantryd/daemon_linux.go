@@ -135,7 +135,11 @@ func (d *daemon) loop(signals <-chan os.Signal, started, failed <-chan error, ca
 	stops := 0
 	stopped := make(chan error, 1)
 	ready, stopping := false, false
-	end := func() { go func() { stopped <- d.stop() }() }
+	reload := false // asked for while the engine was being built
+	end := func() {
+		cfg := d.cfg
+		go func() { stopped <- d.stop(cfg) }()
+	}
 	stop := func(reason error) {
 		d.once.Do(func() {
 			d.log.Info("stopping", "reason", reason)
@@ -158,7 +162,9 @@ func (d *daemon) loop(signals <-chan os.Signal, started, failed <-chan error, ca
 			case err != nil:
 				return errors.Join(err, d.closeServer())
 			default:
-				ready = true
+				if ready = true; reload {
+					d.reload()
+				}
 			}
 		case err := <-failed:
 			if err != nil {
@@ -170,7 +176,9 @@ func (d *daemon) loop(signals <-chan os.Signal, started, failed <-chan error, ca
 		case s := <-signals:
 			switch s {
 			case syscall.SIGHUP:
-				d.reload()
+				if reload = !ready; ready && !stopping {
+					d.reload()
+				}
 			case syscall.SIGUSR1, syscall.SIGQUIT:
 				d.dump()
 			default:
@@ -184,15 +192,15 @@ func (d *daemon) loop(signals <-chan os.Signal, started, failed <-chan error, ca
 	}
 }
 
-func (d *daemon) stop() error {
-	timeout := time.Duration(d.cfg.ShutdownTimeout) * time.Second
+func (d *daemon) stop(cfg *config.Config) error {
+	timeout := time.Duration(cfg.ShutdownTimeout) * time.Second
 	ctx, cancel := context.WithTimeout(context.Background(), timeout+15*time.Second)
 	defer cancel()
 	short, cancelShort := context.WithTimeout(ctx, 2*time.Second)
 	defer cancelShort()
 	err := d.server.Shutdown(short)
 	if e := d.engine.Load(); e != nil {
-		err = errors.Join(err, e.stop(ctx, d.cfg.LiveRestore))
+		err = errors.Join(err, e.stop(ctx, cfg))
 	}
 	return err
 }

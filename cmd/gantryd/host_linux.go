@@ -1,11 +1,14 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/gantry-engine/gantry/internal/service/containers/ocispec/facts"
 )
@@ -57,6 +60,22 @@ func controllersV1(h *facts.Host) {
 	h.Cpuset, h.PidsLimit = in("cpuset/cpuset.cpus"), in("pids/cgroup.procs")
 	h.BlkioWeight = in("blkio/blkio.weight") || in("blkio/blkio.bfq.weight")
 	h.BlkioThrottle = in("blkio/blkio.throttle.read_bps_device")
+}
+
+// filesystem names the file system under path, as Docker does: extfs, xfs, btrfs, …
+func filesystem(path string) string {
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
+		return "<unknown>"
+	}
+	names := map[int64]string{
+		unix.EXT4_SUPER_MAGIC: "extfs", unix.XFS_SUPER_MAGIC: "xfs", unix.BTRFS_SUPER_MAGIC: "btrfs", unix.TMPFS_MAGIC: "tmpfs", unix.OVERLAYFS_SUPER_MAGIC: "overlayfs",
+		unix.F2FS_SUPER_MAGIC: "f2fs", unix.NFS_SUPER_MAGIC: "nfs", unix.ECRYPTFS_SUPER_MAGIC: "ecryptfs", 0x2fc12fc1: "zfs", 0x3434: "nilfs",
+	}
+	if name := names[int64(st.Type)]; name != "" {
+		return name
+	}
+	return fmt.Sprintf("<unknown> (%#x)", st.Type)
 }
 
 func there(path string) bool { _, err := os.Stat(path); return err == nil }

@@ -34,12 +34,12 @@ func (d *daemon) reload() {
 	}
 	d.cfg = fresh
 	d.level.Set(logLevel(fresh.LogLevel))
-	if e := d.engine.Load(); e != nil {
-		e.reload(fresh)
-	}
 	d.log.Info("reloaded the configuration", "changed", changed)
 	if len(pending) > 0 {
 		d.log.Warn("some changes take effect at the next start only", "options", pending)
+	}
+	if e := d.engine.Load(); e != nil { // last: it is what others hear of
+		e.reload(fresh)
 	}
 }
 

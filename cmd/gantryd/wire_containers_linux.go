@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -28,18 +29,20 @@ import (
 // hostPorts are the containers' ports that come from drivers of the host alone.
 type hostPorts struct {
 	logs    containersservice.Logs
-	cgroups containersservice.Cgroups
+	cgroups *cgroup.Driver
 	meters  containersservice.Meters
 	compile keeper.Compiler
+	parents io.Closer // of the containers' cgroups
 }
 
 // newHostPorts makes the ports of the containers that need nothing but the host.
 func newHostPorts(d *daemon) (hostPorts, error) {
-	cg, err := cgroup.New(cgroup.Config{Parent: d.cfg.CgroupParent, Systemd: d.cfg.ExecOpt("native.cgroupdriver") == "systemd"})
+	cg, err := cgroup.New(cgroup.Config{Parent: d.cfg.CgroupParent, Systemd: d.cfg.ExecOpt("native.cgroupdriver") == "systemd",
+		Notes: filepath.Join(d.cfg.ExecRoot, "cgroup-parents")})
 	if err != nil {
 		return hostPorts{}, err
 	}
-	return hostPorts{logs: logs.New(), compile: compile, cgroups: cg, meters: cg}, nil
+	return hostPorts{logs: logs.New(), compile: compile, cgroups: cg, meters: cg, parents: cg}, nil
 }
 
 // wireContainers starts (or finds) the keeper, and takes over the containers
@@ -57,6 +60,7 @@ func (e *engine) wireContainers(ctx context.Context, d *daemon, host hostPorts) 
 	if err != nil {
 		return err
 	}
+	cfg.StorageDriver = e.storageDriver()
 	cfg.AppArmorProfile = defaultAppArmor(d.log, cfg.Host.AppArmor)
 	e.containers = containersservice.New(containersservice.Deps{
 		Records: d.store.Bucket("containers"), Images: e.images, Layers: e.layers, Views: rootview.New(),
@@ -70,10 +74,21 @@ func (e *engine) wireContainers(ctx context.Context, d *daemon, host hostPorts) 
 	if err := e.layers.SweepVolatile(ctx, func(id string) bool { _, err := e.containers.Snapshot(ctx, id); return err == nil }); err != nil {
 		d.log.Warn("layers of removed containers could not be swept", "error", err)
 	}
+	if err := host.cgroups.Sweep(cfg.CgroupParent, e.idle(ctx)); err != nil {
+		d.log.Warn("cgroups of containers that do not run could not be removed", "error", err)
+	}
 	e.closers.Push("containers", e.containers.Shutdown)
 	e.images.SetContainers(imageUsers{e.containers})
 	e.volumes.SetUsers(e.containers.VolumeUsers)
 	return nil
+}
+
+// idle tells of containers of this engine whether they do not run.
+func (e *engine) idle(ctx context.Context) func(id string) bool {
+	return func(id string) bool {
+		rec, err := e.containers.Snapshot(ctx, id)
+		return err == nil && rec.ID == id && !rec.State.Status.Alive()
+	}
 }
 
 // leaveKeeper ends the keeper if it has nothing to look after; else it stays
@@ -91,14 +106,15 @@ func leaveKeeper(ctx context.Context, k *keeper.Driver) error {
 // containersConfig is what daemon.json decides for all containers.
 func containersConfig(c *config.Config) (containersservice.Config, error) {
 	host := hostFacts()
+	host.SELinux = host.SELinux && c.SelinuxEnabled
 	out := containersservice.Config{
 		DataRoot: c.DataRoot, ExecRoot: c.ExecRoot, BootID: firstLine("/proc/sys/kernel/random/boot_id"),
 		LiveRestore: c.LiveRestore, ShutdownTimeout: time.Duration(c.ShutdownTimeout) * time.Second, DefaultRuntime: c.DefaultRuntime,
 		LogDriver: c.LogDriver, LogOpts: c.LogOpts, CgroupParent: c.CgroupParent, ShmSize: c.DefaultShmSize, Init: c.Init, NoNewPrivs: c.NoNewPrivileges,
-		IpcMode: c.DefaultIpcMode, DNSOptions: c.DNSOpts, DNSSearch: c.DNSSrc, Platform: platforms.DefaultSpec(), StorageDriver: "overlayfs", Host: host,
+		IpcMode: c.DefaultIpcMode, DNSOptions: c.DNSOpts, DNSSearch: c.DNSSrc, Platform: platforms.DefaultSpec(), Host: host, StopTimeout: stopTimeout(c),
 	}
-	if host.CgroupV2 || c.DefaultCgroupnsMode == "host" {
-		out.CgroupnsMode = c.DefaultCgroupnsMode // on v1 "private" is not what containers there expect
+	if host.CgroupV2 || c.CgroupnsGiven { // on v1 "private" is not what containers there expect, unless it is asked for
+		out.CgroupnsMode = c.DefaultCgroupnsMode
 	}
 	for _, u := range c.DefaultUlimits {
 		out.Ulimits = append(out.Ulimits, &units.Ulimit{Name: u.Name, Hard: u.Hard, Soft: u.Soft})
@@ -127,6 +143,14 @@ func containersConfig(c *config.Config) (containersservice.Config, error) {
 		out.SeccompProfile = string(b)
 	}
 	return out, nil
+}
+
+// stopTimeout is the default of containers that say nothing, nil where the configuration does not either.
+func stopTimeout(c *config.Config) *int {
+	if c.DefaultStopTimeout < 0 {
+		return nil
+	}
+	return &c.DefaultStopTimeout
 }
 
 // containerCounter is the system's view of containers.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"path/filepath"
+	"time"
 
 	"github.com/moby/moby/api/types/events"
 
@@ -78,6 +79,7 @@ func wire(ctx context.Context, d *daemon) (_ *engine, _ []httpapi.Router, err er
 	if err != nil {
 		return nil, nil, err
 	}
+	e.closers.Push("cgroup parents", func(context.Context) error { return host.parents.Close() })
 	if err := e.wireContainers(ctx, d, host); err != nil {
 		return nil, nil, err
 	}
@@ -87,7 +89,7 @@ func wire(ctx context.Context, d *daemon) (_ *engine, _ []httpapi.Router, err er
 		return nil, nil, err
 	}
 	e.containers.Resume()
-	e.system = systemservice.New(engineFacts(d), ports)
+	e.system = systemservice.New(e.facts(d), ports)
 	return e, append(routers, systemroute.New(e.system)), nil
 }
 
@@ -97,7 +99,7 @@ func (e *engine) wireImages(ctx context.Context, d *daemon) error {
 		return err
 	}
 	e.closers.Push("content store", func(context.Context) error { return blobs.Close() })
-	if e.layers, err = layers.Open(ctx, filepath.Join(d.cfg.DataRoot, "layers"), layers.Options{}); err != nil {
+	if e.layers, err = layers.Open(ctx, filepath.Join(d.cfg.DataRoot, "layers"), layers.Options{Driver: d.cfg.StorageDriver}); err != nil {
 		return err
 	}
 	e.closers.Push("layer store", func(context.Context) error { return e.layers.Close() })
@@ -164,7 +166,15 @@ func (c imageCounter) Count(ctx context.Context) int {
 	return len(list)
 }
 
-func engineFacts(d *daemon) systemservice.Facts {
+// storageDriver names the layer store's driver as clients know it.
+func (e *engine) storageDriver() string {
+	if name := e.layers.Driver(); name != layers.DriverOverlay {
+		return name
+	}
+	return "overlayfs"
+}
+
+func (e *engine) facts(d *daemon) systemservice.Facts {
 	c := d.cfg
 	driver := c.ExecOpt("native.cgroupdriver")
 	if driver == "" {
@@ -174,14 +184,31 @@ func engineFacts(d *daemon) systemservice.Facts {
 		ID: d.id, Version: version.Version, Commit: version.Commit, Built: version.Built, APIVersion: server.MaxVersion, MinAPIVersion: server.MinVersion,
 		DataRoot: c.DataRoot, Experimental: c.Experimental, LogDriver: c.LogDriver, LogDrivers: []string{"json-file", "local", "none"},
 		CgroupDriver: driver, HTTPProxy: c.HTTPProxy, HTTPSProxy: c.HTTPSProxy, NoProxy: c.NoProxy,
-		StorageDriver: "overlayfs", NetworkDrivers: []string{"bridge", "host", "null"}, Firewall: "nftables",
-		SecurityOptions: []string{"name=seccomp,profile=" + c.SeccompProfile}, DefaultRuntime: c.DefaultRuntime,
-	}
-	if c.NoNewPrivileges {
-		f.SecurityOptions = append(f.SecurityOptions, "name=no-new-privileges")
+		StorageDriver: e.storageDriver(), StorageStatus: [][2]string{{"Backing Filesystem", filesystem(c.DataRoot)}},
+		NetworkDrivers: []string{"bridge", "host", "null"}, Firewall: "nftables", SecurityOptions: securityOptions(c, e.containers.Config), DefaultRuntime: c.DefaultRuntime,
 	}
 	reloadable(&f, c)
 	return f
+}
+
+// securityOptions are what confines containers that ask for nothing else.
+func securityOptions(c *config.Config, cc containersservice.Config) (list []string) {
+	if cc.AppArmorProfile != "" {
+		list = append(list, "name=apparmor")
+	}
+	if cc.Host.Seccomp {
+		list = append(list, "name=seccomp,profile="+c.SeccompProfile)
+	}
+	if cc.Host.SELinux {
+		list = append(list, "name=selinux")
+	}
+	if there("/proc/self/ns/cgroup") {
+		list = append(list, "name=cgroupns")
+	}
+	if c.NoNewPrivileges {
+		list = append(list, "name=no-new-privileges")
+	}
+	return list
 }
 
 // reloadable are the facts that SIGHUP may change.
@@ -193,6 +220,7 @@ func reloadable(f *systemservice.Facts, c *config.Config) {
 // reload takes over what changed in daemon.json and tells those who listen.
 func (e *engine) reload(c *config.Config) {
 	e.system.Reload(func(f *systemservice.Facts) { reloadable(f, c) })
+	e.containers.Retune(containersservice.Tuning{DefaultRuntime: c.DefaultRuntime, ShmSize: c.DefaultShmSize, StopTimeout: stopTimeout(c)})
 	f := e.system.Facts()
 	e.events.Publish(events.Message{Type: events.DaemonEventType, Action: events.ActionReload, Actor: events.Actor{
 		ID: f.ID, Attributes: reloadAttributes(e.system.Info(context.Background()).Name, c),
@@ -219,10 +247,11 @@ func (e *engine) states() map[string]int {
 	return map[string]int{"running": n.Running, "paused": n.Paused, "stopped": n.Stopped}
 }
 
-// stop ends the services; with keep, containers go on without the daemon.
-func (e *engine) stop(ctx context.Context, keep bool) error {
+// stop ends the services as the configuration of this moment says, which SIGHUP may have
+// changed: with live-restore containers go on without the daemon.
+func (e *engine) stop(ctx context.Context, c *config.Config) error {
 	if e.containers != nil {
-		e.containers.Config.LiveRestore = keep // SIGHUP may have changed it
+		e.containers.Config.LiveRestore, e.containers.Config.ShutdownTimeout = c.LiveRestore && !hostStopping(ctx), time.Duration(c.ShutdownTimeout)*time.Second
 	}
 	return e.closers.Run(ctx)
 }

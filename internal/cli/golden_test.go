@@ -52,7 +52,7 @@ func (e *engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // serve starts a fake engine on a UNIX socket and returns its address.
-func serve(t *testing.T, e *engine) string {
+func serve(t *testing.T, e http.Handler) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "cli")
 	if err != nil {

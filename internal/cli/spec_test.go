@@ -30,46 +30,64 @@ func find(root *app.Command, words []string) *app.Command {
 	return c
 }
 
-// Every command and flag of docker's table is there, with the same short name, type and default.
-func TestEveryCommandAndFlagOfTheTable(t *testing.T) {
+// flagRow is a line of the table of docker's commands and flags; flag is empty where the line is about the command.
+type flagRow struct {
+	command, flag, short, kind, def string
+	aliases                         []string
+}
+
+func table(t *testing.T) (rows []flagRow) {
+	t.Helper()
 	b, err := os.ReadFile("testdata/cli.tsv")
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, root, checked := app.New("gantry"), Root(), 0
 	for _, line := range strings.Split(strings.TrimSpace(string(b)), "\n")[1:] {
 		col := append(strings.Split(line, "\t"), "", "", "", "", "", "", "")
-		name := strings.TrimPrefix(col[0], "docker ")
-		if outside(name) {
-			continue
-		}
-		c := find(root, strings.Fields(name))
-		if c == nil {
-			t.Errorf("no command %q", name)
-			continue
-		}
+		r := flagRow{command: strings.TrimPrefix(col[0], "docker "), flag: strings.TrimPrefix(col[1], "--"), short: strings.TrimPrefix(col[2], "-"), kind: col[3], def: col[4]}
 		for _, alias := range strings.Split(col[6], "|") {
-			if alias = strings.TrimPrefix(alias, "docker "); alias != "" && find(root, strings.Fields(alias)) == nil {
-				t.Errorf("%s: no alias %q", name, alias)
+			if alias = strings.TrimPrefix(alias, "docker "); alias != "" {
+				r.aliases = append(r.aliases, alias)
 			}
 		}
-		flag := strings.TrimPrefix(col[1], "--")
-		if flag == "" {
+		rows = append(rows, r)
+	}
+	return rows
+}
+
+// Every command and flag of docker's table is there, with the same short name, type and default.
+func TestEveryCommandAndFlagOfTheTable(t *testing.T) {
+	a, root, checked := app.New("gantry"), Root(), 0
+	for _, row := range table(t) {
+		if outside(row.command) {
+			continue
+		}
+		c := find(root, strings.Fields(row.command))
+		if c == nil {
+			t.Errorf("no command %q", row.command)
+			continue
+		}
+		for _, alias := range row.aliases {
+			if find(root, strings.Fields(alias)) == nil {
+				t.Errorf("%s: no alias %q", row.command, alias)
+			}
+		}
+		if row.flag == "" {
 			continue
 		}
 		checked++
 		f, _ := c.Flags(a)
-		got := f.Lookup(flag)
+		got := f.Lookup(row.flag)
 		if got == nil {
-			t.Errorf("%s: no flag --%s", name, flag)
+			t.Errorf("%s: no flag --%s", row.command, row.flag)
 			continue
 		}
 		def := got.DefValue
-		if def == "false" || def == "[]" && col[4] == "" {
+		if def == "false" || def == "[]" && row.def == "" {
 			def = ""
 		}
-		if got.Shorthand != strings.TrimPrefix(col[2], "-") || got.Value.Type() != col[3] || def != col[4] {
-			t.Errorf("%s --%s is -%s %s %q, want %s %s %q", name, flag, got.Shorthand, got.Value.Type(), def, col[2], col[3], col[4])
+		if got.Shorthand != row.short || got.Value.Type() != row.kind || def != row.def {
+			t.Errorf("%s --%s is -%s %s %q, want %s %s %q", row.command, row.flag, got.Shorthand, got.Value.Type(), def, row.short, row.kind, row.def)
 		}
 	}
 	if checked < 500 {

@@ -25,6 +25,18 @@ func (c *Config) check() error {
 		oneOf("default ipc mode", c.DefaultIpcMode, "private", "shareable"),
 		oneOf("default runtime", c.DefaultRuntime, "gantry", "runc", "io.containerd.runc.v2"),
 	}
+	switch c.StorageDriver {
+	case "", "copy":
+	case "overlay2", "overlay", "overlayfs":
+		c.StorageDriver = "overlay"
+	case "vfs":
+		c.StorageDriver = "copy"
+	default:
+		errs = append(errs, invalid("unknown storage-driver %q: \"overlayfs\" (also called \"overlay2\") and \"copy\" (also called \"vfs\") are there", c.StorageDriver))
+	}
+	if c.DefaultStopTimeout < -1 {
+		errs = append(errs, invalid("invalid default-stop-timeout %d: a number of seconds is needed", c.DefaultStopTimeout))
+	}
 	for _, o := range c.ExecOpts {
 		k, v, ok := cut(o)
 		if !ok || k != "native.cgroupdriver" || v != "cgroupfs" && v != "systemd" {

@@ -45,8 +45,10 @@ type Config struct {
 	// Defaults of new containers.
 	CgroupParent         string
 	DefaultCgroupnsMode  string
+	CgroupnsGiven        bool // the mode was asked for: it counts on cgroup v1 too
 	DefaultIpcMode       string
 	DefaultRuntime       string
+	StorageDriver        string // "overlay", "copy", or empty for what works
 	DefaultShmSize       int64
 	DefaultStopTimeout   int // seconds; -1 means not set: 10
 	DefaultUlimits       map[string]Ulimit

@@ -63,8 +63,11 @@ func (l *Loader) Load(getenv func(string) string) (*Config, error) {
 		if !v.set && !fromFile[v] {
 			continue
 		}
-		if v.opt.Flag == "tls" || v.opt.Flag == "tlsverify" {
+		switch v.opt.Flag {
+		case "tls", "tlsverify":
 			c.TLSGiven = true
+		case "default-cgroupns-mode":
+			c.CgroupnsGiven = true
 		}
 		name := "--" + v.opt.Flag
 		if fromFile[v] {

@@ -18,6 +18,7 @@ import (
 type client struct {
 	k    *Keeper
 	conn *keeperproto.Conn
+	sock *net.UnixConn
 
 	mu         sync.Mutex
 	cond       *sync.Cond
@@ -29,7 +30,7 @@ type client struct {
 }
 
 func (k *Keeper) serve(uc *net.UnixConn) {
-	c := &client{k: k, conn: keeperproto.NewConn(uc), watches: map[uint32]*watch{}, grew: map[*watch]struct{}{}}
+	c := &client{k: k, conn: keeperproto.NewConn(uc), sock: uc, watches: map[uint32]*watch{}, grew: map[*watch]struct{}{}}
 	c.cond = sync.NewCond(&c.mu)
 	if err := checkPeer(uc); err != nil {
 		k.logf("%v", err)
@@ -182,10 +183,14 @@ func (c *client) fail(id uint32, err error) {
 func (c *client) launch(m keeperproto.Message) {
 	defer m.CloseFDs()
 	failpoint.Hit("keeper.launch-received")
+	defer c.k.launching(c)()
 	l, err := keeperproto.DecodeLaunch(m.Payload)
 	if err != nil {
 		c.fail(m.ID, err)
 		return
+	}
+	if hungUp(c.sock) {
+		return // nobody is there to know of the process
 	}
 	p, err := c.k.launch(l, m.FDs, c)
 	if err != nil {
@@ -225,13 +230,14 @@ func (c *client) handle(m keeperproto.Message) {
 	case keeperproto.TypeHello:
 		err = c.hello(m)
 	case keeperproto.TypeSignal, keeperproto.TypeResize, keeperproto.TypeHandle, keeperproto.TypeCloseStdin,
-		keeperproto.TypeForget, keeperproto.TypeReopenLog:
+		keeperproto.TypeForget:
 		err = c.about(m)
 	case keeperproto.TypeWatch:
 		err = c.watch(m)
 	case keeperproto.TypeAck, keeperproto.TypeUnwatch:
 		c.ack(m)
 	case keeperproto.TypeList:
+		k.waitForLaunches(c)
 		c.reply(m.ID, k.list().Encode())
 	case keeperproto.TypeSubscribe:
 		c.subscribe(m.ID)
@@ -378,8 +384,6 @@ func (c *client) about(m keeperproto.Message) error {
 			return protoError(keeperproto.ClassNotFound, "%s has no %q", r.Key, r.Name)
 		}
 		fds = []int{fd}
-	case keeperproto.TypeReopenLog:
-		return protoError(keeperproto.ClassUnimplemented, "reopening a log is not there yet")
 	}
 	if err == unix.ESRCH {
 		return protoError(keeperproto.ClassNotFound, "%s has ended", r.Key)

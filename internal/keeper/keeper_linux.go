@@ -50,6 +50,8 @@ type Keeper struct {
 	log    *boundedLog
 
 	ep, wake int
+	epFile   *os.File        // ep
+	waiter   syscall.RawConn // of epFile
 	stop     atomic.Bool
 	done     chan struct{}
 	closing  sync.WaitGroup // mount namespaces on their way out
@@ -65,8 +67,9 @@ type Keeper struct {
 	byID   map[int32]*proc
 	nextID int32
 
-	cmu     sync.Mutex // clients; after any proc.mu
-	clients map[*client]struct{}
+	cmu      sync.Mutex // clients, launches; after any proc.mu
+	clients  map[*client]struct{}
+	launches map[chan struct{}]*client // those under way
 
 	bufs   chan *logBuf
 	unread atomic.Int64
@@ -93,7 +96,7 @@ func Open(cfg Config) (_ *Keeper, err error) {
 	}
 	k := &Keeper{
 		cfg: cfg, dir: filepath.Join(cfg.ExecRoot, keeperproto.Dir), ep: -1, wake: -1,
-		procs: map[string]*proc{}, byID: map[int32]*proc{}, clients: map[*client]struct{}{},
+		procs: map[string]*proc{}, byID: map[int32]*proc{}, clients: map[*client]struct{}{}, launches: map[chan struct{}]*client{},
 		done: make(chan struct{}), bufs: make(chan *logBuf, logWorkers),
 	}
 	k.procsD = filepath.Join(k.dir, keeperproto.ProcsDir)
@@ -109,7 +112,7 @@ func Open(cfg Config) (_ *Keeper, err error) {
 	}
 	failpoint.Hit("keeper.open-locked")
 	raiseNofile(&k.nofile)
-	if k.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+	if err := k.openLoop(); err != nil {
 		return nil, err
 	}
 	if k.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {

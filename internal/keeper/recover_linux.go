@@ -95,6 +95,10 @@ func (k *Keeper) recoverProc(name string, h heldProc) error {
 		return err
 	}
 	p.pidfd = k.recoverPidfd(p, h)
+	if p.sp.slot.started.Load() == 0 && (p.pidfd >= 0 && k.cfg.Spawner.Ran(p.pid) || p.hasOutput(h)) {
+		// The former keeper died right after the user's program was executed: it is no less running for that.
+		p.sp.slot.started.Store(time.Now().UnixNano())
+	}
 	if p.sp.slot.started.Load() == 0 {
 		// Nobody was told that it runs, so it does not.
 		failpoint.Hit("keeper.recover-half")
@@ -142,6 +146,23 @@ func (k *Keeper) recoverPidfd(p *proc, h heldProc) int {
 		return -1
 	}
 	return fd
+}
+
+// hasOutput tells whether the process has written anything: gantry-init does not, so it was the user's
+// program.
+func (p *proc) hasOutput(h heldProc) bool {
+	var st unix.Stat_t
+	if unix.Fstat(p.sp.fd, &st) == nil && st.Size > 0 {
+		return true
+	}
+	for _, kind := range []keeperproto.FDKind{keeperproto.FDStdout, keeperproto.FDStderr} {
+		if fd, ok := h.fds[kind]; ok {
+			if n, err := unix.IoctlGetInt(fd, unix.TIOCINQ); err == nil && n > 0 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (k *Keeper) recoverStreams(p *proc, h heldProc) (err error) {

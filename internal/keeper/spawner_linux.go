@@ -14,6 +14,9 @@ type Spawner interface {
 	Spawn(SpawnRequest) (Spawned, error)
 	// Close ends what the spawner holds ready. It is called before the keeper ends or is replaced.
 	Close()
+	// Ran tells of a live process that a former keeper's spawner made whether it has executed the
+	// user's program; false when that cannot be told.
+	Ran(pid int) bool
 }
 
 // SpawnRequest is a process to be made. Its descriptors stay the caller's.

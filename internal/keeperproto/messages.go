@@ -22,7 +22,6 @@ const (
 	TypeUnwatch    Type = 9 // no reply
 	TypeList       Type = 10
 	TypeForget     Type = 11
-	TypeReopenLog  Type = 12
 	TypeUpgrade    Type = 13
 	TypeStop       Type = 14
 	TypeSubscribe  Type = 15 // exits, from now on and all not yet forgotten
@@ -231,8 +230,7 @@ func DecodeLaunchReply(b []byte) (m LaunchReply, err error) {
 }
 
 // KeyRequest is a request about one process: Signal (A is the number), Resize (A height,
-// B width), Handle (Name), CloseStdin, Forget, ReopenLog; Upgrade uses Name
-// for the new binary's path.
+// B width), Handle (Name), CloseStdin, Forget; Upgrade uses Name for the new binary's path.
 type KeyRequest struct {
 	Key  spec.ProcessKey
 	Name string

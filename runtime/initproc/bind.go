@@ -12,7 +12,6 @@ import (
 func (m *machine) bind(o *program.Reader) *failure {
 	source, dest, flags := o.Str(), o.Str(), o.Num()
 	set, clr, recSet, recClr, prop := o.Num(), o.Num(), o.Num(), o.Num(), o.Num()
-	uidMap, gidMap, idmapRec := o.List(), o.List(), o.Num() != 0
 	if o.Bad {
 		return nil
 	}
@@ -33,11 +32,6 @@ func (m *machine) bind(o *program.Reader) *failure {
 	if f := m.attributes(tree, string(dest), set, clr, recSet, recClr); f != nil {
 		return f
 	}
-	if len(uidMap) > 0 {
-		if f := idmap(tree, uidMap, gidMap, idmapRec, string(dest)); f != nil {
-			return f
-		}
-	}
 	if e := moveMount(tree, target); e != 0 {
 		return failText("mount", string(dest), e, cat("mount ", string(source), " on ", string(dest), ": ", e.Error()))
 	}
@@ -48,6 +42,12 @@ func (m *machine) bindTree(source []byte, flags uint64) (uintptr, *failure) {
 	var how uintptr = treeClone
 	if flags&program.BindRecursive != 0 {
 		how |= atRecursive
+	}
+	if flags&program.BindTree != 0 {
+		if fd, ok := atoi(string(source)); ok {
+			return uintptr(fd), nil
+		}
+		return none, failText("mount", string(source), syscall.EBADF, "the tree to be attached has no descriptor")
 	}
 	var tree uintptr
 	var e errno

@@ -24,7 +24,7 @@ func (m *machine) mask(path []byte) *failure {
 	var tree uintptr
 	if st.Mode&syscall.S_IFMT == syscall.S_IFDIR {
 		if m.blank == none {
-			t, f := m.newTree("tmpfs", nil, string(path), attrRdonly, nil)
+			t, f := m.newTree("tmpfs", nil, string(path), attrRdonly|attrNosuid|attrNodev|attrNoexec, nil)
 			if f != nil {
 				return f
 			}
@@ -41,6 +41,12 @@ func (m *machine) mask(path []byte) *failure {
 			return f
 		}
 		tree, e = openTree(null, nil, treeClone|atEmptyPath)
+		if e == 0 { // it is the host's own: a container must not change its mode or owner
+			a := mountAttr{set: attrRdonly | attrNosuid | attrNoexec}
+			if e = setattr(tree, nil, atEmptyPath, &a); e != 0 {
+				closeFD(tree)
+			}
+		}
 	}
 	if e != 0 {
 		return fail("masked path", string(path), e)
@@ -79,12 +85,15 @@ func (m *machine) readonly(path []byte) *failure {
 		return fail("read-only path", string(path), e)
 	}
 	defer closeFD(target)
+	a := mountAttr{set: attrRdonly}
+	if e := setattr(target, nil, atEmptyPath|atRecursive, &a); e == 0 {
+		return nil // a mount of the container's own needs no second one on top
+	}
 	tree, e := openTree(target, nil, treeClone|atRecursive|atEmptyPath)
 	if e != 0 {
 		return fail("read-only path", string(path), e)
 	}
 	defer closeFD(tree)
-	a := mountAttr{set: attrRdonly}
 	if e := setattr(tree, nil, atEmptyPath|atRecursive, &a); e != 0 {
 		return fail("read-only path", string(path), e)
 	}

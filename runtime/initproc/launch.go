@@ -65,11 +65,21 @@ func (m *machine) hookPoint(point byte) *failure {
 	return nil
 }
 
+const (
+	pipeRoom    = 64 << 10 // bytes that any pipe takes without a reader
+	setPipeSize = 1031     // F_SETPIPE_SZ
+)
+
 // runHook runs a program with the container's state on its standard input.
 func (m *machine) runHook(h *hook) *failure {
 	var p [2]int
 	if err := syscall.Pipe2(p[:], syscall.O_CLOEXEC); err != nil {
 		return failText("hook", h.path, 0, cat("hook ", h.path, ": ", err.Error()))
+	}
+	if len(m.state) > pipeRoom { // a hook need not read it
+		if _, e := call(syscall.SYS_FCNTL, uintptr(p[1]), setPipeSize, uintptr(len(m.state))); e != 0 {
+			return failText("hook", h.path, e, cat("hook ", h.path, ": the container's state of ", itoa(len(m.state)), " bytes is too long for a pipe: ", e.Error()))
+		}
 	}
 	args := h.args
 	if len(args) == 0 {
@@ -108,6 +118,9 @@ func (m *machine) runHook(h *hook) *failure {
 		}
 		ts := syscall.Timespec{Nsec: 5e6}
 		call(syscall.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&ts)), 0, 0)
+	}
+	if st.Signaled() {
+		return failText("hook", h.path, 0, cat("hook ", h.path, " was killed by signal ", itoa(int(st.Signal()))))
 	}
 	if !st.Exited() || st.ExitStatus() != 0 {
 		return failText("hook", h.path, 0, cat("hook ", h.path, " ended with exit status ", itoa(st.ExitStatus())))

@@ -46,7 +46,7 @@ func (m *machine) stepProcess(op program.Op, o *program.Reader) *failure {
 	case program.OpOOMScore:
 		value := o.Str()
 		f := m.procWrite("oom_score_adj", cat(itoa(syscall.Getpid()), "/oom_score_adj"), value)
-		if f != nil && (f.errno == syscall.EACCES || f.errno == syscall.EPERM) {
+		if f != nil && f.stage == "oom_score_adj" && (f.errno == syscall.EACCES || f.errno == syscall.EPERM) {
 			f.text = cat("oom score ", string(value), ": the host withholds CAP_SYS_RESOURCE, so the score cannot be lowered: ", f.errno.Error())
 		}
 		return f

@@ -22,62 +22,6 @@ func propagation(all, top uintptr) *failure {
 	return nil
 }
 
-// rootOverlay stacks the layers: one fsconfig per layer, or mount(2) where the kernel does not know
-// "lowerdir+" (6.8).
-func (m *machine) rootOverlay(lower [][]byte, upper, work []byte, opts [][]byte, readonly bool) *failure {
-	if len(lower) == 0 {
-		return fail("root file system", "overlay without a lower layer", syscall.EINVAL)
-	}
-	var root uintptr
-	var f *failure
-	if kernelBefore(6, 8) {
-		root, f = overlayByMount(lower, upper, work, opts)
-	} else {
-		root, f = overlayByConfig(lower, upper, work, opts)
-	}
-	if f != nil {
-		return f
-	}
-	if readonly {
-		a := mountAttr{set: attrRdonly}
-		if e := setattr(root, nil, atEmptyPath, &a); e != 0 {
-			return fail("root file system", "overlay", e)
-		}
-	}
-	return m.attachRoot(root)
-}
-
-func overlayByConfig(lower [][]byte, upper, work []byte, opts [][]byte) (uintptr, *failure) {
-	fs, e := fsopen("overlay")
-	if e != 0 {
-		return none, fail("root file system", "overlay", e)
-	}
-	defer closeFD(fs)
-	for _, dir := range lower {
-		if e := fsString(fs, "lowerdir+", dir); e != 0 {
-			return none, fsFailed("root file system", string(dir), fs, e)
-		}
-	}
-	if len(upper) > 0 {
-		if e := fsString(fs, "upperdir", upper); e != 0 {
-			return none, fsFailed("root file system", string(upper), fs, e)
-		}
-		if e := fsString(fs, "workdir", work); e != 0 {
-			return none, fsFailed("root file system", string(work), fs, e)
-		}
-	}
-	for _, o := range opts {
-		if e := fsOption(fs, o); e != 0 {
-			return none, fsFailed("root file system", string(o), fs, e)
-		}
-	}
-	root, e := fsMount(fs, 0)
-	if e != 0 {
-		return none, fsFailed("root file system", "overlay", fs, e)
-	}
-	return root, nil
-}
-
 func (m *machine) rootBind(path []byte, readonly, plain bool) *failure {
 	if plain { // the mount namespace is somebody else's
 		root, e := open(string(path), oPath|oDirectory)
@@ -131,14 +75,8 @@ func (m *machine) pivot(flags uint64) *failure {
 		return fail("pivot_root", "/", e)
 	}
 	dot := []byte(".\x00")
-	if flags&program.PivotChroot != 0 {
-		if _, e := call(syscall.SYS_CHROOT, ptr(dot), 0, 0); e != 0 {
-			return fail("chroot", "/", e)
-		}
-	} else if flags&program.PivotMove != 0 {
-		if _, e := call6(syscall.SYS_MOUNT, ptr(dot), ptr([]byte("/\x00")), 0, syscall.MS_MOVE, 0, 0); e != 0 {
-			return fail("moving the root", "/", e)
-		}
+	if flags&(program.PivotChroot|program.PivotMove) != 0 {
+		// Without pivot_root the new root stays where it was attached, on top of the old one: ".." leads from it to itself.
 		if _, e := call(syscall.SYS_CHROOT, ptr(dot), 0, 0); e != 0 {
 			return fail("chroot", "/", e)
 		}

@@ -74,7 +74,6 @@ const (
 	attrNosuid = 2
 	attrNodev  = 4
 	attrNoexec = 8
-	attrIDMap  = 0x100000
 )
 
 type openHow struct{ flags, mode, resolve uint64 }

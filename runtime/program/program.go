@@ -33,7 +33,7 @@ const (
 	OpRootOverlay     // lower (list, top first), upper, work, options (list), read-only
 	OpRootBind        // path, read-only, recursive
 	OpMount           // fstype, source, dest, attrs set, propagation (list of numbers as flags), options (list), flags, mode
-	OpBind            // source, dest, flags, set, clear, set rec, clear rec, propagation, idmap fd or -1
+	OpBind            // source, dest, flags, set, clear, set rec, clear rec, propagation
 	OpMknod           // path, mode with type, device, uid, gid, flags
 	OpSymlink         // target, path
 	OpMask            // path
@@ -90,6 +90,7 @@ const (
 	BindCreate    // make a missing target
 	BindOptional
 	BindOwnRoot   // the source is a path inside the container's root
+	BindTree      // the source is the number of a descriptor with the tree to attach
 	BindProcFile  // the target is an informative file of /proc
 	BindCreateSrc // unused sources are errors unless this is set: then a folder is made
 )
@@ -106,7 +107,7 @@ const (
 
 // Flags of OpPivot.
 const (
-	PivotMove   = 1 << iota // --no-pivot: MS_MOVE and chroot
+	PivotMove   = 1 << iota // --no-pivot: chroot into the root on top of the old one
 	PivotNone               // no new root: only change directory to /
 	PivotChroot             // no mount namespace of its own: chroot and nothing else
 )

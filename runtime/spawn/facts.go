@@ -21,12 +21,24 @@ type Facts struct {
 	// Exec joins everything of a target process first (by pidfd): these namespaces.
 	TargetNamespaces uint64
 	Terminal         bool
+	// Trees are mounts to be made before the clone, init's descriptors behind those that it keeps.
+	Trees []Tree
 }
 
 // Join is a namespace to enter: its kind as a CLONE_NEW… flag and a path.
 type Join struct {
 	Flag uint64
 	Path string
+}
+
+// Tree is a bind mount that is made before the clone and handed to init as a descriptor: because it has an id
+// mapping, which init can neither make nor set, or because init's user namespace may not get to the source.
+type Tree struct {
+	Source         string   // path on the host
+	Recursive      bool     // with what is mounted below
+	UIDMap, GIDMap []string // "inside outside size" lines; empty is no mapping
+	MapRecursive   bool     // the mapping also for what is mounted below
+	Shared         bool     // stays in the source's peer group rather than follow it
 }
 
 // Encode gives the facts as bytes.
@@ -36,6 +48,10 @@ func (f Facts) Encode() []byte {
 	w.List(f.Tasks).List(f.UIDMap).List(f.GIDMap).Num(uint64(len(f.Joins)))
 	for _, j := range f.Joins {
 		w.Num(j.Flag).Str(j.Path)
+	}
+	w.Num(uint64(len(f.Trees)))
+	for _, t := range f.Trees {
+		w.Str(t.Source).Bool(t.Recursive).List(t.UIDMap).List(t.GIDMap).Bool(t.MapRecursive).Bool(t.Shared)
 	}
 	return w.Bytes()
 }
@@ -54,6 +70,10 @@ func DecodeFacts(b []byte) (Facts, error) {
 	f.Tasks, f.UIDMap, f.GIDMap = strs(o.List()), strs(o.List()), strs(o.List())
 	for n := o.Num(); n > 0 && !o.Bad; n-- {
 		f.Joins = append(f.Joins, Join{Flag: o.Num(), Path: string(o.Str())})
+	}
+	for n := o.Num(); n > 0 && !o.Bad; n-- {
+		f.Trees = append(f.Trees, Tree{Source: string(o.Str()), Recursive: o.Num() != 0, UIDMap: strs(o.List()), GIDMap: strs(o.List()),
+			MapRecursive: o.Num() != 0, Shared: o.Num() != 0})
 	}
 	if r.Bad || o.Bad {
 		return f, errors.New("launch facts are cut short")

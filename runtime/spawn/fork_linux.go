@@ -27,7 +27,7 @@ const (
 	sysExecveat = execveatNumber
 )
 
-// Stages at which the child can fail, reported through child.failed.
+// Stages at which the child can fail, reported through child.out.
 const (
 	failCgroup = 1 + iota
 	failSetns
@@ -58,6 +58,7 @@ type setns struct {
 type child struct {
 	first, second cloneArgs
 	twoStage      bool
+	asRoot        bool  // in a user namespace that is not the engine's
 	tasks         []int // tasks files on cgroup v1
 	joins         []setns
 	late          []setns // joins that need a memory of their own (time)
@@ -72,13 +73,18 @@ type child struct {
 	signals       uint64 // all of them
 
 	secondPID uintptr
-	failed    int
-	errno     syscall.Errno
-	failedAt  int
+	out       *outcome
 }
 
-// clone makes the process. In the parent it returns its PID. With a shared memory
-// (vfork) failures of the child are in c.failed; with a copy they arrive through the errors pipe.
+// outcome is why a child failed. It is in memory that parent and child share, however the child was cloned.
+type outcome struct {
+	stage int // 0 is no failure
+	errno syscall.Errno
+	at    int // index of what it failed at
+}
+
+// clone makes the process. In the parent it returns its PID. Failures of the child are in c.out: at
+// once with a shared memory (vfork), else when the socket has ended.
 //
 //go:noinline
 //go:norace
@@ -150,7 +156,7 @@ func (c *child) inChild() {
 //go:norace
 //go:nosplit
 func (c *child) exec() {
-	if c.second.flags&syscall.CLONE_NEWUSER != 0 || c.first.flags&syscall.CLONE_NEWUSER != 0 {
+	if c.asRoot { // else exec drops the capabilities that the namespace gives: its root is another user on the host
 		syscall.RawSyscall(syscall.SYS_SETRESGID, 0, 0, 0)
 		syscall.RawSyscall(syscall.SYS_SETRESUID, 0, 0, 0)
 	}
@@ -198,5 +204,6 @@ func (c *child) exec() {
 //go:norace
 //go:nosplit
 func (c *child) fail(stage int, e syscall.Errno, at int) {
-	c.failed, c.errno, c.failedAt = stage, e, at
+	c.out.errno, c.out.at = e, at
+	c.out.stage = stage
 }

@@ -35,6 +35,16 @@ type Handler struct {
 // where that matters.
 func (p *Process) Run(h Handler) error {
 	defer p.sock.Close()
+	err := p.run(h)
+	if p.late != nil {
+		if why := p.late(); why != nil && err != nil {
+			return why
+		}
+	}
+	return err
+}
+
+func (p *Process) run(h Handler) error {
 	if _, err := p.sock.Write(p.prog); err != nil {
 		if text := p.read(h, true); text != nil {
 			return text

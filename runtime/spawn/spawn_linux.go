@@ -75,6 +75,7 @@ type Process struct {
 	PIDFD int // the caller closes it
 	sock  *os.File
 	prog  []byte
+	late  func() error // tells, once, why a child with a memory of its own failed, or nil
 }
 
 // Start clones gantry-init and returns as soon as it is executed and waits for
@@ -129,7 +130,7 @@ func (c *closer) close() {
 // prepare lays out the child's world before the clone.
 func prepare(cfg *Config, sock int, opened *closer) (*child, error) {
 	f := &cfg.Facts
-	c := &child{mapsPipe: -1, init: int(cfg.Init.Fd())}
+	c := &child{mapsPipe: -1, init: int(cfg.Init.Fd()), out: new(outcome)}
 	for _, path := range f.Tasks {
 		fd, err := opened.open(path, unix.O_WRONLY)
 		if err != nil {
@@ -147,6 +148,7 @@ func prepare(cfg *Config, sock int, opened *closer) (*child, error) {
 		joinsUser = joinsUser || j.flags&unix.CLONE_NEWUSER != 0
 	}
 	newUser := flags&unix.CLONE_NEWUSER != 0
+	c.asRoot = newUser || joinsUser
 	c.twoStage = joinsPID || len(c.joins) > 0 && (newUser || joinsUser && flags != 0)
 	final := &c.first
 	if c.twoStage {
@@ -173,6 +175,11 @@ func prepare(cfg *Config, sock int, opened *closer) (*child, error) {
 	}
 	c.fds = append(c.fds, cfg.Stdio[:]...)
 	c.fds = append(c.fds, cfg.Keep...)
+	made, err := trees(f, opened)
+	if err != nil {
+		return nil, err
+	}
+	c.fds = append(c.fds, made...)
 	if cfg.Report > 0 {
 		c.fds = append(c.fds, cfg.Report)
 	}
@@ -182,7 +189,6 @@ func prepare(cfg *Config, sock int, opened *closer) (*child, error) {
 		c.fds = append(c.fds, cfg.Gate)
 	}
 	c.next = len(c.fds)
-	var err error
 	if c.argv, err = cstrings("gantry-init", fmt.Sprintf("%d:%d", sockNumber, nofile.Original())); err != nil {
 		return nil, err
 	}
@@ -258,6 +264,20 @@ func (p *Process) clone(cfg *Config, c *child) error {
 		defer unix.Close(pipe[1])
 		c.mapsPipe, release = pipe[0], pipe[1]
 	}
+	if !shared {
+		page, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS)
+		if err != nil {
+			return failed("clone", "", err)
+		}
+		c.out = (*outcome)(unsafe.Pointer(&page[0]))
+		p.late = func() error {
+			defer unix.Munmap(page)
+			if c.out.stage == 0 {
+				return nil
+			}
+			return childFailed(cfg, c)
+		}
+	}
 	r := c.clone()
 	afterFork()
 	runtime.KeepAlive(&pidfd)
@@ -271,7 +291,7 @@ func (p *Process) clone(cfg *Config, c *child) error {
 	}
 	p.PID, p.PIDFD = pid, int(pidfd)
 	runtime.KeepAlive(c)
-	if c.failed != 0 && (shared || pid == 0) {
+	if c.out.stage != 0 && (shared || pid == 0) {
 		return childFailed(cfg, c)
 	}
 	if release >= 0 {
@@ -287,17 +307,19 @@ func (p *Process) clone(cfg *Config, c *child) error {
 }
 
 func childFailed(cfg *Config, c *child) error {
-	switch c.failed {
+	switch e := c.out.errno; c.out.stage {
 	case failCgroup:
-		return failed("cgroup", cfg.Facts.Tasks[c.failedAt], c.errno)
+		return failed("cgroup", cfg.Facts.Tasks[c.out.at], e)
 	case failSetns:
-		return failed("namespace", "joining", c.errno)
+		return failed("namespace", "joining", e)
 	case failClone:
-		return failed("clone", "", c.errno)
+		return failed("clone", "", e)
+	case failMaps:
+		return failed("user namespace", "waiting for its id maps", e)
 	case failExec:
-		return failed("init", "gantry-init", c.errno)
+		return failed("init", "gantry-init", e)
 	default:
-		return failed("descriptors", "", c.errno)
+		return failed("descriptors", "", e)
 	}
 }
 

@@ -1,154 +1,180 @@
 // Command bench times Gantry beside Debian's Docker and Podman and beside the
 // kernel's floor (test/bench/floor), in one run, and prints one table.
 //
-//	make bench                 all rows
+//	make bench                                          all rows
 //	go run ./test/bench -rows cycle,exec -n 50 -peers docker
+//	go run ./test/bench -markdown README.md,docs/benchmarks.md
 //
 // Every engine runs in a mount and network namespace of its own with its own
-// roots. Peers are measured in turn with us, so that a machine that drifts
-// drifts for all. CPU time is that of all the engine's processes, pool work included.
+// roots. What is compared is measured in turn, a few repetitions each, so that
+// a machine that drifts drifts for all. CPU time is that of all the engine's
+// processes, pool work included.
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/gantry-engine/gantry/internal/testkit"
+	"github.com/gantry-engine/gantry/internal/testkit/imagemaker"
 )
+
+// row is one thing that is measured. It may give several lines of the table.
+type row struct {
+	name, what, bar string
+	run             func(*bench) ([]result, error)
+}
+
+var all = []row{
+	{"cycle", "create+start+wait+delete, default network, back to back", "≤ 2× floor", cycle},
+	{"paced", "the same, one every 20 ms", "≤ 10 ms", paced},
+	{"steps", "the cycle's four calls, each", "reported", steps},
+	{"burst", "burst of 500, pools cold", "≤ 4× floor", burst},
+	{"counts", "program starts / syncs of one run --rm", "2 / 0", counts},
+	{"run", "run --rm busybox true, whole command", "≤ 15 / ≤ 35 ms", runCommand},
+	{"version", "--version", "< 0.5× docker", versionCommand},
+	{"exec", "exec true, whole command", "≤ 12 ms", execCommand},
+	{"starts", "100 containers, 8 at a time; their removal", "≥ 80 a second", starts},
+	{"ps", "ps of 100 containers", "≤ 10 ms", ps},
+	{"boot", "daemon start to _ping, 1,000 stopped containers", "≤ 100 ms", boot},
+	{"memory", "engine memory, idle", "≤ 40 MB", memory},
+	{"many", "1,000 running containers with a port, a line a second", "the 1,000th as fast as the 10th", many},
+	{"logs", "short lines written through json-file, and read back", "≥ 20 / ≥ 200 MB/s", logs},
+}
 
 func main() {
 	rows := flag.String("rows", "", "comma-separated rows to measure; empty measures all")
 	n := flag.Int("n", 100, "repetitions of short operations")
-	peers := flag.String("peers", "docker,podman", "peers to measure beside")
-	markdown := flag.String("o", "", "also write the table to this file, as Markdown")
+	block := flag.Int("block", 10, "repetitions of one side before it is the other's turn")
+	peers := flag.String("peers", "docker,podman", "peers to measure beside; none for no peer")
+	markdown := flag.String("markdown", "", "comma-separated Markdown files whose marked part is replaced by the table")
 	list := flag.Bool("list", false, "list the rows and end")
 	flag.Parse()
 	if *list {
 		for _, r := range all {
-			fmt.Printf("%-10s %s\n", r.name, r.what)
+			fmt.Printf("%-10s %-60s %s\n", r.name, r.what, r.bar)
 		}
 		return
 	}
-	if err := run(*rows, *n, strings.Split(*peers, ","), *markdown); err != nil {
+	b := &bench{ctx: context.Background(), n: max(*n, 1), block: max(*block, 1)}
+	if err := b.run(words(*rows), words(*peers), words(*markdown)); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-// bench is what a row measures with.
-type bench struct {
-	ctx    context.Context
-	n      int
-	floor  string                          // the floor program
-	ours   *testkit.Engine                 // gantryd
-	docker *testkit.Engine                 // dockerd, or nil
-	podman bool                            // measure podman, too
-	image  string                          // archive with the image "bb"
-	bin    string                          // folder with our executables
-	fresh  func() (*testkit.Engine, error) // another gantryd with empty roots
+func words(s string) []string {
+	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
 }
 
-func run(rows string, n int, peers []string, markdown string) (err error) {
+// bench is what a row measures with.
+type bench struct {
+	ctx      context.Context
+	n, block int
+	floor    string    // the floor program
+	bin      string    // folder with our executables
+	image    string    // archive with the image "bb"
+	engines  []*engine // ours first
+}
+
+func (b *bench) ours() *engine { return b.engines[0] }
+
+func (b *bench) run(rows, peers, files []string) (err error) {
+	chosen, err := choose(rows)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if err := checkMarks(f); err != nil {
+			return err
+		}
+	}
 	root, err := testkit.Root()
 	if err != nil {
 		return err
 	}
-	bin := filepath.Join(root, "bin")
+	if b.bin = os.Getenv("GANTRY_BIN"); b.bin == "" {
+		b.bin = filepath.Join(root, "bin")
+	}
 	tmp, err := os.MkdirTemp("/var/tmp", "gantry-bench-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	b := &bench{ctx: context.Background(), n: n, floor: filepath.Join(tmp, "floor"), image: filepath.Join(tmp, "bb.tar"), bin: bin}
-	if out, err := exec.Command("gcc", "-O2", "-w", "-o", b.floor, filepath.Join(root, "test/bench/floor/floor.c")).CombinedOutput(); err != nil {
-		return fmt.Errorf("building the floor: %w\n%s", err, out)
-	}
-	if err := writeImage(b.image); err != nil {
+	b.floor, b.image = filepath.Join(tmp, "floor"), filepath.Join(tmp, "bb.tar")
+	if err := buildFloor(filepath.Join(root, "test/bench/floor/floor.c"), b.floor); err != nil {
 		return err
 	}
-	b.fresh = func() (*testkit.Engine, error) { return start(testkit.Options{OwnNamespaces: true}, bin, b.image) }
-	if b.ours, err = b.fresh(); err != nil {
+	if err := imagemaker.WriteBusybox(b.image, "bb:latest"); err != nil {
 		return err
 	}
-	defer func() { destroy(b.ours) }()
-	for _, p := range peers {
-		switch p {
-		case "docker":
-			if b.docker, err = start(testkit.Options{Docker: true, OwnNamespaces: true}, bin, b.image); err != nil {
-				return err
+	defer func() {
+		for _, e := range b.engines {
+			if derr := e.destroy(); derr != nil {
+				err = errors.Join(err, fmt.Errorf("stopping %s: %w", e.name, derr))
 			}
-			defer func() { destroy(b.docker) }()
-		case "podman":
-			if b.podman, err = preparePodman(b.image); err != nil {
-				return err
-			}
-		case "", "none":
-		default:
-			return fmt.Errorf("unknown peer %q: docker and podman can be measured", p)
 		}
-	}
-	wanted := map[string]bool{}
-	for _, r := range strings.Split(rows, ",") {
-		if r != "" {
-			wanted[r] = true
-		}
-	}
-	var done []result
-	for _, r := range all {
-		if len(wanted) > 0 && !wanted[r.name] {
+	}()
+	for _, name := range append([]string{"gantry"}, peers...) {
+		if name == "none" {
 			continue
 		}
-		fmt.Fprintf(os.Stderr, "measuring %s …\n", r.name)
-		res, err := r.run(b)
+		e, err := b.fresh(name)
 		if err != nil {
-			res = []result{{what: r.what, ours: "failed: " + firstLine(err.Error())}}
+			return fmt.Errorf("starting %s: %w", name, err)
 		}
+		b.engines = append(b.engines, e)
+	}
+	t := table{conditions: conditions(b), engines: b.engines}
+	for _, r := range chosen {
+		begun := time.Now()
+		fmt.Fprintf(os.Stderr, "measuring %s … ", r.name)
+		res, rerr := r.run(b)
+		if rerr != nil {
+			res = []result{{what: r.what, cells: map[string]string{"gantry": "failed: " + firstLine(rerr.Error())}}}
+			err = errors.Join(err, fmt.Errorf("row %s: %w", r.name, rerr))
+		}
+		fmt.Fprintf(os.Stderr, "%.1f s\n", time.Since(begun).Seconds())
 		for i := range res {
+			res[i].row = r.name
 			if res[i].bar == "" {
 				res[i].bar = r.bar
 			}
 		}
-		done = append(done, res...)
+		t.results = append(t.results, res...)
 	}
-	print(os.Stdout, done)
-	if markdown == "" {
-		return nil
+	t.print(os.Stdout)
+	for _, f := range files {
+		err = errors.Join(err, t.writeMarkdown(f))
 	}
-	f, err := os.Create(markdown)
-	if err != nil {
-		return err
+	return err
+}
+
+func choose(names []string) ([]row, error) {
+	if len(names) == 0 {
+		return all, nil
 	}
-	defer f.Close()
-	return printMarkdown(f, done)
+	var rows []row
+next:
+	for _, n := range names {
+		for _, r := range all {
+			if r.name == n {
+				rows = append(rows, r)
+				continue next
+			}
+		}
+		return nil, fmt.Errorf("there is no row %q: -list shows them", n)
+	}
+	return rows, nil
 }
 
 func firstLine(s string) string {
 	l, _, _ := strings.Cut(s, "\n")
 	return l
-}
-
-func start(o testkit.Options, bin, image string) (*testkit.Engine, error) {
-	e, err := testkit.New(o, func() string { return bin })
-	if err != nil {
-		return nil, err
-	}
-	if err := e.Run(); err != nil {
-		return nil, fmt.Errorf("%w\n%s", err, e.LogTail(3000))
-	}
-	if _, msg, code := e.Docker("load", "-q", "-i", image); code != 0 {
-		return nil, fmt.Errorf("loading the image: %s", msg)
-	}
-	return e, nil
-}
-
-func destroy(e *testkit.Engine) {
-	if err := e.Destroy(); err != nil {
-		fmt.Fprintln(os.Stderr, "bench: stopping:", err)
-	}
-	_ = os.RemoveAll(e.Dir)
 }

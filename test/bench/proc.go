@@ -6,25 +6,13 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/gantry-engine/gantry/internal/testkit"
 )
 
-// pids are all processes of an engine, children that were waited for included in their parents.
-func pids(e *testkit.Engine) []int {
-	var ids []int
-	for pid, cmd := range e.Processes() {
-		if !strings.HasPrefix(cmd, "unshare") {
-			ids = append(ids, pid)
-		}
-	}
-	return ids
-}
-
-// cpuTime is the user and system time of the engine's processes and of the children they reaped.
-func cpuTime(e *testkit.Engine) time.Duration {
+// cpuTime is the user and system time of the engine's processes and of the children they
+// reaped. The kernel tells it in steps of 10 ms.
+func (e *engine) cpuTime() time.Duration {
 	var ticks int64
-	for _, pid := range pids(e) {
+	for _, pid := range e.pids() {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		if err != nil {
 			continue
@@ -43,9 +31,9 @@ func cpuTime(e *testkit.Engine) time.Duration {
 }
 
 // pss is the proportional set size of the engine's processes in MB.
-func pss(e *testkit.Engine) float64 {
+func (e *engine) pss() float64 {
 	var kb int64
-	for _, pid := range pids(e) {
+	for _, pid := range e.pids() {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 		if err != nil {
 			continue
@@ -58,4 +46,21 @@ func pss(e *testkit.Engine) float64 {
 		}
 	}
 	return float64(kb) / 1024
+}
+
+// conditions tell what a run's figures hold for.
+func conditions(b *bench) string {
+	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
+	load, _ := os.ReadFile("/proc/loadavg")
+	cpus, _ := os.ReadFile("/proc/cpuinfo")
+	mode := "v2"
+	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err != nil {
+		mode = "v1"
+		if _, err := os.Stat("/sys/fs/cgroup/unified"); err == nil {
+			mode = "v1 with the hybrid mount"
+		}
+	}
+	first, _, _ := strings.Cut(string(load), " ")
+	return fmt.Sprintf("%s, %d cores, kernel %s, cgroup %s, %d repetitions in turns of %d; load average when it began: %s.",
+		time.Now().UTC().Format("2 January 2006, 15:04 UTC"), strings.Count(string(cpus), "processor\t:"), strings.TrimSpace(string(kernel)), mode, b.n, b.block, first)
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -105,6 +106,16 @@ func (l *lab) look() (leftovers, error) {
 	return all, nil
 }
 
+var longID = regexp.MustCompile(`([0-9a-f]{12})[0-9a-f]{52}`)
+
+// brief shows a list so that it can be read.
+func brief(list []string) string {
+	slices.Sort(list)
+	n := len(list)
+	list = list[:min(n, 12)]
+	return fmt.Sprintf("%d %s", n, longID.ReplaceAllString(fmt.Sprintf("%q", list), "$1"))
+}
+
 // clean waits until nothing is there beside what was there before.
 func (l *lab) clean() error {
 	deadline := time.Now().Add(8 * time.Second)
@@ -128,9 +139,8 @@ func (l *lab) clean() error {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			slices.Sort(more)
-			slices.Sort(less)
-			return fmt.Errorf("left behind: %q; missing: %q", more, less)
+			l.base = now // told once
+			return fmt.Errorf("left behind: %s; missing: %s", brief(more), brief(less))
 		}
 		time.Sleep(20 * time.Millisecond)
 	}

@@ -18,8 +18,8 @@ const mutantPath = "github.com/gantry-engine/gantry/internal/mutant"
 // hooks take away what rows without a mutation of their own name: flags and
 // commands of the client, routes, parameters and fields, flags of the daemon.
 var hooks = []struct{ file, old, new string }{
-	{"internal/cli/app/dispatch.go", "\tf, run := c.Flags(a)\n\tif err := f.Parse(args); err != nil {",
-		"\tf, run := c.Flags(a)\n\tif mutant.Command(c.Path(a)) { return errors.New(\"removed\") }\n\tmutant.Flags(c.Path(a), f)\n\terr := f.Parse(args)\n\tmutant.Parsed(c.Path(a), f)\n\tif err != nil {"},
+	{"internal/cli/app/dispatch.go", "\tif err := f.Parse(args); err != nil {",
+		"\tif mutant.Command(c.Path(a)) { return errors.New(\"removed\") }\n\tmutant.Flags(c.Path(a), f)\n\terr := f.Parse(args)\n\tmutant.Parsed(c.Path(a), f)\n\tif err != nil {"},
 	{"internal/cli/app/dispatch.go", "\tif err := global.Parse(args); err != nil {",
 		"\tmutant.Flags(a.Name, global)\n\terr := global.Parse(args)\n\tmutant.Parsed(a.Name, global)\n\tif err != nil {"},
 	{"internal/server/server.go", "\tif path == \"/_ping\" &&", "\tif mutant.Route(r.Method, path) { return \"removed\", errdefs.ErrNotFound }\n\tif path == \"/_ping\" &&"},

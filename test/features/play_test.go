@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -33,6 +34,7 @@ const scriptTime = 30 * time.Second
 //	wait_for CMD…         tries for 10 seconds
 //	limit "V1=X V2=Y" FLAGS   a container's cgroup has the value (file=value, for cgroup v1 and v2)
 //	made JSON             a container made by a request, started and waited for: prints its output
+//	own FLAGS             a second daemon in $H/own, ended with the script
 //	has TEXT PART, hasnt TEXT PART
 const prelude = `
 CG=/sys/fs/cgroup
@@ -44,6 +46,8 @@ has() { case $1 in *"$2"*) ;; *) echo "'$2' is not in: $1"; return 1;; esac; }
 limit() { p=${1%% *}; [ ! -e $CG/cgroup.controllers ] || p=${1##* }; shift; v=$(run "$@" bb cat $CG/${p%%=*}); [ "$v" = "$(echo ${p#*=} | tr '~' ' ')" ] || { echo "$p: the value is $v"; return 1; }; }
 new() { r=$(api POST /containers/create "$1") || { echo "$r"; return 1; }; echo "$r" | sed 's/.*"Id":"\([0-9a-f]*\)".*/\1/'; }
 made() { c=$(new "$1") || { echo "$c"; return 1; }; docker start -a $c && s=0 || s=$?; docker rm -f -v $c >/dev/null; return $s; }
+own() { mkdir -p $H/own; $BIN/gantryd --data-root $H/own/data --exec-root $H/own/exec --pidfile $H/own/pid -H unix://$H/own/s --bridge-name ${BRIDGE}o --firewall-table ${BRIDGE}o --cgroup-parent /$PARENT --live-restore=false "$@" >$H/own/log 2>&1 & OWN=$!; trap disown EXIT; wait_for curl -sf --unix-socket $H/own/s http://d/_ping || { cat $H/own/log; return 1; }; }
+disown() { export DOCKER_HOST=unix://$H/own/s; docker ps -aq 2>/dev/null | xargs -r docker rm -f >/dev/null 2>&1; kill $OWN 2>/dev/null && wait $OWN || true; ip link del ${BRIDGE}o 2>/dev/null || true; }
 hasnt() { case $1 in *"$2"*) echo "'$2' is in: $1"; return 1;; esac; }
 `
 
@@ -119,12 +123,24 @@ func (s *stage) clients(scratch string) error {
 	return os.Symlink(filepath.Join(s.bin, "gantry"), filepath.Join(scratch, "ours", "docker"))
 }
 
+func globs(pattern string) []string {
+	names, _ := filepath.Glob(pattern)
+	return names
+}
+
 func (s *stage) close() error {
 	if s == nil {
 		return nil
 	}
 	_ = os.WriteFile(s.mutant, nil, 0o600)
 	err := s.engine.Destroy()
+	for _, name := range globs("/proc/[0-9]*/cmdline") { // a second daemon whose script was killed
+		if b, rerr := os.ReadFile(name); rerr == nil && bytes.Contains(b, []byte(filepath.Dir(s.home)+"/")) {
+			if pid, perr := strconv.Atoi(filepath.Base(filepath.Dir(name))); perr == nil {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+		}
+	}
 	return errors.Join(err, os.RemoveAll(s.engine.Dir), os.RemoveAll(filepath.Dir(s.home)))
 }
 

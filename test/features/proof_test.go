@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/gantry-engine/gantry/internal/testkit"
 )
 
@@ -89,6 +91,11 @@ func TestProof(t *testing.T) {
 	defer os.RemoveAll(dir)
 	if err := mutate(root, dir, rows); err != nil {
 		t.Fatal(err)
+	}
+	for _, hidden := range []string{"/var/lib", "/run"} { // a daemon that lost its --data-root must not touch the host's; the namespace is the test's own
+		if err := unix.Mount("tmpfs", hidden, "tmpfs", 0, ""); err != nil {
+			t.Fatal(err)
+		}
 	}
 	var mu sync.Mutex
 	note := func(r row, result string) {

@@ -9,7 +9,7 @@ var reasons = map[string]string{
 	"hooks":                          "the suite: it expects that some hooks write their name without the word \"called\", which all of them are told to write",
 	"prestart":                       "the suite: it demands that prestart hooks run after `start`; since runtime-spec 1.0.2 they must be called as part of `create`",
 	"misc_props":                     "the suite: its bundle lacks the program /runtimetest that its first configuration executes",
-	"pidfile":                        "the suite: it starts `true` and then demands that a kill succeeds, while its program `kill` demands that killing a stopped container fails",
+	"pidfile":                        "the suite: it starts `true` and then demands that killing it succeeds, which it does only if the kill comes before `true` has ended; its program `kill` demands that killing a stopped container fails",
 	"process_rlimits":                "the suite: its checker is a Go program, whose run-time system raises the soft limit of descriptors to the hard one before main",
 	"start":                          "the suite: its last check says that `start` must generate an error without a process, and fails if it does",
 	"linux_cgroups_blkio":            leaf,

@@ -107,6 +107,27 @@ const rules = `
   passes and gantry-runtime does not makes the test fail.
 `
 
+const differences = `
+## Under other engines
+
+The same package starts Debian's dockerd (` + "`--add-runtime`" + `) and podman (` + "`--runtime`" + `) with gantry-runtime and with runc and compares what %d and %d scripts print and
+end with: run, create, start, exec, stop, kill, restart, pause, update, terminals, init, limits, masks, mounts, health checks, out of memory (TestUnderDocker, TestUnderPodman;
+all of them with ` + "`GANTRY_TEST_OCI=1`" + `). Flags, and the members of what is printed as JSON, are compared with runc's in cmd/gantry-runtime.
+
+## Where it differs from runc on purpose
+
+| | runc 1.1 | gantry-runtime |
+| --- | --- | --- |
+| delete of a created container | kills it | refuses without --force, as the specification demands |
+| start | returns when it has opened the gate | returns when the program executes, or says what kept it from executing: a failed startContainer hook, for one |
+| poststart hooks | run by create; a failure undoes it | run by start; a failure is a warning |
+| device rules on cgroup v1 | sorted | in the order given |
+| memory.kernelTCP | ignored | applied |
+| masked files, masked folders, the folder of cgroups | writable mounts | read-only mounts |
+| network_interfaces of events | none | the interfaces in the container's network namespace |
+| checkpoint, restore, resource director technology | supported | refused |
+`
+
 // report writes docs/oci-validation.md.
 func report(t *testing.T, rows []row) {
 	t.Helper()
@@ -135,6 +156,7 @@ func report(t *testing.T, rows []row) {
 			fmt.Fprintf(&b, "| %s | %s |\n", r.program, reasons[r.program])
 		}
 	}
+	fmt.Fprintf(&b, differences, len(foreign)+len(dockerOnly), len(podmanScenarios()))
 	top, err := testkit.Root()
 	if err != nil {
 		t.Fatal(err)

@@ -15,7 +15,7 @@ import (
 func TestMain(m *testing.M) { testkit.Main(m) }
 
 // quick is what runs without GANTRY_TEST_OCI.
-var quick = []string{"create", "hooks_stdin", "kill", "pidfile", "process", "state"}
+var quick = []string{"create", "delete", "hooks_stdin", "kill", "process", "state"}
 
 const runs = 3
 
@@ -62,12 +62,12 @@ func TestValidation(t *testing.T) {
 }
 
 // each calls do for every program, four at a time; those about cgroups share one
-// cgroup and so run one after the other.
+// cgroup, and one decides a race, and so they run one after the other.
 func (s *suite) each(do func(i int, program string)) {
 	var together sync.WaitGroup
 	slots := make(chan struct{}, 4)
 	for i, p := range s.programs {
-		if !sharesCgroup(p) {
+		if !alone(p) {
 			together.Go(func() {
 				slots <- struct{}{}
 				defer func() { <-slots }()
@@ -77,14 +77,15 @@ func (s *suite) each(do func(i int, program string)) {
 	}
 	together.Wait()
 	for i, p := range s.programs {
-		if sharesCgroup(p) {
+		if alone(p) {
 			do(i, p)
 		}
 	}
 }
 
-func sharesCgroup(program string) bool {
-	return strings.Contains(program, "cgroups") || strings.Contains(program, "resources") || strings.Contains(program, "config_updates")
+func alone(program string) bool {
+	return strings.Contains(program, "cgroups") || strings.Contains(program, "resources") || strings.Contains(program, "config_updates") ||
+		program == "pidfile" // kills a process that ends by itself at once: a busy machine lets it win by luck
 }
 
 // best runs a program up to three times and keeps the best run; a whole pass ends early.
@@ -127,7 +128,7 @@ func judge(t *testing.T, rows []row, verbose, full bool) {
 // leftovers lists cgroups and mounts that a run could leave.
 func leftovers(t *testing.T) (out []string) {
 	t.Helper()
-	for _, pattern := range []string{"/sys/fs/cgroup/*/gantry/*-*-*-*-*", "/sys/fs/cgroup/gantry/*-*-*-*-*", "/sys/fs/cgroup/*/testdir*", "/sys/fs/cgroup/*/*testcontainer*"} {
+	for _, pattern := range []string{"/sys/fs/cgroup/*/gantry/*-*-*-*-*", "/sys/fs/cgroup/gantry/*-*-*-*-*", "/sys/fs/cgroup/*/cgrouptest/", "/sys/fs/cgroup/*/testdir/cgrouptest/*/"} {
 		found, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)

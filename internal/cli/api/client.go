@@ -109,7 +109,7 @@ func (c *Client) Do(ctx context.Context, req Request) (*Response, error) {
 	var payload []byte
 	stream, streaming := req.Body.(io.Reader)
 	if req.Body != nil && !streaming {
-		b, err := json.Marshal(req.Body)
+		b, err := encode(req.Body)
 		if err != nil {
 			return nil, err
 		}

@@ -20,7 +20,7 @@ func NoArgs(a *App, c *Command, args []string) error {
 		return nil
 	}
 	if c.Sub != nil {
-		return fmt.Errorf("%s: unknown command: %s %s\n\nUsage:  %s\n\nRun '%s --help' for more information", a.Name, c.Path(a), args[0], c.UseLine(a), c.Path(a))
+		return fmt.Errorf("%s: unknown command: %s %s\n\nUsage:  %s\n\nRun '%s --help' for more information", a.Name, c.Path(a), args[0], c.Path(a), c.Path(a))
 	}
 	return fmt.Errorf("%s: '%s' accepts no arguments\n\nUsage:  %s\n\nRun '%s --help' for more information", a.Name, c.Path(a), c.UseLine(a), c.Path(a))
 }

@@ -16,24 +16,22 @@ type RunFunc func(ctx context.Context, args []string) error
 
 // Command is one verb, or a group of verbs.
 type Command struct {
-	Name    string   // the word on the command line
-	Aliases []string // further words for it within its group
-	Args    string   // the usage line after the name: "[OPTIONS] IMAGE [COMMAND] [ARG...]"; empty: no flags, no arguments
-	Usage2  string   // a second usage line, for commands that have two forms
-	Short   string
-	Long    string
-	AKA     []string // all paths that reach it, for the help: "container run", "run"
-	Group   string   // headline in the top level's help: "common", "management", "swarm" or empty
-	Hidden  bool
-	// RunHelp is appended as "See"/"Run" line in docker; nothing to set.
+	Name      string   // the word on the command line
+	Aliases   []string // further words for it within its group
+	Args      string   // the usage line after the name: "[OPTIONS] IMAGE [COMMAND] [ARG...]"; empty: no flags, no arguments
+	Usage2    string   // a second usage line, for commands that have two forms
+	Short     string
+	Long      string
+	AKA       []string // all paths that reach it, for the help: "container run", "run"
+	Group     string   // headline in the top level's help: "common", "management", "swarm" or empty
+	Hidden    bool
 	Check     ArgCheck
 	StopFlags bool // flags end at the first argument (run, exec, top)
+	RawArgs   bool // no flags: all words are arguments
 	// Build registers the flags and returns what runs.
 	Build func(a *App, f *pflag.FlagSet) RunFunc
 	// Sub lists a group's verbs.
 	Sub func() []*Command
-	// Complete proposes arguments; nil proposes files.
-	Complete func(ctx context.Context, a *App, args []string) []string
 
 	parent *Command
 }
@@ -88,5 +86,5 @@ func (c *Command) Find(word string) *Command {
 	return nil
 }
 
-// SetParent ties a command to the group it was reached through.
-func (c *Command) SetParent(p *Command) { c.parent = p }
+// Parent is the group a command was reached through; nil for the tree itself.
+func (c *Command) Parent() *Command { return c.parent }

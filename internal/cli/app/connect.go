@@ -17,24 +17,28 @@ import (
 	"github.com/gantry-engine/gantry/internal/version"
 )
 
-// The sockets tried, in this order, when nothing names an engine.
+// The sockets tried when nothing names an engine.
 const (
 	gantrySocket = "/run/gantry.sock"
 	dockerSocket = "/var/run/docker.sock"
 )
 
-// DefaultHost is where the engine is looked for when nothing names one.
-func DefaultHost() string {
+// defaultHost is where the engine is looked for when nothing names one: at our own socket, else docker's; under
+// docker's name the other way round.
+func (a *App) defaultHost() string {
 	if runtime.GOOS == "windows" {
 		return "npipe:////./pipe/docker_engine"
 	}
-	if _, err := os.Stat(gantrySocket); err == nil {
-		return "unix://" + gantrySocket
+	first, second := gantrySocket, dockerSocket
+	if a.IsDocker() {
+		first, second = second, first
 	}
-	if _, err := os.Stat(dockerSocket); err == nil {
-		return "unix://" + dockerSocket
+	if _, err := os.Stat(first); err != nil {
+		if _, err := os.Stat(second); err == nil {
+			return "unix://" + second
+		}
 	}
-	return "unix://" + gantrySocket
+	return "unix://" + first
 }
 
 // Target is an engine's address with the certificates for it.
@@ -81,10 +85,10 @@ func (a *App) Target() (Target, error) {
 	case 1:
 		t.Host = a.Globals.Hosts[0]
 	default:
-		return t, errors.New("specify only one -H")
+		return t, errors.New("Specify only one -H") // docker's text
 	}
 	g := a.Globals
-	host, err := parseHost(t.Host, g.TLS || g.TLSVerify)
+	host, err := a.parseHost(t.Host, g.TLS || g.TLSVerify)
 	if err != nil {
 		return t, err
 	}
@@ -108,7 +112,7 @@ func (a *App) contextTarget(name string) (Target, error) {
 	if !ok {
 		return t, fmt.Errorf("context %q has no docker endpoint", name)
 	}
-	if t.Host, err = parseHost(ep.Host, false); err != nil {
+	if t.Host, err = a.parseHost(ep.Host, false); err != nil {
 		return t, err
 	}
 	t.SkipTLS = ep.SkipTLSVerify
@@ -164,17 +168,26 @@ func tlsFrom(ca, cert, key []byte, skip bool) (*tls.Config, error) {
 	return c, nil
 }
 
+// CheckTLS says what is wrong with the certificates of a context: files by name, ca.pem, cert.pem, key.pem.
+func CheckTLS(files map[string][]byte, skip bool) error {
+	if ca := files["ca.pem"]; len(ca) > 0 && !x509.NewCertPool().AppendCertsFromPEM(ca) {
+		return errors.New("ca.pem seems invalid")
+	}
+	_, err := tlsFrom(nil, files["cert.pem"], files["key.pem"], skip)
+	return err
+}
+
 // ParseHost checks and completes an engine address as docker does.
-func ParseHost(h string) (string, error) { return parseHost(h, false) }
+func (a *App) ParseHost(h string) (string, error) { return a.parseHost(h, false) }
 
 // parseHost completes an address: the default when empty, tcp without a scheme, ports 2375 and 2376.
-func parseHost(h string, secure bool) (string, error) {
+func (a *App) parseHost(h string, secure bool) (string, error) {
 	h = strings.TrimSpace(h)
 	if h == "" {
 		if secure {
 			return "tcp://localhost:2376", nil
 		}
-		return DefaultHost(), nil
+		return a.defaultHost(), nil
 	}
 	proto, addr, ok := strings.Cut(h, "://")
 	if !ok {
@@ -183,14 +196,14 @@ func parseHost(h string, secure bool) (string, error) {
 	switch proto {
 	case "unix":
 		if addr == "" {
-			return DefaultHost(), nil
+			return a.defaultHost(), nil
 		}
 		if strings.Contains(addr, "://") {
 			return "", fmt.Errorf("invalid proto, expected unix: %s", addr)
 		}
 	case "npipe", "fd", "ssh":
 		if addr == "" && proto == "npipe" {
-			return DefaultHost(), nil
+			return a.defaultHost(), nil
 		}
 	case "tcp", "http", "https":
 		return parseTCP(h, addr, secure)
@@ -246,6 +259,9 @@ func (a *App) ClientFor(t Target) (*api.Client, error) {
 	case "unix", "npipe":
 		cfg.Dial = func(ctx context.Context) (net.Conn, error) { return dialLocal(ctx, proto, addr) }
 	case "ssh":
+		if _, err := sshArgs(t.Host); err != nil {
+			return nil, fmt.Errorf("Failed to initialize: ssh host connection is not valid: %w", err) // docker's text
+		}
 		cfg.Dial = func(ctx context.Context) (net.Conn, error) { return dialSSH(t.Host) }
 	case "tcp":
 		host, path, _ := strings.Cut(addr, "/")

@@ -81,6 +81,9 @@ func (a *App) dispatch(ctx context.Context, c *Command, args []string) error {
 		c, args = sub, args[1:]
 	}
 	f, run := c.Flags(a)
+	if c.RawArgs {
+		return run(ctx, args)
+	}
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, pflag.ErrHelp) {
 			c.Help(a, a.Out)

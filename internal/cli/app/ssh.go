@@ -114,7 +114,17 @@ func (c *cmdConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (c *cmdConn) Write(p []byte) (int, error)      { return c.in.Write(p) }
+// Write tells what the process said when it is gone already: a broken pipe alone explains nothing.
+func (c *cmdConn) Write(p []byte) (int, error) {
+	n, err := c.in.Write(p)
+	if err != nil {
+		if why := c.ended(io.EOF); why != io.EOF {
+			err = why
+		}
+	}
+	return n, err
+}
+
 func (c *cmdConn) CloseWrite() error                { return c.in.Close() }
 func (c *cmdConn) LocalAddr() net.Addr              { return pipeAddr(c.what) }
 func (c *cmdConn) RemoteAddr() net.Addr             { return pipeAddr(c.what) }

@@ -40,66 +40,29 @@ func Group(func() *app.Command) *app.Command {
 	}}
 }
 
-// Hidden is the command the scripts call: __complete with the words typed so far, the last being completed.
-func Hidden(root func() *app.Command) *app.Command {
-	return &app.Command{Name: "__complete", Aliases: []string{"__completeNoDesc"}, Args: "[ARG...]", Short: "Propose words", Hidden: true, StopFlags: true, Build: func(a *app.App, f *pflag.FlagSet) app.RunFunc {
-		f.ParseErrorsAllowlist.UnknownFlags = true
-		return func(ctx context.Context, args []string) error {
-			words, files := propose(ctx, a, root(), args)
-			for _, w := range words {
-				fmt.Fprintln(a.Out, w)
+// Hidden is the commands the scripts call, with the words typed so far, the last being completed.
+func Hidden(root func() *app.Command) []*app.Command {
+	verb := func(name string, descriptions bool) *app.Command {
+		return &app.Command{Name: name, Args: "[ARG...]", Short: "Propose words", Hidden: true, RawArgs: true, Build: func(a *app.App, _ *pflag.FlagSet) app.RunFunc {
+			return func(ctx context.Context, args []string) error {
+				p := propose(ctx, a, root(), args)
+				for _, w := range p.words {
+					if !descriptions {
+						w, _, _ = strings.Cut(w, "\t")
+					}
+					fmt.Fprintln(a.Out, w)
+				}
+				directive := cobra.ShellCompDirectiveNoFileComp
+				switch {
+				case p.files:
+					directive = cobra.ShellCompDirectiveDefault
+				case p.unfinished:
+					directive |= cobra.ShellCompDirectiveNoSpace
+				}
+				fmt.Fprintf(a.Out, ":%d\n", directive)
+				return nil
 			}
-			directive := cobra.ShellCompDirectiveNoFileComp
-			if files {
-				directive = cobra.ShellCompDirectiveDefault
-			}
-			fmt.Fprintf(a.Out, ":%d\n", directive)
-			return nil
-		}
-	}}
-}
-
-// propose finds the command typed so far and lists what may follow.
-func propose(ctx context.Context, a *app.App, root *app.Command, args []string) (words []string, files bool) {
-	if len(args) == 0 {
-		args = []string{""}
+		}}
 	}
-	last := args[len(args)-1]
-	cmd := root
-	var rest []string
-	for _, w := range args[:len(args)-1] {
-		if !strings.HasPrefix(w, "-") && cmd.Sub != nil {
-			if sub := cmd.Find(w); sub != nil {
-				cmd, rest = sub, nil
-				continue
-			}
-		}
-		rest = append(rest, w)
-	}
-	if strings.HasPrefix(last, "-") {
-		return flagWords(a, cmd, cmd == root, last), false
-	}
-	if cmd.Sub != nil {
-		for _, s := range cmd.Sub() {
-			if !s.Hidden && strings.HasPrefix(s.Name, last) {
-				words = append(words, s.Name+"\t"+s.Short)
-			}
-		}
-		return words, false
-	}
-	return objects(ctx, a, cmd, rest, last)
-}
-
-func flagWords(a *app.App, cmd *app.Command, global bool, last string) (words []string) {
-	f, _ := cmd.Flags(a)
-	if global {
-		a.GlobalFlags(f)
-	}
-	f.VisitAll(func(fl *pflag.Flag) {
-		if name := "--" + fl.Name; !fl.Hidden && strings.HasPrefix(name, last) {
-			usage, _, _ := strings.Cut(fl.Usage, "\n")
-			words = append(words, name+"\t"+usage)
-		}
-	})
-	return words
+	return []*app.Command{verb("__complete", true), verb("__completeNoDesc", false)}
 }

@@ -19,34 +19,53 @@ import (
 // patience bounds how long a shell waits for an engine that does not answer.
 const patience = 2 * time.Second
 
-// objects proposes names of what a command works on; files is true where none are known.
-func objects(ctx context.Context, a *app.App, cmd *app.Command, given []string, last string) (words []string, files bool) {
-	kind := strings.Fields(cmd.Args)
-	what := ""
-	for _, w := range kind {
-		w = strings.Trim(w, "[].")
-		for _, k := range []string{"CONTAINER", "IMAGE", "VOLUME", "NETWORK", "CONTEXT", "SOURCE_IMAGE"} {
-			if w == k || strings.HasPrefix(w, k+":") || strings.HasPrefix(w, k+"[") {
-				what = k
-			}
-		}
-		if what != "" {
-			break
+// kinds are the words of usage lines that name objects. A name that goes on with ":" is a path in a container.
+var kinds = []string{"CONTAINER:", "CONTAINER", "SOURCE_IMAGE", "IMAGE", "VOLUME", "NETWORK", "CONTEXT", "NAME|ID"}
+
+// wanted reads from the usage line what stands in the place of argument n, counted from 0.
+func wanted(usage string, n int) string {
+	var places []string
+	for _, w := range strings.Fields(usage) {
+		if w != "[OPTIONS]" {
+			places = append(places, w)
 		}
 	}
-	repeats := strings.Contains(cmd.Args, "...]") && cmd.Name != "run" && cmd.Name != "exec" && cmd.Name != "create"
-	if what == "" || len(given) > 0 && !repeats {
-		return nil, true
+	if len(places) == 0 {
+		return ""
+	}
+	if last := len(places) - 1; n > last {
+		if !strings.Contains(places[last], "...") {
+			return ""
+		}
+		n = last
+	}
+	place := strings.TrimPrefix(places[n], "[")
+	for _, k := range kinds {
+		if strings.HasPrefix(place, k) {
+			return k
+		}
+	}
+	return ""
+}
+
+// objects proposes names of what a command works on; files where none are known.
+func objects(ctx context.Context, a *app.App, cmd *app.Command, given []string, last string) proposal {
+	what := wanted(cmd.Args, len(given))
+	if cmd.Usage2 != "" { // cp: a container on either side, files on the other
+		what = "CONTAINER:"
+	}
+	if what == "" {
+		return proposal{files: true}
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	names := list(ctx, a, what, cmd.Name)
-	for _, n := range names {
-		if strings.HasPrefix(n, last) && !slices.Contains(given, n) {
-			words = append(words, n)
+	p := proposal{files: what == "CONTAINER:", unfinished: what == "CONTAINER:"}
+	for _, n := range list(ctx, a, what, cmd.Name) {
+		if !slices.Contains(given, n) {
+			p.words = append(p.words, n)
 		}
 	}
-	return words, false
+	return p.only(last)
 }
 
 func list(ctx context.Context, a *app.App, what, verb string) (names []string) {
@@ -64,6 +83,14 @@ func list(ctx context.Context, a *app.App, what, verb string) (names []string) {
 	switch what {
 	case "CONTAINER":
 		return containers(ctx, c, verb)
+	case "CONTAINER:":
+		for _, n := range containers(ctx, c, verb) {
+			names = append(names, n+":")
+		}
+	case "NAME|ID":
+		for _, kind := range []string{"CONTAINER", "IMAGE", "NETWORK", "VOLUME"} {
+			names = append(names, list(ctx, a, kind, verb)...)
+		}
 	case "IMAGE", "SOURCE_IMAGE":
 		var l []image.Summary
 		_ = c.Get(ctx, "/images/json", nil, &l)
@@ -89,8 +116,12 @@ func list(ctx context.Context, a *app.App, what, verb string) (names []string) {
 func containers(ctx context.Context, c *api.Client, verb string) (names []string) {
 	q := url.Values{"all": {"1"}}
 	switch verb {
-	case "exec", "attach", "stop", "kill", "pause", "top":
+	case "exec", "attach", "stop", "kill", "pause", "top", "stats", "port":
 		q = url.Values{}
+	case "start":
+		q.Set("filters", `{"status":["created","exited"]}`)
+	case "unpause":
+		q.Set("filters", `{"status":["paused"]}`)
 	}
 	var l []container.Summary
 	_ = c.Get(ctx, "/containers/json", q, &l)

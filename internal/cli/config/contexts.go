@@ -54,11 +54,6 @@ func (s Contexts) MetaDir(name string) string { return filepath.Join(s.dir, "met
 // TLSDir is where a context's certificates live.
 func (s Contexts) TLSDir(name string) string { return filepath.Join(s.dir, "tls", key(name)) }
 
-// ErrNoContext says that a context is not in the store.
-type ErrNoContext struct{ Name string }
-
-func (e *ErrNoContext) Error() string { return fmt.Sprintf("context %q does not exist", e.Name) }
-
 // Get reads one context.
 func (s Contexts) Get(name string) (Context, error) {
 	b, err := os.ReadFile(filepath.Join(s.MetaDir(name), "meta.json"))

@@ -29,11 +29,7 @@ func buildExport(a *app.App, _ *pflag.FlagSet) app.RunFunc {
 				return err
 			}
 		}
-		c, err := a.Contexts().Get(name)
-		if err != nil {
-			return err
-		}
-		files, err := a.Contexts().TLS(name)
+		c, files, err := stored(a, name)
 		if err != nil {
 			return err
 		}
@@ -63,6 +59,20 @@ func buildExport(a *app.App, _ *pflag.FlagSet) app.RunFunc {
 		fmt.Fprintf(a.Err, "Written file %q\n", dest)
 		return f.Close()
 	}
+}
+
+// stored is a context with its certificates. The default one is what flags and environment make of it.
+func stored(a *app.App, name string) (config.Context, map[string][]byte, error) {
+	if name == config.DefaultContext {
+		t, err := defaultTarget(a)
+		return config.Context{Name: name, Metadata: map[string]any{}, Endpoints: map[string]config.Endpoint{"docker": {Host: t.Host, SkipTLSVerify: t.SkipTLS}}}, nil, err
+	}
+	c, err := a.Contexts().Get(name)
+	if err != nil {
+		return c, nil, err
+	}
+	files, err := a.Contexts().TLS(name)
+	return c, files, err
 }
 
 func archive(c config.Context, files map[string][]byte) ([]byte, error) {
@@ -110,7 +120,7 @@ func buildImport(a *app.App, _ *pflag.FlagSet) app.RunFunc {
 		}
 		c, files, err := unarchive(io.LimitReader(in, maxArchive))
 		if err != nil {
-			return fmt.Errorf("importing context %q: %w", name, err)
+			return err
 		}
 		c.Name = name
 		return save(a, c, files, "imported")

@@ -82,8 +82,7 @@ func buildRm(a *app.App, f *pflag.FlagSet) app.RunFunc {
 				return fmt.Errorf("context %q is in use, set -f flag to force remove", name)
 			}
 			if !a.Contexts().Has(name) && !force {
-				_, err := a.Contexts().Get(name)
-				return err
+				return fmt.Errorf("context %q does not exist", name)
 			}
 			if name == a.Config().CurrentContext {
 				if err := a.Config().Set("currentContext", nil); err != nil {
@@ -167,7 +166,16 @@ func defaultTarget(a *app.App) (app.Target, error) {
 	return b.Target()
 }
 
-func endpoint(a *app.App, words map[string]string) (ep config.Endpoint, files map[string][]byte, err error) {
+// endpoint reads the words of --docker.
+func endpoint(a *app.App, words map[string]string) (config.Endpoint, map[string][]byte, error) {
+	ep, files, err := readEndpoint(a, words)
+	if err != nil {
+		return ep, nil, fmt.Errorf("unable to create docker endpoint config: %w", err)
+	}
+	return ep, files, nil
+}
+
+func readEndpoint(a *app.App, words map[string]string) (ep config.Endpoint, files map[string][]byte, err error) {
 	files = map[string][]byte{}
 	for k := range words {
 		if !slices.Contains([]string{"from", "host", "ca", "cert", "key", "skip-tls-verify"}, k) {
@@ -185,12 +193,12 @@ func endpoint(a *app.App, words map[string]string) (ep config.Endpoint, files ma
 	}
 	if v, ok := words["skip-tls-verify"]; ok {
 		if ep.SkipTLSVerify, err = strconv.ParseBool(v); err != nil {
-			return ep, nil, fmt.Errorf("unable to parse skip-tls-verify: %w", err)
+			return ep, nil, fmt.Errorf("skip-tls-verify: parsing %q: %w", v, errors.Unwrap(err))
 		}
 	}
 	if h := words["host"]; h != "" {
-		if ep.Host, err = app.ParseHost(h); err != nil {
-			return ep, nil, fmt.Errorf("unable to create docker endpoint config: %w", err)
+		if ep.Host, err = a.ParseHost(h); err != nil {
+			return ep, nil, err
 		}
 	}
 	for word, file := range map[string]string{"ca": "ca.pem", "cert": "cert.pem", "key": "key.pem"} {
@@ -199,6 +207,9 @@ func endpoint(a *app.App, words map[string]string) (ep config.Endpoint, files ma
 				return ep, nil, err
 			}
 		}
+	}
+	if err := app.CheckTLS(files, ep.SkipTLSVerify); err != nil {
+		return ep, nil, fmt.Errorf("invalid docker endpoint options: failed to retrieve context tls info: %w", err)
 	}
 	return ep, files, nil
 }

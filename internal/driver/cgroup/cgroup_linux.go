@@ -25,14 +25,17 @@ import (
 
 // Driver makes cgroups with the cgroupfs driver.
 type Driver struct {
-	host   *sys.Host
-	parent string
+	host    *sys.Host
+	parent  string
+	parents *parents
+	mounts  []string // of the hierarchies
 }
 
 // Config selects the driver.
 type Config struct {
 	Parent  string // default parent; empty is "/gantry"
 	Systemd bool   // let systemd make scopes
+	Notes   string // file, on tmpfs, of the parents that were made here; empty: they are not kept in mind
 }
 
 // New looks at the host. Without any hierarchy it fails and says what to mount.
@@ -47,8 +50,19 @@ func New(cfg Config) (*Driver, error) {
 	if cfg.Parent == "" {
 		cfg.Parent = "/gantry"
 	}
-	return &Driver{host: host, parent: cfg.Parent}, nil
+	p, err := newParents(cfg.Notes)
+	if err != nil {
+		return nil, err
+	}
+	d := &Driver{host: host, parent: cfg.Parent, parents: p}
+	for _, h := range host.Hierarchies {
+		d.mounts = append(d.mounts, h.Mount)
+	}
+	return d, nil
 }
+
+// Close removes the parents that were made here and have no container any more.
+func (d *Driver) Close() error { return d.parents.remove("") }
 
 // V2 tells whether the host has cgroup v2 only.
 func (d *Driver) V2() bool { return d.host.V2 }
@@ -67,6 +81,11 @@ func (d *Driver) Create(_ context.Context, container, parent string, r *specs.Li
 	if err != nil {
 		return spec.Cgroup{}, err
 	}
+	release, err := d.parents.hold(parent, d.mounts)
+	if err != nil {
+		return spec.Cgroup{}, err
+	}
+	defer release()
 	cg := spec.Cgroup{Path: path.Join("/", parent, container)}
 	if cg.Dirs, err = d.host.Make(cg.Path); err != nil {
 		return spec.Cgroup{}, err
@@ -115,8 +134,17 @@ func (d *Driver) Freeze(_ context.Context, cg spec.Cgroup, frozen bool) error {
 	return m.Freeze(cgroups.Thawed)
 }
 
-// Destroy kills what is left inside and removes the directories.
-func (d *Driver) Destroy(_ context.Context, cg spec.Cgroup) error { return destroy(cg) }
+// Destroy kills what is left inside and removes the directories, and a parent that was made
+// for the container. The default parent stays until Close: the next container needs it.
+func (d *Driver) Destroy(_ context.Context, cg spec.Cgroup) error {
+	if err := destroy(cg); err != nil {
+		return err
+	}
+	if parent := path.Dir(cg.Path); parent != path.Join("/", d.parent) {
+		return d.parents.remove(parent)
+	}
+	return nil
+}
 
 func destroy(cg spec.Cgroup) error { return sys.Destroy(cg.Dirs) }
 

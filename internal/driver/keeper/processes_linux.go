@@ -197,13 +197,22 @@ func (d *Driver) entries(ctx context.Context) (keeperproto.List, error) {
 
 // Alive lists the processes that run, or whose exit was not announced yet.
 func (d *Driver) Alive(ctx context.Context) (map[spec.ProcessKey]spec.Running, error) {
+	return d.list(ctx, true)
+}
+
+// Ended lists the processes whose exit was announced and that were not forgotten.
+func (d *Driver) Ended(ctx context.Context) (map[spec.ProcessKey]spec.Running, error) {
+	return d.list(ctx, false)
+}
+
+func (d *Driver) list(ctx context.Context, alive bool) (map[spec.ProcessKey]spec.Running, error) {
 	l, err := d.entries(ctx)
 	if err != nil {
 		return nil, err
 	}
 	all := map[spec.ProcessKey]spec.Running{}
 	for _, e := range l.Entries {
-		if e.Alive {
+		if e.Alive == alive {
 			all[e.Key] = spec.Running{PID: int(e.PID), Started: time.Unix(0, e.Started)}
 		}
 	}

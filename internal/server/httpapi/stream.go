@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
 )
 
 // Media types of attach, exec and logs.
@@ -60,8 +61,13 @@ func AppendFrameHeader(dst []byte, n byte, size int) []byte {
 // Conn is a connection taken over from HTTP.
 type Conn struct {
 	net.Conn
-	r *bufio.Reader
+	r    *bufio.Reader
+	left chan struct{}
+	once sync.Once // of watching, or of knowing that the client left
 }
+
+// goneCheck is how often a client that has nothing more to say is asked for.
+const goneCheck = 5 * time.Second
 
 // Read yields what the client sent after its request. Only what net/http has read ahead
 // comes through its reader: that one would take the client's end of input, met in a read,
@@ -70,7 +76,42 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if c.r.Buffered() > 0 {
 		return c.r.Read(p)
 	}
-	return c.Conn.Read(p)
+	n, err := c.Conn.Read(p)
+	if err != nil {
+		c.once.Do(func() {
+			if errors.Is(err, io.EOF) {
+				go c.watch()
+			} else {
+				close(c.left)
+			}
+		})
+	}
+	return n, err
+}
+
+// Left is closed when the client has gone. Somebody has to read, see Drain.
+func (c *Conn) Left() <-chan struct{} { return c.left }
+
+// Drain reads and drops what the client sends, so that Left learns of its end.
+func (c *Conn) Drain() {
+	go func() { _, _ = io.Copy(io.Discard, c) }()
+}
+
+// watch tells a client that closed its side and still reads from one that is gone: both
+// are the end of input. A UNIX socket says so when nothing at all is written to it; on
+// TCP only a write that carries something finds out.
+func (c *Conn) watch() {
+	if _, ok := c.Conn.(*net.UnixConn); !ok {
+		return
+	}
+	tick := time.NewTicker(goneCheck)
+	defer tick.Stop()
+	for range tick.C {
+		if _, err := c.Conn.Write(nil); err != nil {
+			close(c.left)
+			return
+		}
+	}
 }
 
 // Finish tells the client that nothing more comes, and closes.
@@ -109,5 +150,5 @@ func Hijack(w http.ResponseWriter, r *http.Request, mux bool) (*Conn, error) {
 		_ = conn.Close()
 		return nil, err
 	}
-	return &Conn{Conn: conn, r: rw.Reader}, nil
+	return &Conn{Conn: conn, r: rw.Reader, left: make(chan struct{})}, nil
 }

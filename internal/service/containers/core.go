@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/gantry-engine/gantry/internal/kit/keylock"
@@ -21,17 +22,35 @@ type core struct {
 	// base outlives requests and ends with Shutdown: restarts, health checks and exits run under it.
 	base context.Context
 	stop context.CancelCauseFunc
+
+	tuning atomic.Pointer[Tuning]
 }
 
 func newCore(d Deps) *core {
 	d.Config = d.Config.withDefaults()
 	base, stop := context.WithCancelCause(context.Background())
-	return &core{
+	c := &core{
 		Deps: d, reg: newRegistry(), now: func() time.Time { return time.Now().UTC() },
 		after: func(d time.Duration, f func()) func() { t := time.AfterFunc(d, f); return func() { t.Stop() } },
 		log:   slog.Default().With("component", "containers"),
 		base:  base, stop: stop,
 	}
+	c.Retune(Tuning{DefaultRuntime: d.Config.DefaultRuntime, ShmSize: d.Config.ShmSize, StopTimeout: d.Config.StopTimeout})
+	return c
+}
+
+// Tuning are the settings that may change while the service runs; they begin as in Config.
+type Tuning struct {
+	DefaultRuntime string
+	ShmSize        int64 // bytes
+	StopTimeout    *int  // see Config
+}
+
+// Retune changes the settings for what is created and stopped from now on. Values that
+// say nothing mean the defaults.
+func (c *core) Retune(t Tuning) {
+	d := Config{DefaultRuntime: t.DefaultRuntime, ShmSize: t.ShmSize}.withDefaults()
+	c.tuning.Store(&Tuning{DefaultRuntime: d.DefaultRuntime, ShmSize: d.ShmSize, StopTimeout: t.StopTimeout})
 }
 
 func (c Config) withDefaults() Config {

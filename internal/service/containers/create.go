@@ -97,6 +97,7 @@ func (c *creator) Create(ctx context.Context, req CreateRequest) (resp container
 	if err := c.save(ctx, rec, durable); err != nil {
 		return resp, err
 	}
+	_ = c.finished(rec.ID)
 	failpoint.Hit("gantryd.create-saved")
 	c.reg.add(e)
 	c.publish(rec, events.ActionCreate, nil)
@@ -131,6 +132,12 @@ func (c *creator) materialize(ctx context.Context, rec *Container, img spec.Imag
 	if err != nil {
 		return err
 	}
+	if !rec.Volatile { // a volatile layer without a record is swept anyway
+		if err := c.unfinished(rec.ID); err != nil {
+			return err
+		}
+	}
+	u.Push("note", func(context.Context) error { return c.finished(rec.ID) })
 	root, err := c.Layers.Create(ctx, rec.ID, img, LayerOptions{SizeLimit: size, Volatile: rec.Volatile})
 	if err != nil {
 		return err
@@ -303,7 +310,7 @@ func (c *creator) fillHostConfig(hc *container.HostConfig) {
 		hc.RestartPolicy.Name = container.RestartPolicyDisabled
 	}
 	if hc.ShmSize == 0 {
-		hc.ShmSize = cfg.ShmSize
+		hc.ShmSize = c.tuning.Load().ShmSize
 	}
 	if hc.IpcMode == "" {
 		hc.IpcMode = container.IpcMode(cfg.IpcMode)
@@ -315,7 +322,7 @@ func (c *creator) fillHostConfig(hc *container.HostConfig) {
 		}
 	}
 	if hc.Runtime == "" {
-		hc.Runtime = cfg.DefaultRuntime
+		hc.Runtime = c.tuning.Load().DefaultRuntime
 	}
 	if hc.LogConfig.Type == "" {
 		hc.LogConfig.Type = cfg.LogDriver

@@ -128,6 +128,8 @@ type Lifetimes interface {
 	Exits(ctx context.Context) <-chan spec.Exit
 	// Alive lists the processes that the keeper looks after, with their PIDs.
 	Alive(ctx context.Context) (map[spec.ProcessKey]spec.Running, error)
+	// Ended lists the processes whose exit was delivered and that were not forgotten.
+	Ended(ctx context.Context) (map[spec.ProcessKey]spec.Running, error)
 	// Forget drops an ended process: its exit record, its output that nobody read.
 	Forget(ctx context.Context, key spec.ProcessKey) error
 }

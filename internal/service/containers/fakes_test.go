@@ -41,6 +41,7 @@ type world struct {
 	volumes map[string]map[string]bool // name → holders
 	procs   map[spec.ProcessKey]*fakeProc
 	dead    map[spec.ProcessKey]bool // ended, not yet forgotten
+	ended   map[spec.ProcessKey]spec.Running
 	exits   chan spec.Exit
 	events  []events.Message
 	onSig   func(p *fakeProc, sig int) // what a process does with a signal; nil: 9 and 15 end it
@@ -276,6 +277,8 @@ func (w *world) Alive(context.Context) (map[spec.ProcessKey]spec.Running, error)
 	}
 	return out, nil
 }
+
+func (w *world) Ended(context.Context) (map[spec.ProcessKey]spec.Running, error) { return w.ended, nil }
 
 func (w *world) Forget(_ context.Context, key spec.ProcessKey) error {
 	w.mu.Lock()

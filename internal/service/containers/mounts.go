@@ -33,6 +33,9 @@ type mountPlanner struct {
 	have map[string]MountPoint // by destination
 }
 
+// anonymousLabel is what tells an anonymous volume from others, as Docker has it.
+const anonymousLabel = "com.docker.volume.anonymous"
+
 // plan gives all mount points in order of destination. Later sources override earlier
 // ones as in Docker: volumes-from, then -v, then --mount; an image's VOLUME only fills a gap.
 func (p *mountPlanner) plan(ctx context.Context) ([]MountPoint, error) {
@@ -113,7 +116,19 @@ func (p *mountPlanner) volume(ctx context.Context, m *MountPoint) error {
 	if m.Driver == "" {
 		m.Driver = "local"
 	}
-	v, err := p.Volumes.Ensure(ctx, m.Name, m.Driver, opts, labels)
+	name := m.Name
+	if anonymous { // named here, so that it can be noted before it is there
+		name = newID()
+		labels = maps.Clone(labels)
+		if labels == nil {
+			labels = map[string]string{}
+		}
+		labels[anonymousLabel] = ""
+		if err := p.unfinished(p.rec.ID, name); err != nil {
+			return err
+		}
+	}
+	v, err := p.Volumes.Ensure(ctx, name, m.Driver, opts, labels)
 	if errdefs.IsNotFound(err) { // a driver that is not there; clients would look for the image
 		return invalid("%v", err)
 	}

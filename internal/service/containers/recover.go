@@ -84,9 +84,15 @@ func (r *recoverer) Recover(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("asking the keeper what runs: %w", err)
 	}
+	ended, err := r.Lifetimes.Ended(ctx)
+	if err != nil {
+		return fmt.Errorf("asking the keeper what has ended: %w", err)
+	}
 	failpoint.Hit("gantryd.recover-listed")
 	var first []func()
+	known := map[string]bool{}
 	for id, data := range r.Records.All(ctx) {
+		known[id] = true
 		rec, err := decodeContainer(id, data)
 		if err != nil {
 			r.log.Error("a container's record cannot be used", "container", id, "error", err)
@@ -100,6 +106,10 @@ func (r *recoverer) Recover(ctx context.Context) error {
 		r.reg.add(e)
 		r.holdVolumes(rec)
 		running, runs := alive[rec.Key()]
+		if past, over := ended[rec.Key()]; over && !runs && !past.Started.Equal(rec.State.Started) {
+			// The record does not know of this run, not even that it began: its exit needs it to.
+			running, runs = past, true
+		}
 		f := Finding{Process: runs, Rebooted: rec.State.BootID != "" && rec.State.BootID != r.Config.BootID}
 		switch decide(rec, f) {
 		case Adopt:
@@ -112,6 +122,7 @@ func (r *recoverer) Recover(ctx context.Context) error {
 			r.later = append(r.later, func() { r.again(e) })
 		}
 	}
+	r.sweep(ctx, known)
 	failpoint.Hit("gantryd.recover-read")
 	inParallel(first) // before exits are taken in, so that an exit finds its container running
 	return nil

@@ -123,6 +123,9 @@ func (r *remover) removeLocked(ctx context.Context, e *entry, opts RemoveOptions
 }
 
 func (r *remover) discard(ctx context.Context, rec *Container, volumes bool) error {
+	if err := r.noteRemoval(rec, volumes); err != nil {
+		return err
+	}
 	if err := r.Records.Remove(ctx, rec.ID); err != nil {
 		return err
 	}
@@ -142,5 +145,6 @@ func (r *remover) discard(ctx context.Context, rec *Container, volumes bool) err
 	}
 	failpoint.Hit("gantryd.remove-volumes")
 	errs = append(errs, r.dropShared(rec), os.RemoveAll(r.Dir(rec)), os.RemoveAll(r.FilesDir(rec.ID)))
+	errs = append(errs, r.finished(rec.ID))
 	return errors.Join(errs...)
 }

@@ -43,6 +43,8 @@ type Config struct {
 	LiveRestore     bool          // keep containers running when the daemon stops
 	ShutdownTimeout time.Duration // bound on stopping all containers; 0 is 15 s
 
+	StopTimeout *int // seconds for containers without a time-out of their own; nil is 10, negative for ever
+
 	Runtimes       []string // names accepted by --runtime besides "gantry", "runc" and "io.containerd.runc.v2"
 	DefaultRuntime string   // shown by inspect; empty is "gantry"
 

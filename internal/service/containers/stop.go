@@ -72,7 +72,7 @@ func (s *stopper) halt(ctx context.Context, ref string, opts StopOptions, by Sto
 	if err != nil && !errdefs.IsNotFound(err) {
 		return err
 	}
-	if err := s.waitOrKill(ctx, rec, r, stopTimeout(rec, opts.Timeout)); err != nil {
+	if err := s.waitOrKill(ctx, rec, r, s.stopTimeout(rec, opts.Timeout)); err != nil {
 		return err
 	}
 	failpoint.Hit("gantryd.stop-ended")
@@ -110,10 +110,13 @@ func (e *entry) setKeep(on bool) {
 }
 
 // stopTimeout is how long to wait; negative means for ever.
-func stopTimeout(rec *Container, asked *int) time.Duration {
+func (c *core) stopTimeout(rec *Container, asked *int) time.Duration {
 	secs := asked
 	if secs == nil {
 		secs = rec.Config.StopTimeout
+	}
+	if secs == nil {
+		secs = c.tuning.Load().StopTimeout
 	}
 	if secs == nil {
 		return defaultStopTimeout

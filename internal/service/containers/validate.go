@@ -67,7 +67,7 @@ func (c *creator) checkUnsupported(_ *container.Config, hc *container.HostConfig
 			return unsupported("--storage-opt " + k)
 		}
 	}
-	runtimes := append([]string{"gantry", "runc", "io.containerd.runc.v2", c.Config.DefaultRuntime}, c.Config.Runtimes...)
+	runtimes := append([]string{"gantry", "runc", "io.containerd.runc.v2", c.tuning.Load().DefaultRuntime}, c.Config.Runtimes...)
 	if !slices.Contains(runtimes, hc.Runtime) {
 		return invalid("unknown or invalid runtime name: %s", hc.Runtime)
 	}

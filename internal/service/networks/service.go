@@ -206,7 +206,11 @@ func (s *Service) Attach(ctx context.Context, req spec.SandboxRequest) (_ spec.S
 }
 
 func (s *Service) join(ctx context.Context, sb *spec.Sandbox, want spec.EndpointRequest, i int, sysctls map[string]string) (spec.Endpoint, error) {
-	n, err := s.find(want.Network)
+	ref := want.Network
+	if ref == "bridge" && s.nets[0].kind != "bridge" { // --bridge none: who names no network gets none
+		ref = "default"
+	}
+	n, err := s.find(ref)
 	if err != nil {
 		return spec.Endpoint{}, err
 	}

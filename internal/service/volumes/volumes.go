@@ -131,8 +131,9 @@ func (s *Service) usable(name string) (spec.Volume, error) {
 // Ensure finds or creates a volume; an empty name makes an anonymous one. A
 // volume of the same name with another driver or other options is errdefs.Conflict.
 func (s *Service) Ensure(ctx context.Context, name, driver string, opts, labels map[string]string) (spec.Volume, error) {
-	anonymous := name == ""
-	if anonymous {
+	_, anonymous := labels[AnonymousLabel]
+	if name == "" {
+		anonymous = true
 		b := make([]byte, 32)
 		if _, err := rand.Read(b); err != nil {
 			return spec.Volume{}, err

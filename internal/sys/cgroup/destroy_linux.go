@@ -35,7 +35,7 @@ func remove(dir string) error {
 		if try >= removeTries {
 			return fmt.Errorf("removing the cgroup %s: %w", dir, err)
 		}
-		if try == 0 {
+		if try%8 == 0 { // again and again: what was forked while the list was read is not in it
 			kill(dir)
 		}
 		time.Sleep(5 * time.Millisecond)

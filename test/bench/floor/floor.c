@@ -207,13 +207,73 @@ static void clean(void) {
 	rmdir(upper); rmdir(work);
 }
 
+static const char *v1[] = {"cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "systemd"};
+
+/* one container's whole life; gives its time in ms */
+static double once(int k) {
+	static char stack[1 << 16];
+	char p[400];
+	double start = now();
+	n_cgroups = 0;
+	if (cgroup2) {
+		snprintf(cgroups[n_cgroups++], 256, "/sys/fs/cgroup/floor-%d-%d", getpid(), k);
+		mkdir(cgroups[0], 0755);
+	} else for (unsigned i = 0; i < sizeof v1 / sizeof *v1; i++) {
+		char *c = cgroups[n_cgroups];
+		snprintf(c, 256, "/sys/fs/cgroup/%s/floor-%d-%d", v1[i], getpid(), k);
+		if (mkdir(c, 0755)) continue;
+		n_cgroups++;
+		if (!strcmp(v1[i], "cpuset")) {
+			snprintf(p, sizeof p, "%s/cpuset.cpus", c); put(p, "0-1");
+			snprintf(p, sizeof p, "%s/cpuset.mems", c); put(p, "0");
+		}
+	}
+	snprintf(upper, sizeof upper, "%s/u%d", base, k); snprintf(work, sizeof work, "%s/w%d", base, k);
+	mkdir(upper, 0755); mkdir(work, 0755);
+	if (pipe2(gate, O_CLOEXEC)) die("pipe");
+	int flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC | SIGCHLD | (with_net ? CLONE_NEWNET : 0);
+	int pid = clone(child, stack + sizeof stack, flags, 0);
+	if (pid < 0) die("clone");
+	if (with_net) make_veth(pid, k);
+	if (write(gate[1], "x", 1) != 1) die("gate");
+	int status;
+	if (waitpid(pid, &status, 0) < 0 || status) { fprintf(stderr, "container ended with status %x\n", status); exit(1); }
+	close(gate[0]); close(gate[1]);
+	clean();
+	return now() - start;
+}
+
+static double cpu(void) {
+	double ms = 0;
+	struct rusage u;
+	for (int who = 0; who < 2; who++) {
+		getrusage(who ? RUSAGE_CHILDREN : RUSAGE_SELF, &u);
+		ms += u.ru_utime.tv_sec * 1e3 + u.ru_utime.tv_usec / 1e3 + u.ru_stime.tv_sec * 1e3 + u.ru_stime.tv_usec / 1e3;
+	}
+	return ms;
+}
+
+/* n containers, one every interval ms (0 is back to back) */
+static void run(double *t, int first, int n, int interval) {
+	double next = now();
+	for (int k = 0; k < n; k++) {
+		if (interval) {
+			double wait = next - now();
+			if (wait > 0) usleep((int)(wait * 1e3));
+			next += interval;
+		}
+		t[k] = once(first + k);
+	}
+}
+
 int main(int argc, char **argv) {
-	int n = 200, interval = 0, o;
-	while ((o = getopt(argc, argv, "n:i:N")) > 0) switch (o) {
+	int n = 200, interval = 0, serve = 0, o;
+	while ((o = getopt(argc, argv, "n:i:Ns")) > 0) switch (o) {
 		case 'n': n = atoi(optarg); break;
 		case 'i': interval = atoi(optarg); break;
 		case 'N': with_net = 0; break;
-		default: fprintf(stderr, "usage: floor [-n count] [-i every-ms] [-N]\n"); return 2;
+		case 's': serve = 1; break;
+		default: fprintf(stderr, "usage: floor [-n count] [-i every-ms] [-N] [-s]\n-s: each line \"count every-ms\" of input is run, and answered with the times and the CPU time in ms\n"); return 2;
 	}
 	if (mount("", "/", 0, MS_REC | MS_PRIVATE, 0)) die("private mounts");
 	snprintf(base, sizeof base, "%s/floor-XXXXXX", getenv("FLOOR_DIR") ? getenv("FLOOR_DIR") : "/var/tmp");
@@ -225,58 +285,26 @@ int main(int argc, char **argv) {
 	snprintf(p, sizeof p, "cp /bin/busybox %s/lower/bin/true", base);
 	if (system(p)) return 1;
 	if (with_net) make_bridge();
-	static const char *v1[] = {"cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "systemd"};
 	cgroup2 = access("/sys/fs/cgroup/cgroup.controllers", F_OK) == 0;
-	double *t = calloc(n, sizeof *t), cpu0, cpu1, next = now();
-	struct rusage u;
-	getrusage(RUSAGE_CHILDREN, &u);
-	cpu0 = u.ru_utime.tv_sec * 1e3 + u.ru_utime.tv_usec / 1e3 + u.ru_stime.tv_sec * 1e3 + u.ru_stime.tv_usec / 1e3;
-	getrusage(RUSAGE_SELF, &u);
-	cpu0 += u.ru_utime.tv_sec * 1e3 + u.ru_utime.tv_usec / 1e3 + u.ru_stime.tv_sec * 1e3 + u.ru_stime.tv_usec / 1e3;
-	static char stack[1 << 16];
-	for (int k = 0; k < n; k++) {
-		if (interval) {
-			double wait = next - now();
-			if (wait > 0) usleep((int)(wait * 1e3));
-			next += interval;
+	if (serve) {
+		int first = 0;
+		while (scanf("%d %d", &n, &interval) == 2 && n > 0) {
+			double *t = calloc(n, sizeof *t), before = cpu();
+			run(t, first, n, interval);
+			first += n;
+			for (int k = 0; k < n; k++) printf("%.3f ", t[k]);
+			printf("%.3f\n", cpu() - before);
+			fflush(stdout);
+			free(t);
 		}
-		double start = now();
-		n_cgroups = 0;
-		if (cgroup2) {
-			snprintf(cgroups[n_cgroups++], 256, "/sys/fs/cgroup/floor-%d-%d", getpid(), k);
-			mkdir(cgroups[0], 0755);
-		} else for (unsigned i = 0; i < sizeof v1 / sizeof *v1; i++) {
-			char *c = cgroups[n_cgroups];
-			snprintf(c, 256, "/sys/fs/cgroup/%s/floor-%d-%d", v1[i], getpid(), k);
-			if (mkdir(c, 0755)) continue;
-			n_cgroups++;
-			if (!strcmp(v1[i], "cpuset")) {
-				snprintf(p, sizeof p, "%s/cpuset.cpus", c); put(p, "0-1");
-				snprintf(p, sizeof p, "%s/cpuset.mems", c); put(p, "0");
-			}
-		}
-		snprintf(upper, sizeof upper, "%s/u%d", base, k); snprintf(work, sizeof work, "%s/w%d", base, k);
-		mkdir(upper, 0755); mkdir(work, 0755);
-		if (pipe2(gate, O_CLOEXEC)) die("pipe");
-		int flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC | SIGCHLD | (with_net ? CLONE_NEWNET : 0);
-		int pid = clone(child, stack + sizeof stack, flags, 0);
-		if (pid < 0) die("clone");
-		if (with_net) make_veth(pid, k);
-		if (write(gate[1], "x", 1) != 1) die("gate");
-		int status;
-		if (waitpid(pid, &status, 0) < 0 || status) { fprintf(stderr, "container ended with status %x\n", status); return 1; }
-		close(gate[0]); close(gate[1]);
-		clean();
-		t[k] = now() - start;
+	} else {
+		double *t = calloc(n, sizeof *t), before = cpu(), sum = 0;
+		run(t, 0, n, interval);
+		double used = cpu() - before;
+		qsort(t, n, sizeof *t, compare);
+		for (int k = 0; k < n; k++) sum += t[k];
+		printf("%.3f %.3f %.3f %.3f\n", t[n / 2], sum / n, t[(int)(n * .95)], used / n);
 	}
-	getrusage(RUSAGE_CHILDREN, &u);
-	cpu1 = u.ru_utime.tv_sec * 1e3 + u.ru_utime.tv_usec / 1e3 + u.ru_stime.tv_sec * 1e3 + u.ru_stime.tv_usec / 1e3;
-	getrusage(RUSAGE_SELF, &u);
-	cpu1 += u.ru_utime.tv_sec * 1e3 + u.ru_utime.tv_usec / 1e3 + u.ru_stime.tv_sec * 1e3 + u.ru_stime.tv_usec / 1e3;
-	qsort(t, n, sizeof *t, compare);
-	double sum = 0;
-	for (int k = 0; k < n; k++) sum += t[k];
-	printf("%.3f %.3f %.3f %.3f\n", t[n / 2], sum / n, t[(int)(n * .95)], (cpu1 - cpu0) / n);
 	snprintf(p, sizeof p, "rm -rf %s", base);
 	return system(p) != 0;
 }

@@ -54,7 +54,7 @@ func attach(ctx context.Context, a *app.App, name string, noStdin, proxy bool, k
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	// Asked for before attaching, or the exit of a short-lived container would be missed.
-	exit := waitFor(ctx, a, c, info.ID, false)
+	exit := waitFor(ctx, c, info.ID, false)
 	if exit.err != nil {
 		return exit.err
 	}

@@ -94,7 +94,7 @@ func startAttached(ctx context.Context, a *app.App, name string, o *startOptions
 		return err
 	}
 	defer conn.Close()
-	exit := waitFor(ctx, a, c, info.ID, info.HostConfig.AutoRemove)
+	exit := waitFor(ctx, c, info.ID, info.HostConfig.AutoRemove)
 	if exit.err != nil {
 		return exit.err
 	}
@@ -114,5 +114,5 @@ func startAttached(ctx context.Context, a *app.App, name string, o *startOptions
 	} else if err != nil {
 		return err
 	}
-	return exit.result()
+	return exit.orUnknown()
 }

@@ -61,14 +61,19 @@ func decodeWait(resp *api.Response) (int64, error) {
 	return w.StatusCode, nil
 }
 
-// exit is a container's end to come: its status, or why it could not be asked for.
+// exit is a container's end to come, or why it could not be asked for.
 type exit struct {
-	status <-chan int
+	answer <-chan answer
 	err    error
 }
 
+type answer struct {
+	code int
+	err  error // the engine went away meanwhile
+}
+
 // waitFor asks for a container's next exit. The engine has registered the request when waitFor returns.
-func waitFor(ctx context.Context, a *app.App, c *api.Client, id string, autoRemove bool) exit {
+func waitFor(ctx context.Context, c *api.Client, id string, autoRemove bool) exit {
 	condition := container.WaitConditionNextExit
 	if autoRemove {
 		condition = container.WaitConditionRemoved
@@ -77,27 +82,30 @@ func waitFor(ctx context.Context, a *app.App, c *api.Client, id string, autoRemo
 	if err != nil {
 		return exit{err: err}
 	}
-	status := make(chan int, 1)
+	answers := make(chan answer, 1)
 	go func() {
 		defer resp.Body.Close()
 		code, err := decodeWait(resp)
-		switch {
-		case err != nil && ctx.Err() != nil:
-			return
-		case err != nil:
-			fmt.Fprintln(a.Err, "Error waiting for container:", err)
-			status <- 125
-		default:
-			status <- int(code)
-		}
+		answers <- answer{int(code), err}
 	}()
-	return exit{status: status}
+	return exit{answer: answers}
 }
 
-// result waits for the status and makes it ours.
+// result waits for the container's status and makes it ours.
 func (e exit) result() error {
-	if status := <-e.status; status != 0 {
-		return &app.Exit{Code: status}
+	got := <-e.answer
+	if got.err == nil && got.code != 0 {
+		return &app.Exit{Code: got.code}
 	}
-	return nil
+	return got.err
+}
+
+// orUnknown is result for commands whose status is the container's: 125 when nobody can tell it.
+func (e exit) orUnknown() error {
+	err := e.result()
+	var status *app.Exit
+	if err == nil || errors.As(err, &status) {
+		return err
+	}
+	return &app.Exit{Code: 125, Err: fmt.Errorf("Error waiting for container: %w", err)} // docker's text
 }

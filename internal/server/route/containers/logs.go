@@ -3,6 +3,7 @@ package containers
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -69,6 +70,11 @@ func (s streams) logs(ctx context.Context, w http.ResponseWriter, r *http.Reques
 	flush := http.NewResponseController(w).Flush
 	_ = flush()
 	l := logEncoder{raw: log.TTY, stamps: httpapi.Bool(r, "timestamps"), details: httpapi.Bool(r, "details")}
+	out := logPump{w: w}
+	if o.Follow { // whoever follows sees a line when it is there
+		out.flush = flush
+	}
+	defer out.finish()
 	for batch, err := range log.Batches {
 		if err != nil {
 			if !log.TTY && ctx.Err() == nil {
@@ -80,15 +86,69 @@ func (s streams) logs(ctx context.Context, w http.ResponseWriter, r *http.Reques
 		if len(l.buf) < logBlock && !o.Follow {
 			continue
 		}
-		if _, err := w.Write(l.take()); err != nil {
-			return nil
-		}
-		if o.Follow { // whoever follows sees a line when it is there
-			_ = flush()
+		if l.buf = out.write(l.buf); l.buf == nil {
+			return nil // the client left
 		}
 	}
-	_, _ = w.Write(l.take())
+	out.last(l.buf)
 	return nil
+}
+
+// logPump writes one buffer to a client while the next one is filled. A log that fits
+// into one buffer does without the goroutine for it.
+type logPump struct {
+	w          io.Writer
+	flush      func() error // after each write; may be nil
+	full, free chan []byte  // nil until the first write
+	done       chan struct{}
+}
+
+// write hands a buffer over and gives an empty one, or nil when the client has left.
+func (p *logPump) write(b []byte) []byte {
+	if p.full == nil {
+		p.full, p.free, p.done = make(chan []byte), make(chan []byte, 2), make(chan struct{})
+		p.free <- []byte{}
+		go p.run()
+	}
+	select {
+	case p.full <- b:
+		return <-p.free
+	case <-p.done:
+		return nil
+	}
+}
+
+// last writes the last buffer.
+func (p *logPump) last(b []byte) {
+	switch {
+	case len(b) == 0:
+	case p.full == nil:
+		_, _ = p.w.Write(b)
+	default:
+		p.write(b)
+	}
+}
+
+func (p *logPump) run() {
+	defer close(p.done)
+	for b := range p.full {
+		if _, err := p.w.Write(b); err != nil {
+			p.free <- nil
+			return
+		}
+		if p.flush != nil {
+			_ = p.flush()
+		}
+		p.free <- b[:0]
+	}
+}
+
+// finish waits until everything is written: the answer must not be touched after its handler.
+func (p *logPump) finish() {
+	if p.full != nil {
+		close(p.full)
+		<-p.done
+	}
 }
 
 // logEncoder gathers log entries as clients get them: one frame each, or raw text of
@@ -100,13 +160,6 @@ type logEncoder struct {
 	head  []byte    // what stands in front of a line
 	stamp []byte    // when, as text: lines printed together share it
 	at    time.Time // what stamp tells
-}
-
-// take gives what was gathered, valid until more is added.
-func (l *logEncoder) take() []byte {
-	b := l.buf
-	l.buf = l.buf[:0]
-	return b
 }
 
 func (l *logEncoder) add(batch []containers.LogEntry) {

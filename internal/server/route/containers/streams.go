@@ -39,10 +39,11 @@ func (s streams) attach(ctx context.Context, w http.ResponseWriter, r *http.Requ
 			m := httpapi.NewMux(conn)
 			out, errs = m.Stream(1), m.Stream(2)
 		}
+		st.Gone = conn.Left()
 		if o.Stdin {
 			st.Stdin = conn
 		} else { // a client that has nothing to say closes its side and goes on reading
-			st.Gone = gone(conn, false)
+			conn.Drain()
 		}
 		if o.Stdout {
 			st.Stdout = out
@@ -60,14 +61,13 @@ func (s streams) attach(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	return nil
 }
 
-// gone reads and drops what a client sends, until it has left: then the channel is
-// closed. atEnd tells that the end of its input means that.
-func gone(r io.Reader, atEnd bool) <-chan struct{} {
+// gone reads and drops what a websocket's client sends, until it has left: then the
+// channel is closed.
+func gone(r io.Reader) <-chan struct{} {
 	left := make(chan struct{})
 	go func() {
-		if _, err := io.Copy(io.Discard, r); err != nil || atEnd {
-			close(left)
-		}
+		defer close(left)
+		_, _ = io.Copy(io.Discard, r)
 	}()
 	return left
 }
@@ -75,6 +75,7 @@ func gone(r io.Reader, atEnd bool) <-chan struct{} {
 // wsConn makes a websocket a stream of bytes.
 type wsConn struct {
 	ws   *websocket.Conn
+	kind int // of the frames that are sent: websocket.BinaryMessage or TextMessage
 	mu   sync.Mutex
 	rest io.Reader
 }
@@ -103,7 +104,7 @@ func (c *wsConn) Read(p []byte) (int, error) {
 func (c *wsConn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.ws.WriteMessage(websocket.BinaryMessage, p); err != nil {
+	if err := c.ws.WriteMessage(c.kind, p); err != nil {
 		return 0, err
 	}
 	return len(p), nil
@@ -114,19 +115,26 @@ var upgrader = websocket.Upgrader{ReadBufferSize: 32 << 10, WriteBufferSize: 32 
 
 func (s streams) websocket(ctx context.Context, w http.ResponseWriter, r *http.Request, vars httpapi.Vars) error {
 	o := attachOptions(r)
+	if older(ctx, "1.42") { // the streams could not be chosen
+		o.Stdin, o.Stdout, o.Stderr = true, true, true
+	}
+	kind := websocket.BinaryMessage
+	if older(ctx, "1.28") {
+		kind = websocket.TextMessage
+	}
 	var conn *wsConn
 	upgraded := false
 	o.Open = func(bool) (st containers.Streams, err error) {
 		upgraded = true // Upgrade answers itself when it fails
-		ws, err := upgrader.Upgrade(w, r, nil)
+		ws, err := upgrader.Upgrade(w, r, w.Header().Clone())
 		if err != nil {
 			return st, err
 		}
-		conn = &wsConn{ws: ws}
+		conn = &wsConn{ws: ws, kind: kind}
 		if o.Stdin {
 			st.Stdin = conn
 		} else { // somebody has to read, or its farewell and pings would go unnoticed
-			st.Gone = gone(conn, true)
+			st.Gone = gone(conn)
 		}
 		if o.Stdout {
 			st.Stdout = conn

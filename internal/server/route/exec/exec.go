@@ -118,8 +118,11 @@ func (rt router) start(ctx context.Context, w http.ResponseWriter, r *http.Reque
 			st.Stdout, st.Stderr = m.Stream(1), m.Stream(2)
 			out = st.Stdout
 		}
+		st.Gone = conn.Left()
 		if info.OpenStdin {
 			st.Stdin = conn
+		} else {
+			conn.Drain()
 		}
 		return st, nil
 	}

@@ -8,7 +8,7 @@ import (
 )
 
 // Exec makes the configuration of a further process in a running container:
-// only the fields that spec.Launch reads for an exec are set. in describes the
+// only the fields that spec.Launch reads for an exec are set, the container's namespaces among them. in describes the
 // container, req the process.
 func Exec(in Input, req *container.ExecCreateRequest, host facts.Host) (*specs.Spec, error) {
 	sec, err := ParseSecurity(in.HostConfig.SecurityOpt)
@@ -39,7 +39,7 @@ func Exec(in Input, req *container.ExecCreateRequest, host facts.Host) (*specs.S
 	if req.Privileged {
 		p.ApparmorProfile = ""
 	}
-	s := &specs.Spec{Version: specs.Version, Process: p, Annotations: annotations(&hc), Linux: &specs.Linux{}}
+	s := &specs.Spec{Version: specs.Version, Process: p, Annotations: annotations(&hc), Linux: &specs.Linux{Namespaces: namespaces(in)}}
 	s.Linux.Seccomp, err = seccompOf(sec.Seccomp, in.SeccompBody, hc.Privileged, host.Seccomp, s)
 	return s, err
 }

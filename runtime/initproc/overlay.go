@@ -1,0 +1,134 @@
+//go:build linux
+
+package initproc
+
+import "syscall"
+
+// layerKey adds one layer (Linux 6.5). Tests of the ways for older kernels build with another word.
+var layerKey = "lowerdir+"
+
+const (
+	maxFSString  = 255  // longest value that fsconfig takes
+	maxMountData = 4095 // longest options that mount takes
+)
+
+// overlay is a stack of layers.
+type overlay struct {
+	lower       [][]byte // uppermost first
+	upper, work []byte   // empty for a read-only stack
+	opts        [][]byte
+}
+
+// rootOverlay stacks the layers: one fsconfig per layer where the kernel knows how, else one string of
+// descriptors' short names for fsconfig or, when that is too long, for mount(2).
+func (m *machine) rootOverlay(lower [][]byte, upper, work []byte, opts [][]byte, readonly bool) *failure {
+	o := &overlay{lower, upper, work, opts}
+	fs, e := fsopen("overlay")
+	if e != 0 {
+		return fail("root file system", "overlay", e)
+	}
+	defer closeFD(fs)
+	for i, dir := range lower {
+		e := fsString(fs, layerKey, dir)
+		if e == 0 {
+			continue
+		}
+		if i > 0 {
+			return fsFailed("root file system", cat("overlay layer ", string(dir)), fs, e)
+		}
+		names, dir, e := shortNames(lower)
+		if e != 0 {
+			return fail("root file system", cat("overlay layer ", string(dir)), e)
+		}
+		if len(names) > maxFSString {
+			return m.overlayByMount(o, names, readonly)
+		}
+		if e := fsString(fs, "lowerdir", append(names, 0)); e != 0 {
+			return fsFailed("root file system", "overlay lower layers", fs, e)
+		}
+		break
+	}
+	return m.overlayRoot(o, fs, readonly)
+}
+
+// overlayRoot makes the stack once its layers are named.
+func (m *machine) overlayRoot(o *overlay, fs uintptr, readonly bool) *failure {
+	if len(o.upper) > 0 {
+		if e := fsString(fs, "upperdir", o.upper); e != 0 {
+			return fsFailed("root file system", string(o.upper), fs, e)
+		}
+		if e := fsString(fs, "workdir", o.work); e != 0 {
+			return fsFailed("root file system", string(o.work), fs, e)
+		}
+	}
+	for _, opt := range o.opts {
+		if e := fsOption(fs, opt); e != 0 {
+			return fsFailed("root file system", string(opt), fs, e)
+		}
+	}
+	var attrs uint64
+	if readonly {
+		attrs = attrRdonly
+	}
+	root, e := fsMount(fs, attrs)
+	if e != 0 {
+		return fsFailed("root file system", "overlay", fs, e)
+	}
+	return m.attachRoot(root)
+}
+
+// shortNames opens folders and goes to where their descriptors' numbers are names: "5:6:7". After a
+// failure dir is what could not be opened. The descriptors end with init.
+func shortNames(dirs [][]byte) (names, dir []byte, e errno) {
+	for _, dir := range dirs {
+		fd, e := openBytes(dir, oPath|oDirectory)
+		if e != 0 {
+			return nil, dir, e
+		}
+		if len(names) > 0 {
+			names = append(names, ':')
+		}
+		names = append(names, itoa(int(fd))...)
+	}
+	dir = []byte("/proc/self/fd\x00")
+	_, e = call(syscall.SYS_CHDIR, ptr(dir), 0, 0)
+	return names, dir[:len(dir)-1], e
+}
+
+// overlayByMount makes the stack with mount(2), which takes a page of options, over the
+// uppermost layer's own folder: in this mount namespace only, and let go of with the host's tree.
+func (m *machine) overlayByMount(o *overlay, names []byte, readonly bool) *failure {
+	data := append([]byte("lowerdir="), names...)
+	if len(o.upper) > 0 {
+		short, dir, e := shortNames([][]byte{o.upper})
+		if e != 0 {
+			return fail("root file system", string(dir), e)
+		}
+		data = append(append(data, ",upperdir="...), short...)
+		if short, dir, e = shortNames([][]byte{o.work}); e != 0 {
+			return fail("root file system", string(dir), e)
+		}
+		data = append(append(data, ",workdir="...), short...)
+	}
+	for _, opt := range o.opts {
+		data = append(append(data, ','), opt...)
+	}
+	if len(data) > maxMountData {
+		return failText("root file system", "overlay", syscall.E2BIG, cat("root file system: ", itoa(len(o.lower)), " layers are more than this kernel takes"))
+	}
+	at, fstype := o.lower[0], cstr("overlay")
+	if _, e := call6(syscall.SYS_MOUNT, ptr(fstype), ptr(at), ptr(fstype), 0, ptr(append(data, 0)), 0); e != 0 {
+		return fail("root file system", "overlay", e)
+	}
+	tree, e := openTree(atFDCWD, at, treeClone)
+	if e != 0 {
+		return fail("root file system", "overlay", e)
+	}
+	if readonly {
+		a := mountAttr{set: attrRdonly}
+		if e := setattr(tree, nil, atEmptyPath, &a); e != 0 {
+			return fail("root file system", "overlay", e)
+		}
+	}
+	return m.attachRoot(tree)
+}

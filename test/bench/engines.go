@@ -1,0 +1,99 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/gantry-engine/gantry/internal/testkit"
+)
+
+// engine is one of those that are compared.
+type engine struct {
+	name    string // gantry, docker or podman: its column
+	version string
+	dir     string // everything of it
+	socket  string
+	http    *http.Client
+	api     api
+	// command makes a command of the engine's own command line.
+	command func(args ...string) *exec.Cmd
+	// pids are its processes, without those of containers.
+	pids func() []int
+	// stop and start end and start the daemon; nil for an engine without one.
+	stop, start func() error
+	destroy     func() error
+}
+
+// fresh starts an engine with empty roots, and loads the image.
+func (b *bench) fresh(name string) (e *engine, err error) {
+	switch name {
+	case "gantry", "docker":
+		e, err = b.daemon(name)
+	case "podman":
+		e, err = newPodman()
+	default:
+		return nil, fmt.Errorf("it is none of gantry, docker, podman")
+	}
+	if err != nil {
+		return nil, err
+	}
+	if out, err := e.command("load", "-q", "-i", b.image).CombinedOutput(); err != nil {
+		return nil, errors.Join(fmt.Errorf("loading the image: %w\n%s", err, out), e.destroy())
+	}
+	return e, nil
+}
+
+// daemon is gantryd or Debian's dockerd.
+func (b *bench) daemon(name string) (*engine, error) {
+	k, err := testkit.New(testkit.Options{Docker: name == "docker", OwnNamespaces: true}, func() string { return b.bin })
+	if err != nil {
+		return nil, err
+	}
+	program := "docker"
+	if name == "gantry" {
+		program = filepath.Join(b.bin, "gantry")
+	}
+	e := &engine{name: name, dir: k.Dir, socket: k.Socket, http: k.HTTP(), start: k.Run, stop: k.Stop}
+	e.api = api{e.http}
+	e.command = func(args ...string) *exec.Cmd { return clientCommand(program, k.Socket, args...) }
+	e.pids = func() (ids []int) {
+		for pid := range k.Processes() {
+			ids = append(ids, pid)
+		}
+		return ids
+	}
+	e.destroy = func() error {
+		e.http.CloseIdleConnections()
+		return errors.Join(k.Destroy(), os.RemoveAll(k.Dir))
+	}
+	if err := k.Run(); err != nil {
+		return nil, errors.Join(fmt.Errorf("%w\n%s", err, k.LogTail(3000)), e.destroy())
+	}
+	var v struct{ Version string }
+	if err := e.api.call("GET", "/version", nil, &v); err != nil {
+		return nil, errors.Join(err, e.destroy())
+	}
+	e.version, _, _ = strings.Cut(v.Version, "+")
+	return e, nil
+}
+
+// clientCommand is a Docker client, ours or the official one, for an engine's socket.
+func clientCommand(program, socket string, args ...string) *exec.Cmd {
+	cmd := exec.Command(program, args...)
+	cmd.Env = append(os.Environ(), "DOCKER_HOST=unix://"+socket)
+	return cmd
+}
+
+// must runs a command of the engine's command line and gives its output.
+func (e *engine) must(args ...string) (string, error) {
+	out, err := e.command(args...).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%s %s: %w\n%s", e.name, args[0], err, out)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
