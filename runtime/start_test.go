@@ -64,7 +64,7 @@ func rootfs(t testing.TB) string {
 		}
 	}
 	write("bin/busybox", box, 0o755)
-	for _, a := range []string{"sh", "true", "false", "cat", "id", "ls", "mount", "hostname", "readlink", "stat", "echo", "pwd", "env", "touch", "grep", "test", "sleep", "kill", "ps", "cut", "uname", "ionice", "tty"} {
+	for _, a := range []string{"sh", "true", "false", "cat", "id", "ls", "mount", "hostname", "readlink", "stat", "echo", "pwd", "env", "touch", "grep", "test", "sleep", "kill", "ps", "cut", "uname", "ionice", "tty", "mknod", "head"} {
 		if err := os.Symlink("busybox", filepath.Join(dir, "bin", a)); err != nil {
 			t.Fatal(err)
 		}

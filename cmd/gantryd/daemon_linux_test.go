@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gantry-engine/gantry/internal/sys/cgroup"
 	"github.com/gantry-engine/gantry/internal/testkit"
 )
 
@@ -71,6 +72,21 @@ func endKeeper(execRoot string) {
 	}
 }
 
+// endContainers ends what runs on without daemon and keeper, and removes its cgroups.
+func endContainers(t *testing.T, dir string) {
+	t.Helper()
+	found := map[string]string{}
+	for _, pattern := range []string{"/sys/fs/cgroup/gantry-test-", "/sys/fs/cgroup/*/gantry-test-"} {
+		dirs, _ := filepath.Glob(pattern + filepath.Base(dir))
+		for _, d := range dirs {
+			found[d] = d
+		}
+	}
+	if err := cgroup.Destroy(found); err != nil {
+		t.Error(err)
+	}
+}
+
 // launch starts a daemon with roots of its own below dir. extra[0] may be "name=dockerd".
 func launch(t *testing.T, dir string, extra ...string) *process {
 	t.Helper()
@@ -92,6 +108,7 @@ func launch(t *testing.T, dir string, extra ...string) *process {
 		_ = p.cmd.Process.Kill()
 		<-p.done
 		endKeeper(dir + "/exec")
+		endContainers(t, dir)
 		if t.Failed() {
 			t.Logf("the daemon said:\n%s", p.log)
 		}

@@ -285,7 +285,7 @@ func (k *Keeper) list() (l keeperproto.List) {
 		p.mu.Lock()
 		if p.sp.slot != nil && p.sp.slot.started.Load() != 0 {
 			l.Entries = append(l.Entries, keeperproto.Entry{
-				Key: p.key, PID: int32(p.pid), Started: p.sp.slot.started.Load(), Gen: p.gen, Alive: p.alive() || !p.told,
+				Key: p.key, PID: int32(p.pid), Started: p.sp.slot.started.Load(), Gen: p.gen, Alive: p.alive() || !p.told, Note: p.meta.note,
 			})
 		}
 		p.mu.Unlock()

@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -75,6 +76,7 @@ type meta struct {
 	log       keeperproto.Log
 	oomFile   string
 	oomBase   uint64 // the counter at launch
+	note      []byte // gantryd's
 }
 
 // encode reuses the Launch message's shape, with the further numbers in front.
@@ -85,7 +87,7 @@ func (m meta) encode() []byte {
 	b = binary.BigEndian.AppendUint64(b, m.startTick)
 	b = binary.BigEndian.AppendUint64(b, m.oomBase)
 	return append(b, keeperproto.Launch{
-		Key: m.key, Terminal: m.terminal, Stdin: m.stdin, Log: m.log, OOMFile: m.oomFile,
+		Key: m.key, Terminal: m.terminal, Stdin: m.stdin, Log: m.log, OOMFile: m.oomFile, Note: m.note,
 	}.Encode()...)
 }
 
@@ -100,7 +102,7 @@ func decodeMeta(b []byte) (m meta, err error) {
 	return meta{
 		gen: binary.BigEndian.Uint64(b), pid: int(binary.BigEndian.Uint64(b[8:])),
 		startTick: binary.BigEndian.Uint64(b[16:]), oomBase: binary.BigEndian.Uint64(b[24:]),
-		key: l.Key, terminal: l.Terminal, stdin: l.Stdin, log: l.Log, oomFile: l.OOMFile,
+		key: l.Key, terminal: l.Terminal, stdin: l.Stdin, log: l.Log, oomFile: l.OOMFile, note: l.Note,
 	}, nil
 }
 
@@ -149,7 +151,7 @@ func statFields(pid int) ([]string, error) {
 // newProc makes the folder, FIFOs, spool and slot of a process to be launched.
 func newProc(dir, name string, l keeperproto.Launch, gen uint64) (p *proc, err error) {
 	p = blankProc(dir, name, l.Key, gen)
-	p.meta = meta{key: l.Key, gen: gen, terminal: l.Terminal, stdin: l.Stdin, log: l.Log, oomFile: l.OOMFile}
+	p.meta = meta{key: l.Key, gen: gen, terminal: l.Terminal, stdin: l.Stdin, log: l.Log, oomFile: l.OOMFile, note: bytes.Clone(l.Note)}
 	if err := os.Mkdir(p.dir, 0o700); err != nil {
 		return nil, err
 	}

@@ -160,6 +160,7 @@ type Launch struct {
 	OOMFile  string // the cgroup's memory.events or memory.oom_control, or empty
 	Join     []Join
 	Watches  []uint32 // watches to be in place before the first byte
+	Note     []byte   // opaque; Entry gives it back
 }
 
 // Encode gives the payload.
@@ -181,6 +182,7 @@ func (m Launch) Encode() []byte {
 	for _, w := range m.Watches {
 		e.u32(w)
 	}
+	e.bytes(m.Note)
 	return e.b
 }
 
@@ -200,6 +202,7 @@ func DecodeLaunch(b []byte) (m Launch, err error) {
 	for n := d.count(); n > 0 && d.err == nil; n-- {
 		m.Watches = append(m.Watches, d.u32())
 	}
+	m.Note = d.bytes()
 	return m, d.end()
 }
 

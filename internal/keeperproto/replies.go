@@ -90,6 +90,7 @@ type Entry struct {
 	Started int64 // Unix time, nanoseconds
 	Gen     uint64
 	Alive   bool
+	Note    []byte // the launch's
 }
 
 // List is the answer to TypeList.
@@ -105,6 +106,7 @@ func (m List) Encode() []byte {
 		e.i64(x.Started)
 		e.u64(x.Gen)
 		e.bool(x.Alive)
+		e.bytes(x.Note)
 	}
 	return e.b
 }
@@ -114,7 +116,7 @@ func DecodeList(b []byte) (m List, err error) {
 	d := dec{b: b}
 	for n := d.count(); n > 0 && d.err == nil; n-- {
 		m.Entries = append(m.Entries, Entry{
-			Key: d.key(), PID: d.i32(), Started: d.i64(), Gen: d.u64(), Alive: d.bool(),
+			Key: d.key(), PID: d.i32(), Started: d.i64(), Gen: d.u64(), Alive: d.bool(), Note: d.bytes(),
 		})
 	}
 	return m, d.end()

@@ -57,6 +57,9 @@ type Launch struct {
 	Stdin bool
 
 	Log LogConfig
+
+	// Note is kept with the process: a daemon that takes it over gets it back with Running.
+	Note []byte
 }
 
 // LogConfig says where the keeper writes a process's output, besides attached clients.
@@ -71,6 +74,7 @@ type LogConfig struct {
 type Running struct {
 	PID     int       // in the host's pid namespace
 	Started time.Time // taken by the keeper right after the user's program was executed
+	Note    []byte    // Launch.Note, for a process that was not launched by this daemon
 }
 
 // Exit is how a process ended. It is the keeper's (or the anchor's) record.

@@ -4,7 +4,7 @@ package initproc
 
 import "syscall"
 
-// layerKey adds one layer (Linux 6.5). Tests of the ways for older kernels build with another word.
+// layerKey adds one layer (Linux 6.8). Tests of the ways for older kernels build with another word.
 var layerKey = "lowerdir+"
 
 const (
@@ -20,9 +20,17 @@ type overlay struct {
 }
 
 // rootOverlay stacks the layers: one fsconfig per layer where the kernel knows how, else one string of
-// descriptors' short names for fsconfig or, when that is too long, for mount(2).
+// descriptors' short names for fsconfig or, when that is too long, for mount(2). Kernels before 6.8 are
+// told by their number: those before 6.5 believe any option, and refuse the mount at the end.
 func (m *machine) rootOverlay(lower [][]byte, upper, work []byte, opts [][]byte, readonly bool) *failure {
 	o := &overlay{lower, upper, work, opts}
+	if kernelBefore(6, 8) {
+		names, dir, e := shortNames(lower)
+		if e != 0 {
+			return fail("root file system", cat("overlay layer ", string(dir)), e)
+		}
+		return m.overlayByMount(o, names, readonly)
+	}
 	fs, e := fsopen("overlay")
 	if e != 0 {
 		return fail("root file system", "overlay", e)
@@ -95,8 +103,8 @@ func shortNames(dirs [][]byte) (names, dir []byte, e errno) {
 	return names, dir[:len(dir)-1], e
 }
 
-// overlayByMount makes the stack with mount(2), which takes a page of options, over the
-// uppermost layer's own folder: in this mount namespace only, and let go of with the host's tree.
+// overlayByMount makes the stack with mount(2), which takes a page of options, over the container's own
+// work folder, or the uppermost layer's: for a moment only, in case a propagation makes others see it.
 func (m *machine) overlayByMount(o *overlay, names []byte, readonly bool) *failure {
 	data := append([]byte("lowerdir="), names...)
 	if len(o.upper) > 0 {
@@ -117,10 +125,14 @@ func (m *machine) overlayByMount(o *overlay, names []byte, readonly bool) *failu
 		return failText("root file system", "overlay", syscall.E2BIG, cat("root file system: ", itoa(len(o.lower)), " layers are more than this kernel takes"))
 	}
 	at, fstype := o.lower[0], cstr("overlay")
+	if len(o.work) > 0 {
+		at = o.work
+	}
 	if _, e := call6(syscall.SYS_MOUNT, ptr(fstype), ptr(at), ptr(fstype), 0, ptr(append(data, 0)), 0); e != 0 {
 		return fail("root file system", "overlay", e)
 	}
 	tree, e := openTree(atFDCWD, at, treeClone)
+	call(syscall.SYS_UMOUNT2, ptr(at), syscall.MNT_DETACH, 0)
 	if e != 0 {
 		return fail("root file system", "overlay", e)
 	}

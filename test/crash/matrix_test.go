@@ -156,10 +156,12 @@ func (l *lab) play(i int, blind bool) error {
 // try arms a point, runs the scenario that reaches it, and checks everything.
 func (l *lab) try(usable []int, point, victims string, skip int) error {
 	defer l.disarm()
+	began := time.Now()
 	if err := l.settle(); err != nil {
 		return err
 	}
 	l.disarm()
+	ready := time.Now()
 	var errs []error
 	for n := range 6 {
 		i := usable[min(n/2, len(usable)-1)]
@@ -187,7 +189,12 @@ func (l *lab) try(usable []int, point, victims string, skip int) error {
 		errs = append(errs, fmt.Errorf("the point was not reached"))
 	}
 	l.disarm()
+	played := time.Now()
 	errs = append(errs, l.settle(), l.unharmed())
+	settled := time.Now()
+	defer func() {
+		fmt.Println("TIMES", point, victims, "before", ready.Sub(began).Milliseconds(), "play", played.Sub(ready).Milliseconds(), "settle", settled.Sub(played).Milliseconds(), "clean", time.Since(settled).Milliseconds())
+	}()
 	if errors.Join(errs...) == nil {
 		errs = append(errs, l.clean())
 	} else {

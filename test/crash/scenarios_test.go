@@ -34,6 +34,7 @@ var scenarios = []struct {
 	{"autoremove", (*trial).autoremove},
 	{"exec", (*trial).exec},
 	{"stdin", (*trial).stdin},
+	{"attach", (*trial).attach},
 	{"terminal", (*trial).terminal},
 	{"stop", (*trial).stop},
 	{"kill", (*trial).kill},
@@ -250,6 +251,28 @@ func (c *trial) stdin() error {
 		return err
 	}
 	return c.remove(c.name)
+}
+
+// attach follows a container that runs. The client's connection ends with the daemon, the container not.
+func (c *trial) attach() error {
+	id, err := c.live()
+	if err != nil {
+		return err
+	}
+	over := make(chan string, 1)
+	go func() {
+		out, _, _ := c.docker("", "attach", "--no-stdin", c.name)
+		over <- out
+	}()
+	time.Sleep(50 * time.Millisecond)
+	if err := c.letGo(); err != nil {
+		return err
+	}
+	if err := c.finish(id, 9, numbered(10)); err != nil {
+		return err
+	}
+	<-over
+	return nil
 }
 
 func (c *trial) terminal() error {

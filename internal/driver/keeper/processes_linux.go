@@ -91,7 +91,7 @@ func (d *Driver) launchMessage(l spec.Launch) (m keeperproto.Launch, err error) 
 	if err != nil {
 		return m, err
 	}
-	m = keeperproto.Launch{Key: l.Key, Program: program, Facts: facts, Stdin: l.Stdin, OOMFile: oomFile(l.Cgroup)}
+	m = keeperproto.Launch{Key: l.Key, Program: program, Facts: facts, Stdin: l.Stdin, OOMFile: oomFile(l.Cgroup), Note: l.Note}
 	m.Terminal = l.OCI != nil && l.OCI.Process != nil && l.OCI.Process.Terminal
 	for _, j := range l.Join {
 		kind, ok := nsKinds[j.Kind]
@@ -213,7 +213,7 @@ func (d *Driver) list(ctx context.Context, alive bool) (map[spec.ProcessKey]spec
 	all := map[spec.ProcessKey]spec.Running{}
 	for _, e := range l.Entries {
 		if e.Alive == alive {
-			all[e.Key] = spec.Running{PID: int(e.PID), Started: time.Unix(0, e.Started)}
+			all[e.Key] = spec.Running{PID: int(e.PID), Started: time.Unix(0, e.Started), Note: e.Note}
 		}
 	}
 	return all, nil

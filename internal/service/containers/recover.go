@@ -171,10 +171,14 @@ func (r *recoverer) adopt(e *entry, running spec.Running, alive map[spec.Process
 		return
 	}
 	defer unlock()
+	before := e.snapshot()
 	rec, err := r.change(ctx, e, soon, func(c *Container) {
 		if !c.State.Status.Alive() {
 			c.State.Status = Running
 			c.State.Started = running.Started
+		}
+		if held := readNote(running.Note); held != nil && !c.State.Started.Equal(before.State.Started) {
+			c.Sandbox, c.Cgroup = held.Sandbox, held.Cgroup
 		}
 		c.State.Pid, c.State.Error = running.PID, ""
 	})

@@ -48,10 +48,9 @@ func (s *starter) launch(ctx context.Context, e *entry, ev Event) error {
 	if err := rec.may(ev); err != nil {
 		return err
 	}
-	a := attempt{starter: s, rec: rec}
-	err := a.run(ctx)
-	for _, done := range a.held {
-		done()
+	a, err := s.attempt(ctx, rec)
+	for try := 1; errdefs.IsUnavailable(err) && try < launchTries && ctx.Err() == nil; try++ {
+		a, err = s.attempt(ctx, rec) // the keeper was replaced before the process ran
 	}
 	if err != nil {
 		return s.failed(ctx, e, err)
@@ -85,6 +84,18 @@ func (s *starter) launch(ctx context.Context, e *entry, ev Event) error {
 	failpoint.Hit("gantryd.start-told")
 	s.health.begin(e, rec)
 	return nil
+}
+
+// launchTries bounds how often a start is tried that a keeper's death cut short.
+const launchTries = 3
+
+func (s *starter) attempt(ctx context.Context, rec *Container) (*attempt, error) {
+	a := &attempt{starter: s, rec: rec}
+	err := a.run(ctx)
+	for _, done := range a.held {
+		done()
+	}
+	return a, err
 }
 
 // failed records why a start failed and makes the error that clients map to an exit code.
@@ -214,6 +225,9 @@ func (a *attempt) cgroup(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if cg.Hold != nil {
+		a.held, cg.Hold = append(a.held, cg.Hold), nil
+	}
 	a.undo.Push("cgroup", func(ctx context.Context) error { return a.Cgroups.Destroy(ctx, cg) })
 	failpoint.Hit("gantryd.start-cgroup")
 	s.Linux.CgroupsPath = cg.Path
@@ -254,6 +268,9 @@ func (a *attempt) joins(context.Context) error {
 }
 
 func (a *attempt) start(ctx context.Context) (err error) {
+	if a.launch.Note, err = noteOf(a.sandbox, a.launch.Cgroup); err != nil {
+		return err
+	}
 	a.running, err = a.Processes.Launch(ctx, a.launch)
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package containers
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/mount"
+
+	"github.com/gantry-engine/gantry/internal/spec"
 )
 
 // A create makes layer and volumes before its record, a removal deletes them after it. What a daemon
@@ -105,4 +108,25 @@ func (r *recoverer) deleteNoted(ctx context.Context, id string) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// runNote is what a run holds besides its process. The keeper keeps it for a daemon whose record does not
+// know of the run.
+type runNote struct {
+	Sandbox spec.Sandbox
+	Cgroup  spec.Cgroup
+}
+
+func noteOf(sb spec.Sandbox, cg spec.Cgroup) ([]byte, error) {
+	sb.NetNS = nil
+	return json.Marshal(runNote{sb, cg})
+}
+
+// readNote gives nil for a note that is none.
+func readNote(b []byte) *runNote {
+	var n runNote
+	if len(b) == 0 || json.Unmarshal(b, &n) != nil {
+		return nil
+	}
+	return &n
 }
