@@ -134,6 +134,9 @@ func (c *compiler) namespaces() error {
 			c.made |= flag
 		}
 	}
+	if seen[specs.PIDNamespace] && c.made&(unix.CLONE_NEWPID|unix.CLONE_NEWUSER) == 0 {
+		c.w.Begin(program.OpHideProc) // there are others in that namespace, who must not look into init
+	}
 	c.late = c.made & (unix.CLONE_NEWCGROUP | unix.CLONE_NEWTIME)
 	c.facts.Namespaces = c.made &^ c.late
 	c.newUser = c.made&unix.CLONE_NEWUSER != 0

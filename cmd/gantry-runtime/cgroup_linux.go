@@ -21,7 +21,14 @@ import (
 const statePaused specs.ContainerState = "paused"
 
 func (r *record) manager() (cgroups.Manager, error) {
-	return cgroup.Manager(r.Path, r.Cgroup, false, nil)
+	return cgroup.Manager(r.Path, r.Cgroup, r.Systemd, nil)
+}
+
+func (r *record) destroyCgroup() error {
+	if r.Systemd {
+		return cgroup.DestroyScope(r.Path, r.Cgroup)
+	}
+	return cgroup.Destroy(r.Cgroup)
 }
 
 func (r *record) paused() bool {

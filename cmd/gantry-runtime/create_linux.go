@@ -79,9 +79,6 @@ func initBinary() (*os.File, error) {
 // create makes the container up to its start gate. Whatever fails, and a signal that asks for the end,
 // undoes all of it.
 func (g *globals) create(id string, o *createOptions) (_ *record, err error) {
-	if g.systemdCgroup {
-		return nil, errors.New("--systemd-cgroup is not supported yet")
-	}
 	dir, err := g.dir(id)
 	if err != nil {
 		return nil, err
@@ -112,14 +109,16 @@ func (g *globals) create(id string, o *createOptions) (_ *record, err error) {
 		return nil, err
 	}
 	back.Push("state directory", func(context.Context) error { return os.RemoveAll(dir) })
-	r, err := newRecord(id, bundle, s)
+	r, err := newRecord(id, bundle, s, g.systemdCgroup)
 	if err != nil {
 		return nil, err
 	}
-	if r.Cgroup, err = makeCgroup(s, r.Path); err != nil {
+	release, err := makeCgroup(s, r)
+	if err != nil {
 		return nil, err
 	}
-	back.Push("cgroup", func(context.Context) error { return cgroup.Destroy(r.Cgroup) })
+	defer release()
+	back.Push("cgroup", func(context.Context) error { return r.destroyCgroup() })
 	// From here on delete --force finds what there is, should this process be killed.
 	if err := errors.Join(g.save(r), os.WriteFile(filepath.Join(dir, "config.json"), text, 0o600)); err != nil {
 		return nil, err
@@ -142,14 +141,15 @@ func (g *globals) create(id string, o *createOptions) (_ *record, err error) {
 	return r, writePID(o.pidFile, r.Pid)
 }
 
-func newRecord(id, bundle string, s *specs.Spec) (*record, error) {
+func newRecord(id, bundle string, s *specs.Spec, systemd bool) (*record, error) {
 	r := &record{State: specs.State{Version: specs.Version, ID: id, Bundle: bundle, Annotations: s.Annotations}, Path: "/gantry/" + id, Created: time.Now().UTC()}
 	if s.Linux != nil && s.Linux.CgroupsPath != "" {
 		r.Path = s.Linux.CgroupsPath // a relative one is relative to the root cgroup
 	}
-	if strings.Count(r.Path, ":") == 2 {
-		return nil, fmt.Errorf("cgroupsPath %q is systemd's form slice:prefix:name, which is not supported: give a path", r.Path)
+	if !systemd && strings.Count(r.Path, ":") == 2 {
+		return nil, fmt.Errorf("cgroupsPath %q is systemd's form slice:prefix:name: give a path, or --systemd-cgroup", r.Path)
 	}
+	r.Systemd = systemd
 	if s.Root != nil {
 		if r.Rootfs = s.Root.Path; !filepath.IsAbs(r.Rootfs) {
 			r.Rootfs = filepath.Join(bundle, r.Rootfs)

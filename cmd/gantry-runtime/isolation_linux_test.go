@@ -274,3 +274,29 @@ func TestSeccompListener(t *testing.T) {
 		t.Errorf("no notification of chmod: %d %v %+v", n, err, poll)
 	}
 }
+
+// TestWaitingInitIsHidden: who shares a PID namespace with a container that waits for its start cannot reach into
+// its first process, even with the same rights.
+func TestWaitingInitIsHidden(t *testing.T) {
+	b := newBox(t, "sleep", "1000")
+	first := name(t)
+	b.up(first)
+	second := first + "-2"
+	for i, n := range b.spec.Linux.Namespaces {
+		if n.Type == specs.PIDNamespace {
+			b.spec.Linux.Namespaces[i].Path = "/proc/" + itoa(b.status(first).Pid) + "/ns/pid"
+		}
+	}
+	b.write()
+	t.Cleanup(func() { b.run("delete", "--force", second) })
+	b.must("create", "-b", b.bundle, second)
+	script := `for p in /proc/[0-9]*; do case "$(cat $p/comm)" in *gantry-init*|*memfd*|[0-9]*) ls -l $p/fd/0 $p/root; echo looked;; esac; done`
+	out := b.must("exec", first, "sh", "-c", script+" 2>&1")
+	if !strings.Contains(out, "ermission denied") || !strings.Contains(out, "looked") {
+		t.Errorf("%q", out)
+	}
+	b.must("start", second)
+	if s := b.status(second); s.Status != specs.StateRunning {
+		t.Errorf("%+v", s)
+	}
+}

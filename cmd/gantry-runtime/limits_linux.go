@@ -13,8 +13,9 @@ import (
 	"github.com/gantry-engine/gantry/internal/sys/cgroup"
 )
 
-// makeCgroup makes the container's directories, by controller, with its limits.
-func makeCgroup(s *specs.Spec, path string) (map[string]string, error) {
+// makeCgroup makes the container's directories, by controller, with its limits. Release is to be called when its
+// process is inside.
+func makeCgroup(s *specs.Spec, r *record) (release func(), err error) {
 	host, err := cgroup.Discover()
 	if err != nil {
 		return nil, err
@@ -32,18 +33,48 @@ func makeCgroup(s *specs.Spec, path string) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	dirs, err := host.Make(path)
+	release = func() {}
+	if r.Systemd {
+		release, err = makeScope(r)
+	} else {
+		r.Cgroup, err = host.Make(r.Path)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if err := limit(path, dirs, limits, res); err != nil {
-		return nil, errors.Join(fmt.Errorf("cgroup %s: %w", path, err), cgroup.Destroy(dirs))
+	if err := limit(r, limits, res); err != nil {
+		release()
+		return nil, errors.Join(fmt.Errorf("cgroup %s: %w", r.Path, err), r.destroyCgroup())
 	}
-	return dirs, nil
+	return release, nil
 }
 
-func limit(path string, dirs map[string]string, limits *cgroups.Resources, res *specs.LinuxResources) error {
-	m, err := cgroup.Manager(path, dirs, false, limits)
+// makeScope has systemd make what cgroupsPath names in its form slice:prefix:name, or gantry-<id> in system.slice.
+func makeScope(r *record) (release func(), err error) {
+	if err := cgroup.CheckSystemd(); err != nil {
+		return nil, err
+	}
+	if r.Path == "/gantry/"+r.ID {
+		r.Path = "system.slice:gantry:" + r.ID
+	}
+	scope, err := cgroup.ParseScope(r.Path)
+	if err != nil {
+		return nil, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	if r.Path, err = scope.Path(); err != nil {
+		return nil, err
+	}
+	r.Cgroup, release, err = scope.Make([]string{filepath.Join(filepath.Dir(self), "gantry-init"), "hold"})
+	return release, err
+}
+
+func limit(r *record, limits *cgroups.Resources, res *specs.LinuxResources) error {
+	dirs := r.Cgroup
+	m, err := cgroup.Manager(r.Path, dirs, r.Systemd, limits)
 	if err != nil {
 		return err
 	}

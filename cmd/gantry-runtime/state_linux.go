@@ -28,6 +28,8 @@ type record struct {
 	Cgroup map[string]string `json:"cgroup"`
 	Path   string            `json:"cgroupPath"`
 
+	Systemd bool `json:"systemd,omitempty"` // the cgroup is a scope of systemd's
+
 	Rootfs  string       `json:"rootfs"`
 	Created time.Time    `json:"created"`
 	Keyring string       `json:"keyring,omitempty"`

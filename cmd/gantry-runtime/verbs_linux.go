@@ -17,7 +17,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"github.com/gantry-engine/gantry/internal/sys/cgroup"
 	"github.com/gantry-engine/gantry/runtime/spawn"
 )
 
@@ -226,7 +225,7 @@ func (g *globals) delete(id string, force bool) error {
 			return err
 		}
 	}
-	if err := cgroup.Destroy(r.Cgroup); err != nil {
+	if err := r.destroyCgroup(); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(dir); err != nil {

@@ -70,7 +70,7 @@ const (
 	OpExec            // none
 	OpKeepFDs         // number of descriptors from 3 on that the process keeps
 	OpCPUAffinity     // mask as bytes
-	OpHideProc        // none: not dumpable until exec, for processes that join a container
+	OpHideProc        // none: not dumpable until exec, for processes that come to where others are
 	OpMemoryPolicy    // mode, flags, nodes as bytes
 	OpKeyring         // name: a session keyring of this name instead of the engine's
 )

@@ -34,6 +34,9 @@ const scriptTime = 30 * time.Second
 //	wait_for CMD…         tries for 10 seconds
 //	limit "V1=X V2=Y" FLAGS   a container's cgroup has the value (file=value, for cgroup v1 and v2)
 //	made JSON             a container made by a request, started and waited for: prints its output
+//	typed KEYS CMD…       the command in a terminal; KEYS (with \x18 and the like) are typed; it must end
+//	hijack PATH BODY KEYS a stream over an upgraded connection; it must end after KEYS were sent
+//	websocket PATH TEXT   prints what comes within some seconds; leaves a file "open" where the server does not close
 //	own FLAGS             a second daemon in $H/own, ended with the script
 //	has TEXT PART, hasnt TEXT PART
 const prelude = `
@@ -48,6 +51,9 @@ new() { r=$(api POST /containers/create "$1") || { echo "$r"; return 1; }; echo 
 made() { c=$(new "$1") || { echo "$c"; return 1; }; docker start -a $c && s=0 || s=$?; docker rm -f -v $c >/dev/null; return $s; }
 own() { mkdir -p $H/own; $BIN/gantryd --data-root $H/own/data --exec-root $H/own/exec --pidfile $H/own/pid -H unix://$H/own/s --bridge-name ${BRIDGE}o --firewall-table ${BRIDGE}o --cgroup-parent /$PARENT --live-restore=false "$@" >$H/own/log 2>&1 & OWN=$!; trap disown EXIT; wait_for curl -sf --unix-socket $H/own/s http://d/_ping || { cat $H/own/log; return 1; }; }
 disown() { export DOCKER_HOST=unix://$H/own/s; docker ps -aq 2>/dev/null | xargs -r docker rm -f >/dev/null 2>&1; kill $OWN 2>/dev/null && wait $OWN || true; ip link del ${BRIDGE}o 2>/dev/null || true; }
+typed() { python3 $H/talk.py typed "$@"; }
+hijack() { python3 $H/talk.py hijack "$@"; }
+websocket() { python3 $H/talk.py websocket "$@"; }
 hasnt() { case $1 in *"$2"*) echo "'$2' is in: $1"; return 1;; esac; }
 `
 
@@ -118,6 +124,13 @@ func (s *stage) start(id string) error {
 // clients makes two folders for PATH: in "ours" docker is our client.
 func (s *stage) clients(scratch string) error {
 	if err := os.MkdirAll(filepath.Join(scratch, "ours"), 0o755); err != nil {
+		return err
+	}
+	talk, err := files.ReadFile("testdata/talk.py")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(scratch, "talk.py"), talk, 0o600); err != nil {
 		return err
 	}
 	return os.Symlink(filepath.Join(s.bin, "gantry"), filepath.Join(scratch, "ours", "docker"))

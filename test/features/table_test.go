@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-//go:embed rows/*.txt testdata/*.tsv testdata/mutant.go.txt
+//go:embed rows/*.txt testdata/*.tsv testdata/mutant.go.txt testdata/talk.py
 var files embed.FS
 
 // block is one script and the rows that it shows.
