@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -31,15 +32,17 @@ type hostPorts struct {
 	cgroups *cgroup.Driver
 	meters  containersservice.Meters
 	compile keeper.Compiler
+	parents io.Closer // of the containers' cgroups
 }
 
 // newHostPorts makes the ports of the containers that need nothing but the host.
 func newHostPorts(d *daemon) (hostPorts, error) {
-	cg, err := cgroup.New(cgroup.Config{Parent: d.cfg.CgroupParent, Systemd: d.cfg.ExecOpt("native.cgroupdriver") == "systemd"})
+	cg, err := cgroup.New(cgroup.Config{Parent: d.cfg.CgroupParent, Systemd: d.cfg.ExecOpt("native.cgroupdriver") == "systemd",
+		Notes: filepath.Join(d.cfg.ExecRoot, "cgroup-parents")})
 	if err != nil {
 		return hostPorts{}, err
 	}
-	return hostPorts{logs: logs.New(), compile: compile, cgroups: cg, meters: cg}, nil
+	return hostPorts{logs: logs.New(), compile: compile, cgroups: cg, meters: cg, parents: cg}, nil
 }
 
 // wireContainers starts (or finds) the keeper, and takes over the containers
@@ -57,6 +60,7 @@ func (e *engine) wireContainers(ctx context.Context, d *daemon, host hostPorts) 
 	if err != nil {
 		return err
 	}
+	cfg.StorageDriver = e.storageDriver()
 	cfg.AppArmorProfile = defaultAppArmor(d.log, cfg.Host.AppArmor)
 	e.containers = containersservice.New(containersservice.Deps{
 		Records: d.store.Bucket("containers"), Images: e.images, Layers: e.layers, Views: rootview.New(),
@@ -102,14 +106,15 @@ func leaveKeeper(ctx context.Context, k *keeper.Driver) error {
 // containersConfig is what daemon.json decides for all containers.
 func containersConfig(c *config.Config) (containersservice.Config, error) {
 	host := hostFacts()
+	host.SELinux = host.SELinux && c.SelinuxEnabled
 	out := containersservice.Config{
 		DataRoot: c.DataRoot, ExecRoot: c.ExecRoot, BootID: firstLine("/proc/sys/kernel/random/boot_id"),
 		LiveRestore: c.LiveRestore, ShutdownTimeout: time.Duration(c.ShutdownTimeout) * time.Second, DefaultRuntime: c.DefaultRuntime,
 		LogDriver: c.LogDriver, LogOpts: c.LogOpts, CgroupParent: c.CgroupParent, ShmSize: c.DefaultShmSize, Init: c.Init, NoNewPrivs: c.NoNewPrivileges,
-		IpcMode: c.DefaultIpcMode, DNSOptions: c.DNSOpts, DNSSearch: c.DNSSrc, Platform: platforms.DefaultSpec(), StorageDriver: "overlayfs", Host: host,
+		IpcMode: c.DefaultIpcMode, DNSOptions: c.DNSOpts, DNSSearch: c.DNSSrc, Platform: platforms.DefaultSpec(), Host: host, StopTimeout: stopTimeout(c),
 	}
-	if host.CgroupV2 || c.DefaultCgroupnsMode == "host" {
-		out.CgroupnsMode = c.DefaultCgroupnsMode // on v1 "private" is not what containers there expect
+	if host.CgroupV2 || c.CgroupnsGiven { // on v1 "private" is not what containers there expect, unless it is asked for
+		out.CgroupnsMode = c.DefaultCgroupnsMode
 	}
 	for _, u := range c.DefaultUlimits {
 		out.Ulimits = append(out.Ulimits, &units.Ulimit{Name: u.Name, Hard: u.Hard, Soft: u.Soft})
@@ -138,6 +143,14 @@ func containersConfig(c *config.Config) (containersservice.Config, error) {
 		out.SeccompProfile = string(b)
 	}
 	return out, nil
+}
+
+// stopTimeout is the default of containers that say nothing, nil where the configuration does not either.
+func stopTimeout(c *config.Config) *int {
+	if c.DefaultStopTimeout < 0 {
+		return nil
+	}
+	return &c.DefaultStopTimeout
 }
 
 // containerCounter is the system's view of containers.

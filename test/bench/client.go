@@ -23,8 +23,11 @@ func unixClient(socket string) *http.Client {
 	}}
 }
 
-// api speaks to an engine over kept-alive connections.
-type api struct{ c *http.Client }
+// api speaks to an engine over kept-alive connections. When ctx ends, every call fails, and with it the row.
+type api struct {
+	c   *http.Client
+	ctx context.Context
+}
 
 func (a api) call(method, path string, body any, into any) error {
 	var r io.Reader
@@ -35,7 +38,7 @@ func (a api) call(method, path string, body any, into any) error {
 		}
 		r = bytes.NewReader(b)
 	}
-	req, err := http.NewRequest(method, "http://d/v1.41"+path, r)
+	req, err := http.NewRequestWithContext(a.ctx, method, "http://d/v1.41"+path, r)
 	if err != nil {
 		return err
 	}

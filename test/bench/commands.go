@@ -53,6 +53,9 @@ func (b *bench) takeTurns(cs []*contestant, n int) error {
 	for left := n; left > 0; left -= b.block {
 		for _, c := range cs {
 			for range max(1, min(b.block, left)/c.fewer) {
+				if err := b.ctx.Err(); err != nil {
+					return err
+				}
 				d, err := timeCommand(c.make())
 				if err != nil {
 					return err

@@ -35,7 +35,7 @@ func (b *bench) fresh(name string) (e *engine, err error) {
 	case "gantry", "docker":
 		e, err = b.daemon(name)
 	case "podman":
-		e, err = newPodman()
+		e, err = b.podman()
 	default:
 		return nil, fmt.Errorf("it is none of gantry, docker, podman")
 	}
@@ -59,7 +59,7 @@ func (b *bench) daemon(name string) (*engine, error) {
 		program = filepath.Join(b.bin, "gantry")
 	}
 	e := &engine{name: name, dir: k.Dir, socket: k.Socket, http: k.HTTP(), start: k.Run, stop: k.Stop}
-	e.api = api{e.http}
+	e.api = api{e.http, b.ctx}
 	e.command = func(args ...string) *exec.Cmd { return clientCommand(program, k.Socket, args...) }
 	e.pids = func() (ids []int) {
 		for pid := range k.Processes() {

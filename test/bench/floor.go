@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -29,6 +30,7 @@ type floorProcess struct {
 func (b *bench) startFloor() (*floorProcess, error) {
 	cmd := exec.Command("unshare", "-m", "-n", b.floor, "-s")
 	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt is ours to handle: it cleans up at its end of input
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err

@@ -17,8 +17,10 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/gantry-engine/gantry/internal/testkit"
@@ -62,7 +64,9 @@ func main() {
 		}
 		return
 	}
-	b := &bench{ctx: context.Background(), n: max(*n, 1), block: max(*block, 1)}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	b := &bench{ctx: ctx, n: max(*n, 1), block: max(*block, 1)}
 	if err := b.run(words(*rows), words(*peers), words(*markdown)); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -75,7 +79,7 @@ func words(s string) []string {
 
 // bench is what a row measures with.
 type bench struct {
-	ctx      context.Context
+	ctx      context.Context // ends with a signal: what was started is cleaned up then
 	n, block int
 	floor    string    // the floor program
 	bin      string    // folder with our executables
@@ -136,6 +140,9 @@ func (b *bench) run(rows, peers, files []string) (err error) {
 		begun := time.Now()
 		fmt.Fprintf(os.Stderr, "measuring %s … ", r.name)
 		res, rerr := r.run(b)
+		if b.ctx.Err() != nil {
+			return fmt.Errorf("interrupted in row %s", r.name)
+		}
 		if rerr != nil {
 			res = []result{{what: r.what, cells: map[string]string{"gantry": "failed: " + firstLine(rerr.Error())}}}
 			err = errors.Join(err, fmt.Errorf("row %s: %w", r.name, rerr))

@@ -24,9 +24,9 @@ cgroup_manager = "cgroupfs"
 events_logger = "file"
 `
 
-// newPodman starts Podman's API service with roots and namespaces of its own; its
+// podman starts Podman's API service with roots and namespaces of its own; its
 // command line is measured as everybody uses it, without the service.
-func newPodman() (*engine, error) {
+func (b *bench) podman() (*engine, error) {
 	dir, err := os.MkdirTemp("/var/tmp", "bench-podman-")
 	if err != nil {
 		return nil, err
@@ -36,7 +36,7 @@ func newPodman() (*engine, error) {
 	}
 	e := &engine{name: "podman", dir: dir, socket: filepath.Join(dir, "s")}
 	e.http = unixClient(e.socket)
-	e.api = api{e.http}
+	e.api = api{e.http, b.ctx}
 	env := append(os.Environ(), "CONTAINERS_CONF="+filepath.Join(dir, "conf"))
 	base := []string{"podman", "--root", filepath.Join(dir, "root"), "--runroot", filepath.Join(dir, "run"), "--tmpdir", filepath.Join(dir, "tmp")}
 	had := podmanCgroups()
@@ -76,7 +76,7 @@ func newPodman() (*engine, error) {
 	var v struct{ Version string }
 	deadline := time.Now().Add(20 * time.Second)
 	for err = errors.New(""); err != nil; time.Sleep(20 * time.Millisecond) {
-		if err = e.api.call("GET", "/version", nil, &v); err != nil && time.Now().After(deadline) {
+		if err = e.api.call("GET", "/version", nil, &v); err != nil && (time.Now().After(deadline) || b.ctx.Err() != nil) {
 			return nil, errors.Join(fmt.Errorf("podman's service does not answer: %w", err), e.destroy())
 		}
 	}

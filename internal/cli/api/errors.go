@@ -83,7 +83,11 @@ func (e *ConnError) Error() string {
 	switch {
 	case errors.Is(e.Err, fs.ErrPermission):
 		text := fmt.Sprintf("permission denied while trying to connect to the %s daemon socket at %s: %v", name, e.Host, e.Err)
-		if e.Program != "docker" {
+		switch {
+		case e.Program == "docker":
+		case e.pipe():
+			text += "\nThe engine is there, but this user may not use its pipe: run the command with elevated privileges, or become a member of the pipe's group."
+		default:
 			text += "\nThe engine is there, but this user may not use its socket: become a member of the socket's group (docker or gantry), or use sudo."
 		}
 		return text
@@ -103,8 +107,12 @@ func (e *ConnError) Error() string {
 	return fmt.Sprintf("error during connect: %s: %v", host, e.Err)
 }
 
+func (e *ConnError) pipe() bool { return strings.HasPrefix(e.Host, "npipe://") }
+
 func (e *ConnError) hint(local bool) string {
 	switch {
+	case errors.Is(e.Err, fs.ErrNotExist) && e.pipe():
+		return "\nThe pipe does not exist. Start the engine, or name another with --host or GANTRY_HOST (tcp://, ssh://)."
 	case errors.Is(e.Err, fs.ErrNotExist):
 		return "\nThe socket does not exist. Start the engine with 'systemctl start gantry' or 'gantryd', or name another with --host or GANTRY_HOST."
 	case errors.Is(e.Err, syscall.ECONNREFUSED) && local:

@@ -12,23 +12,25 @@ import (
 )
 
 // fixed are the flags whose values are known without asking anybody. A value that ends in = or : goes on.
-var fixed = map[string][]string{
-	"attach":    {"stderr", "stdin", "stdout"},
-	"cgroupns":  {"host", "private"},
-	"format":    {"json", "table"},
-	"ipc":       {"container:", "host", "none", "private", "shareable"},
-	"isolation": {"default", "hyperv", "process"},
-	"log-level": {"debug", "info", "warn", "error", "fatal"},
-	"pid":       {"container:", "host"},
-	"platform":  {"linux/386", "linux/amd64", "linux/arm/v5", "linux/arm/v6", "linux/arm/v7", "linux/arm64", "linux/ppc64le", "linux/riscv64", "linux/s390x"},
-	"pull":      {"always", "missing", "never"},
-	"restart":   {"always", "no", "on-failure", "on-failure:", "unless-stopped"},
-	"security-opt": {"apparmor=", "label=", "no-new-privileges", "seccomp=", "seccomp=builtin", "seccomp=unconfined", "systempaths=unconfined",
-		"writable-cgroups="},
-	"type":   {"config", "container", "context", "image", "network", "node", "plugin", "secret", "service", "task", "volume"},
-	"ulimit": {"core=", "cpu=", "data=", "fsize=", "locks=", "memlock=", "msgqueue=", "nice=", "nofile=", "nproc=", "rss=", "rtprio=", "rttime=", "sigpending=", "stack="},
-	"userns": {"host"},
-	"uts":    {"host"},
+func fixed() map[string][]string {
+	return map[string][]string{
+		"attach":    {"stderr", "stdin", "stdout"},
+		"cgroupns":  {"host", "private"},
+		"format":    {"json", "table"},
+		"ipc":       {"container:", "host", "none", "private", "shareable"},
+		"isolation": {"default", "hyperv", "process"},
+		"log-level": {"debug", "info", "warn", "error", "fatal"},
+		"pid":       {"container:", "host"},
+		"platform":  {"linux/386", "linux/amd64", "linux/arm/v5", "linux/arm/v6", "linux/arm/v7", "linux/arm64", "linux/ppc64le", "linux/riscv64", "linux/s390x"},
+		"pull":      {"always", "missing", "never"},
+		"restart":   {"always", "no", "on-failure", "on-failure:", "unless-stopped"},
+		"security-opt": {"apparmor=", "label=", "no-new-privileges", "seccomp=", "seccomp=builtin", "seccomp=unconfined", "systempaths=unconfined",
+			"writable-cgroups="},
+		"type":   {"config", "container", "context", "image", "network", "node", "plugin", "secret", "service", "task", "volume"},
+		"ulimit": {"core=", "cpu=", "data=", "fsize=", "locks=", "memlock=", "msgqueue=", "nice=", "nofile=", "nproc=", "rss=", "rtprio=", "rttime=", "sigpending=", "stack="},
+		"userns": {"host"},
+		"uts":    {"host"},
+	}
 }
 
 var signals = []string{"ABRT", "ALRM", "BUS", "CHLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "KILL", "PIPE", "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP",
@@ -40,21 +42,23 @@ var capabilities = []string{"ALL", "AUDIT_CONTROL", "AUDIT_READ", "AUDIT_WRITE",
 	"SYS_RAWIO", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "WAKE_ALARM"}
 
 // filters are the keys of --filter by the object that is listed.
-var filters = map[string][]string{
-	"container": {"ancestor=", "before=", "exited=", "expose=", "health=", "id=", "is-task=", "isolation=", "label=", "name=", "network=", "publish=", "since=", "status=", "volume="},
-	"image":     {"before=", "dangling=", "label=", "reference=", "since=", "until="},
-	"network":   {"dangling=", "driver=", "id=", "label=", "name=", "scope=", "type="},
-	"volume":    {"dangling=", "driver=", "label=", "name="},
-	"system":    {"label=", "until="},
-	"events":    {"container=", "daemon=", "event=", "image=", "label=", "network=", "scope=", "type=", "volume="},
-	"prune":     {"label=", "label!=", "until="},
+func filters() map[string][]string {
+	return map[string][]string{
+		"container": {"ancestor=", "before=", "exited=", "expose=", "health=", "id=", "is-task=", "isolation=", "label=", "name=", "network=", "publish=", "since=", "status=", "volume="},
+		"image":     {"before=", "dangling=", "label=", "reference=", "since=", "until="},
+		"network":   {"dangling=", "driver=", "id=", "label=", "name=", "scope=", "type="},
+		"volume":    {"dangling=", "driver=", "label=", "name="},
+		"system":    {"label=", "until="},
+		"events":    {"container=", "daemon=", "event=", "image=", "label=", "network=", "scope=", "type=", "volume="},
+		"prune":     {"label=", "label!=", "until="},
+	}
 }
 
 // flagValues proposes values of a flag; files of this machine where nothing better is known.
 func flagValues(ctx context.Context, a *app.App, c *app.Command, flag, typed string) proposal {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	p := proposal{words: fixed[flag]}
+	p := proposal{words: fixed()[flag]}
 	switch flag {
 	case "network", "net":
 		p.words = append(list(ctx, a, "NETWORK", ""), "container:")
@@ -98,14 +102,14 @@ func filterKeys(c *app.Command) []string {
 	words := strings.Fields(strings.Join(c.AKA, " ") + " " + c.Name)
 	for _, kind := range []string{"prune", "events", "container", "image", "network", "volume", "system"} {
 		if slices.Contains(words, kind) {
-			return filters[kind]
+			return filters()[kind]
 		}
 	}
 	switch {
 	case slices.Contains(words, "images"):
-		return filters["image"]
+		return filters()["image"]
 	case c.Parent() != nil:
-		return filters[c.Parent().Name]
+		return filters()[c.Parent().Name]
 	}
 	return nil
 }
