@@ -160,7 +160,7 @@ func (w *world) put(kind, id string, r []byte) error {
 	return nil
 }
 
-func (w *world) Remove(_ context.Context, id string) error {
+func (w *world) RemoveSoon(_ context.Context, id string) error {
 	if err := w.step("remove record"); err != nil {
 		return err
 	}
