@@ -7,6 +7,7 @@
 //	volatile/<boot ID>/<id>/    the same, for auto-remove containers: gone after a reboot
 //	stubs/                      what every container has below its image, see makeStubs
 //	snapshots/                  what the Snapshotter interface made
+//	spare/                      layers of containers to come, see spares
 //	tmp/, trash/                being made, being deleted
 //
 // A layer is written below tmp/, the file system is synced once for a whole image, then
