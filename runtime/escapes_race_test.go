@@ -288,3 +288,29 @@ func TestLeakedDescriptor(t *testing.T) {
 		t.Errorf("error %v, the program has\n%s", res.err, res.out)
 	}
 }
+
+// CVE-2019-16884: an image's or user's own folder as /proc would take the label's place. A procfs may be bound there.
+func TestForgedProc(t *testing.T) {
+	init, root := initFile(t), rootfs(t)
+	for _, dest := range []string{"/proc", "/proc/", "/./proc"} {
+		for _, keep := range []int{0, 1} { // instead of the container's own, and over it
+			s := configuration(t, root, "true")
+			s.Mounts = append(s.Mounts[:keep:keep], s.Mounts[1:]...)
+			mountAt(s, dest, "bind", t.TempDir(), "rbind")
+			if res := run(t, init, s, runtime.Options{}); res.err == nil || !strings.Contains(res.err.Error(), "/proc") {
+				t.Errorf("bind on %s: error %v", dest, res.err)
+			}
+			s.Mounts[len(s.Mounts)-1] = specs.Mount{Destination: dest, Type: "tmpfs", Source: "tmpfs"}
+			if _, err := runtime.Compile(s, runtime.Options{}); err == nil || !strings.Contains(err.Error(), "only a procfs") {
+				t.Errorf("tmpfs on %s: error %v", dest, err)
+			}
+		}
+		s := configuration(t, root, "sh", "-c", "readlink /proc/self >/dev/null && echo process")
+		mountAt(s, dest, "bind", "/proc", "rbind")
+		s.Linux.Namespaces = s.Linux.Namespaces[:1] // the PID namespace that the host's procfs shows
+		s.Hostname = ""
+		if res := run(t, init, s, runtime.Options{}); res.err != nil || res.out != "process\n" {
+			t.Errorf("the host's procfs on %s: error %v, output %q", dest, res.err, res.out)
+		}
+	}
+}

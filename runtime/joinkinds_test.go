@@ -172,3 +172,23 @@ func TestExecAfterTheEnd(t *testing.T) {
 		t.Errorf("it ran: %q", out)
 	}
 }
+
+// Why the first process failed before it could execute gantry-init is told, with memory of its own (as
+// user and time namespaces need it) as well as with the engine's.
+func TestEarlyFailures(t *testing.T) {
+	root := rootfs(t)
+	path := filepath.Join(t.TempDir(), "init")
+	if err := os.WriteFile(path, []byte("no program\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	broken, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer broken.Close()
+	for name, s := range map[string]*specs.Spec{"shared": configuration(t, root, "true"), "own": userns(t, configuration(t, root, "true"))} {
+		if res := run(t, broken, s, runtime.Options{}); res.err == nil || res.err.Error() != "init gantry-init: exec format error" {
+			t.Errorf("%s memory: error %v", name, res.err)
+		}
+	}
+}

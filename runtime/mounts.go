@@ -119,6 +119,11 @@ func (c *compiler) mount(m *specs.Mount) error {
 	if clean := filepath.Clean(dest); strings.HasPrefix(clean, "/proc/") && !slices.Contains(procFiles, clean) {
 		return invalid("mount %s: it is inside /proc, where only informative files can be replaced (%s)", dest, strings.Join(procFiles, ", "))
 	}
+	if filepath.Clean(dest) == "/proc" { // where init looks at what a bind shows
+		if dest = "/proc"; !o.bind && m.Type != "bind" && m.Type != "proc" {
+			return invalid("mount %s: only a procfs goes there, not a file system of type %q", dest, m.Type)
+		}
+	}
 	switch {
 	case o.bind || m.Type == "bind":
 		return c.bindMount(m, dest, o)

@@ -37,7 +37,7 @@ type hostPorts struct {
 
 // newHostPorts makes the ports of the containers that need nothing but the host.
 func newHostPorts(d *daemon) (hostPorts, error) {
-	cg, err := cgroup.New(cgroup.Config{Parent: d.cfg.CgroupParent, Systemd: d.cfg.ExecOpt("native.cgroupdriver") == "systemd",
+	cg, err := cgroup.New(cgroup.Config{Parent: d.cfg.CgroupParent, Systemd: d.cfg.ExecOpt("native.cgroupdriver") == "systemd", Holder: sibling("gantry-init"),
 		Notes: filepath.Join(d.cfg.ExecRoot, "cgroup-parents")})
 	if err != nil {
 		return hostPorts{}, err

@@ -104,8 +104,14 @@ func raiseNofile() {
 	}
 }
 
+// How long the anchor waits before it starts a keeper again that has died within a second.
+const (
+	minBackoff = 10 * time.Millisecond
+	maxBackoff = time.Second
+)
+
 func (a *anchor) run() error {
-	backoff := 10 * time.Millisecond
+	backoff := minBackoff
 	for {
 		began := time.Now()
 		if a.cfg.Adopt >= 0 {
@@ -128,13 +134,14 @@ func (a *anchor) run() error {
 		if stopped {
 			return nil
 		}
-		if time.Since(began) > 10*time.Second {
-			backoff = 10 * time.Millisecond
+		// A keeper that dies again and again must not take the machine; but nothing is launched or ends
+		// without one.
+		if time.Since(began) >= time.Second {
+			backoff = minBackoff
+			continue
 		}
-		if time.Since(began) < time.Second {
-			time.Sleep(backoff)
-			backoff = min(2*backoff, 5*time.Second)
-		}
+		time.Sleep(backoff)
+		backoff = min(2*backoff, maxBackoff)
 	}
 }
 

@@ -9,4 +9,7 @@ type Cgroup struct {
 	Dirs map[string]string
 	// Systemd is set where a systemd scope owns the cgroup.
 	Systemd bool
+	// Hold, unless nil, ends the placeholder that keeps a new, empty scope there. It is called once, when the
+	// container's process is inside or its start has failed.
+	Hold func() `json:"-"`
 }

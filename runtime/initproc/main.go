@@ -50,9 +50,12 @@ func failText(stage, path string, e errno, text string) *failure {
 }
 
 // Main runs gantry-init. arg is the socket's number, a colon, and the soft limit of descriptors
-// that the engine was started with (0 if unknown). A parked init waits to be adopted
+// that the engine was started with (0 if unknown); or it is "hold". A parked init waits to be adopted
 // before it reads its program. Main returns an exit code, if at all.
 func Main(arg string, parked bool) int {
+	if arg == "hold" {
+		return hold()
+	}
 	n, soft, ok := parseArg(arg)
 	if !ok {
 		return 127
@@ -81,6 +84,16 @@ func Main(arg string, parked bool) int {
 		return 127
 	}
 	return 0
+}
+
+// hold stands in for a container's process while there is none: until standard input ends.
+func hold() int {
+	var b [1]byte
+	for {
+		if n, e := call(syscall.SYS_READ, 0, ptr(b[:]), 1); e != syscall.EINTR && n != 1 {
+			return 0
+		}
+	}
 }
 
 func parseArg(arg string) (sock, soft int, ok bool) {

@@ -33,6 +33,10 @@ func (m *machine) mountPoint(dest []byte, fstype string, file, procFile bool, tr
 	}
 	inside, root := onProc(fd)
 	own, _ := onProc(tree)
+	if string(dest) == "/proc" && fstype != "proc" && !own { // a made-up one lies to whoever asks it about processes (CVE-2019-16884)
+		closeFD(fd)
+		return none, failText("mount", "/proc", syscall.EPERM, "mount /proc: what is to be bound there is not a procfs")
+	}
 	if inside && !(root && (fstype == "proc" || own)) {
 		closeFD(fd)
 		return none, failText("mount", string(dest), syscall.EPERM, cat("mount ", string(dest), ": it leads into /proc, where only informative files can be replaced"))

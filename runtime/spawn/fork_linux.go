@@ -61,16 +61,20 @@ type child struct {
 	asRoot        bool  // in a user namespace that is not the engine's
 	tasks         []int // tasks files on cgroup v1
 	joins         []setns
-	late          []setns // joins that need a memory of their own (time)
-	mapsPipe      int     // read end: one byte when the id maps are written; -1 without
-	fds           []int   // source of each descriptor from 0 on, -1 for a hole
-	next          int     // first free number above all of them
-	init          int
-	argv, envp    **byte
-	empty         *byte
-	zero          [1]byte
-	answer        [1]byte
-	signals       uint64 // all of them
+	// late are joins of the final process: time, which needs a memory of its own, and cgroup, which must come
+	// after the birth in a cgroup: where delegation ends at namespaces (nsdelegate, systemd's default)
+	// nobody inside one is moved into it from outside.
+	late       []setns
+	ownMemory  bool
+	mapsPipe   int   // read end: one byte when the id maps are written; -1 without
+	fds        []int // source of each descriptor from 0 on, -1 for a hole
+	next       int   // first free number above all of them
+	init       int
+	argv, envp **byte
+	empty      *byte
+	zero       [1]byte
+	answer     [1]byte
+	signals    uint64 // all of them
 
 	secondPID uintptr
 	out       *outcome

@@ -162,7 +162,7 @@ func prepare(cfg *Config, sock int, opened *closer) (*child, error) {
 	} else {
 		final.exitSignal = uint64(unix.SIGCHLD)
 	}
-	if !newUser && len(c.late) == 0 {
+	if !newUser && !c.ownMemory {
 		final.flags |= unix.CLONE_VM | unix.CLONE_VFORK
 	}
 	if f.Cgroup2 != "" {
@@ -209,6 +209,9 @@ func joins(cfg *Config, c *child, opened *closer) error {
 			user = append(user, setns{uintptr(fd), uintptr(flag)})
 		case flag == unix.CLONE_NEWTIME:
 			c.late = append(c.late, setns{uintptr(fd), uintptr(flag)})
+			c.ownMemory = true
+		case flag == unix.CLONE_NEWCGROUP:
+			c.late = append(c.late, setns{uintptr(fd), uintptr(flag)})
 		default:
 			c.joins = append(c.joins, setns{uintptr(fd), uintptr(flag)})
 		}
@@ -233,9 +236,11 @@ func joins(cfg *Config, c *child, opened *closer) error {
 	}
 	if cfg.TargetPIDFD >= 0 {
 		t := cfg.Facts.TargetNamespaces
-		if t&unix.CLONE_NEWTIME != 0 {
-			add(cfg.TargetPIDFD, unix.CLONE_NEWTIME)
-			t &^= unix.CLONE_NEWTIME
+		for _, late := range []uint64{unix.CLONE_NEWTIME, unix.CLONE_NEWCGROUP} {
+			if t&late != 0 {
+				add(cfg.TargetPIDFD, late)
+				t &^= late
+			}
 		}
 		if t != 0 {
 			c.joins = append(c.joins, setns{uintptr(cfg.TargetPIDFD), uintptr(t)})

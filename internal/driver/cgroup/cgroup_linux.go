@@ -24,10 +24,11 @@ import (
 	sys "github.com/gantry-engine/gantry/internal/sys/cgroup"
 )
 
-// Driver makes cgroups with the cgroupfs driver.
+// Driver makes cgroups, as directories or as systemd's scopes. What the other way has made it handles too.
 type Driver struct {
 	host    *sys.Host
 	parent  string
+	holder  []string // for systemd's scopes; nil means cgroupfs
 	parents *parents
 	mounts  []string // of the hierarchies
 }
@@ -35,18 +36,27 @@ type Driver struct {
 // Config selects the driver.
 type Config struct {
 	Parent  string // default parent; empty is "/gantry"
-	Systemd bool   // let systemd make scopes
+	Systemd bool   // let systemd make scopes; the default parent is then system.slice
+	Holder  string // gantry-init, which stands in for a scope's first process
 	Notes   string // file, on tmpfs, of the parents that were made here; empty: they are not kept in mind
 }
 
 // New looks at the host. Without any hierarchy it fails and says what to mount.
 func New(cfg Config) (*Driver, error) {
-	if cfg.Systemd {
-		return nil, fmt.Errorf("the systemd cgroup driver is not there yet, use cgroupfs: %w", errdefs.ErrNotImplemented)
-	}
 	host, err := sys.Discover()
 	if err != nil {
 		return nil, err
+	}
+	if cfg.Systemd {
+		if err := sys.CheckSystemd(); err != nil {
+			return nil, err
+		}
+		if cfg.Parent == "" {
+			cfg.Parent = "system.slice"
+		}
+		if _, err := (sys.Scope{Slice: cfg.Parent}).Path(); err != nil {
+			return nil, err
+		}
 	}
 	if cfg.Parent == "" {
 		cfg.Parent = "/gantry"
@@ -56,6 +66,9 @@ func New(cfg Config) (*Driver, error) {
 		return nil, err
 	}
 	d := &Driver{host: host, parent: cfg.Parent, parents: p}
+	if cfg.Systemd {
+		d.holder = []string{cfg.Holder, "hold"}
+	}
 	for _, h := range host.Hierarchies {
 		d.mounts = append(d.mounts, h.Mount)
 	}
@@ -72,6 +85,9 @@ func (d *Driver) V2() bool { return d.host.V2 }
 func (d *Driver) Create(_ context.Context, container, parent string, r *specs.LinuxResources) (spec.Cgroup, error) {
 	if parent == "" {
 		parent = d.parent
+	}
+	if d.holder != nil {
+		return d.createScope(container, parent, r)
 	}
 	for _, part := range strings.Split(parent, "/") {
 		if part == ".." {
@@ -103,6 +119,9 @@ func (d *Driver) Create(_ context.Context, container, parent string, r *specs.Li
 func set(cg spec.Cgroup, res *cgroups.Resources) error {
 	if reflect.DeepEqual(res, &cgroups.Resources{SkipDevices: true}) {
 		return nil
+	}
+	if err := sys.Check(cg.Dirs, res); err != nil {
+		return err
 	}
 	m, err := sys.Manager(cg.Path, cg.Dirs, cg.Systemd, res)
 	if err != nil {
@@ -141,6 +160,9 @@ func (d *Driver) Destroy(_ context.Context, cg spec.Cgroup) error {
 	if err := destroy(cg); err != nil {
 		return err
 	}
+	if cg.Systemd {
+		return nil
+	}
 	if parent := path.Dir(cg.Path); parent != path.Join("/", d.parent) {
 		return d.parents.remove(parent)
 	}
@@ -150,6 +172,9 @@ func (d *Driver) Destroy(_ context.Context, cg spec.Cgroup) error {
 // Sweep removes the empty directories of those containers below parent that unused tells: what a start
 // has left that a killed daemon did not finish. Others' are not touched, nor what has processes.
 func (d *Driver) Sweep(parent string, unused func(container string) bool) error {
+	if d.holder != nil {
+		return nil // systemd removes an empty scope by itself
+	}
 	if parent == "" {
 		parent = d.parent
 	}
@@ -172,7 +197,12 @@ func (d *Driver) Sweep(parent string, unused func(container string) bool) error 
 	return errors.Join(errs...)
 }
 
-func destroy(cg spec.Cgroup) error { return sys.Destroy(cg.Dirs) }
+func destroy(cg spec.Cgroup) error {
+	if cg.Systemd {
+		return sys.DestroyScope(cg.Path, cg.Dirs)
+	}
+	return sys.Destroy(cg.Dirs)
+}
 
 // Pids lists all processes inside, in sub-cgroups too.
 func (d *Driver) Pids(_ context.Context, cg spec.Cgroup) ([]int, error) {

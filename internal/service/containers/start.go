@@ -225,6 +225,9 @@ func (a *attempt) cgroup(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if cg.Hold != nil {
+		a.held, cg.Hold = append(a.held, cg.Hold), nil
+	}
 	a.undo.Push("cgroup", func(ctx context.Context) error { return a.Cgroups.Destroy(ctx, cg) })
 	failpoint.Hit("gantryd.start-cgroup")
 	s.Linux.CgroupsPath = cg.Path

@@ -148,9 +148,9 @@ func (s *Service) Version() system.VersionResponse {
 // registries is the configuration in the form of the API: addresses that are
 // ranges, and names with their own flags. Loopback is insecure, as everywhere.
 func registries(insecure, mirrors []string) *registry.ServiceConfig {
-	hub := &registry.IndexInfo{Name: "docker.io", Mirrors: slices.Clone(mirrors), Secure: true, Official: true}
-	if hub.Mirrors == nil {
-		hub.Mirrors = []string{}
+	hub := &registry.IndexInfo{Name: "docker.io", Mirrors: []string{}, Secure: true, Official: true}
+	for _, m := range mirrors {
+		hub.Mirrors = append(hub.Mirrors, strings.TrimSuffix(m, "/")+"/")
 	}
 	c := &registry.ServiceConfig{
 		InsecureRegistryCIDRs: []netip.Prefix{netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("127.0.0.0/8")},

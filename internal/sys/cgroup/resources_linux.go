@@ -11,12 +11,17 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// Manager gives the library's manager for existing directories.
+// Manager gives the library's manager for existing directories; with systemd for a scope's, whose path
+// says its name.
 func Manager(path string, dirs map[string]string, systemd bool, r *cgroups.Resources) (cgroups.Manager, error) {
 	if r == nil {
 		r = &cgroups.Resources{SkipDevices: true}
 	}
 	cg := &cgroups.Cgroup{Path: path, Resources: r, Systemd: systemd}
+	if systemd {
+		s := scopeAt(path)
+		cg.Path, cg.Parent, cg.ScopePrefix, cg.Name = "", s.Slice, s.Prefix, s.Name
+	}
 	return manager.NewWithPaths(cg, dirs)
 }
 

@@ -58,7 +58,7 @@ func (rt router) events(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	}
 	defer sub.Close()
 	old := httpapi.VersionLess(httpapi.Version(ctx), "1.52")
-	kind := mediaType(r.Header.Get("Accept"), old)
+	kind := mediaType(r.Header.Get("Accept"), httpapi.Version(ctx))
 	w.Header().Set("Content-Type", kind)
 	w.WriteHeader(http.StatusOK)
 	flush := http.NewResponseController(w)
@@ -107,13 +107,17 @@ func shape(m events.Message, old bool) any {
 }
 
 // mediaType picks the stream's form; clients that do not ask get what they always got.
-func mediaType(accept string, old bool) string {
-	if !old {
+func mediaType(accept, version string) string {
+	if !httpapi.VersionLess(version, "1.52") {
 		for part := range strings.SplitSeq(accept, ",") {
 			t, _, _ := strings.Cut(strings.TrimSpace(part), ";")
 			switch t {
-			case "application/jsonl", "application/x-ndjson", "application/json-seq":
+			case "application/x-ndjson", "application/json-seq":
 				return t
+			case "application/jsonl":
+				if !httpapi.VersionLess(version, "1.53") {
+					return t
+				}
 			}
 		}
 	}
