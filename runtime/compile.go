@@ -61,6 +61,9 @@ func Compile(s *specs.Spec, opts Options) (*Program, error) {
 	if opts.Exec {
 		steps = []func() error{c.unsupported, c.joinTarget, c.process, c.identity}
 	}
+	if c.stays() {
+		c.w.Begin(program.OpKeepSelf).Bool(s.Process.SelinuxLabel != "" || s.Process.ApparmorProfile != "")
+	}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return nil, err

@@ -57,12 +57,8 @@ func (c *compiler) process() error {
 	if err := c.scheduling(); err != nil {
 		return err
 	}
-	if p.SelinuxLabel != "" {
-		w.Begin(program.OpLabel).Str("exec").Str(p.SelinuxLabel).Str("")
-		w.Begin(program.OpLabel).Str("keycreate").Str(p.SelinuxLabel).Str("")
-	}
-	if p.ApparmorProfile != "" {
-		w.Begin(program.OpLabel).Str("apparmor/exec").Str("exec " + p.ApparmorProfile).Str("exec")
+	if !c.stays() {
+		c.labels()
 	}
 	env := dedupe(p.Env)
 	if p.Terminal && !slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, "TERM=") }) {
@@ -82,6 +78,21 @@ func (c *compiler) process() error {
 	w.Begin(program.OpKeepFDs).Num(uint64(c.opts.KeepFDs))
 	return nil
 }
+
+// labels are for the next exec, so they come after the one that OpStayInit makes.
+func (c *compiler) labels() {
+	p, w := c.spec.Process, c.w
+	if p.SelinuxLabel != "" {
+		w.Begin(program.OpLabel).Str("exec").Str(p.SelinuxLabel).Str("")
+		w.Begin(program.OpLabel).Str("keycreate").Str(p.SelinuxLabel).Str("")
+	}
+	if p.ApparmorProfile != "" {
+		w.Begin(program.OpLabel).Str("apparmor/exec").Str("exec " + p.ApparmorProfile).Str("exec")
+	}
+}
+
+// stays tells whether gantry-init becomes PID 1.
+func (c *compiler) stays() bool { return c.opts.UseInit && !c.opts.Exec }
 
 // unsupported refuses what is in the specification and not here: ignoring it would
 // start a container that is not what was asked for.
@@ -187,12 +198,13 @@ func (c *compiler) identity() error {
 		w.Begin(program.OpSetHome)
 	}
 	w.Begin(program.OpLookup)
-	if c.opts.UseInit && !c.opts.Exec {
-		w.Begin(program.OpStayInit)
-	}
 	if p.NoNewPrivileges {
 		w.Begin(program.OpNoNewPrivs)
 		filter()
+	}
+	if c.stays() { // under all that holds for the program: whoever takes PID 1 over gains nothing
+		w.Begin(program.OpStayInit)
+		c.labels()
 	}
 	starting := c.spec.Hooks != nil && c.opts.HostHooks && !c.opts.Exec && len(c.spec.Hooks.StartContainer) > 0
 	if starting { // the state that they read, while the parent is still there

@@ -201,16 +201,14 @@ func fifo(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDWR, 0)
 }
 
-func (g *globals) launch(ctx context.Context, s *specs.Spec, r *record, dir string, keep int, o *createOptions) error {
+func (g *globals) launch(ctx context.Context, s *specs.Spec, r *record, dir string, keep int, o *createOptions) (err error) {
 	opts := runtime.Options{Bundle: r.Bundle, Gate: true, Report: true, HostHooks: true, Chroot: true, NoPivot: o.noPivot, KeepFDs: keep,
 		CgroupV2: r.Cgroup[""], Tasks: cgroup.Tasks(r.Cgroup)}
 	if !o.noKeyring {
 		r.Keyring = "_ses." + r.ID
 	}
 	opts.Keyring = r.Keyring
-	for name, d := range r.Cgroup {
-		opts.CgroupDirs = append(opts.CgroupDirs, runtime.CgroupDir{Name: strings.TrimPrefix(name, "name="), Dir: d})
-	}
+	opts.CgroupDirs = shownCgroups(r.Cgroup, r.Path)
 	prog, err := runtime.Compile(s, opts)
 	if err != nil {
 		return err
@@ -248,6 +246,17 @@ func (g *globals) launch(ctx context.Context, s *specs.Spec, r *record, dir stri
 		proc.Abort()
 		return err
 	}
+	killed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { // a hook in the container may take as long as it likes
+		defer close(killed)
+		_ = unix.PidfdSendSignal(proc.PIDFD, unix.SIGKILL, nil, 0)
+	})
+	defer func() {
+		if !stop() {
+			<-killed
+			err = context.Cause(ctx)
+		}
+	}()
 	return proc.Run(spawn.Handler{
 		Ready:    func() bool { return true },
 		Warning:  warn,

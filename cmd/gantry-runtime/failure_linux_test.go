@@ -65,11 +65,20 @@ func TestFailureLeavesNothing(t *testing.T) {
 // TestInterruptedCreate: a create that is asked to end undoes what it did; of one that is killed, delete --force finds
 // the rest.
 func TestInterruptedCreate(t *testing.T) {
-	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGKILL} {
+	for _, c := range []struct {
+		sig    unix.Signal
+		inside bool // the container, where init runs the hook
+	}{{unix.SIGTERM, false}, {unix.SIGINT, false}, {unix.SIGKILL, false}, {unix.SIGTERM, true}, {unix.SIGKILL, true}} {
+		sig := c.sig
 		b := newBox(t, "sleep", "1000")
 		mark := filepath.Join(t.TempDir(), "mark")
 		stopped := filepath.Join(t.TempDir(), "stopped")
-		b.spec.Hooks = &specs.Hooks{CreateRuntime: hook("echo $$ >" + mark + "; exec sleep 1000"), Poststop: hook("echo yes >>" + stopped)}
+		b.spec.Hooks = &specs.Hooks{Poststop: hook("echo yes >>" + stopped)}
+		if c.inside {
+			b.spec.Hooks.CreateContainer = hook("echo $$ >" + mark + "; exec sleep 1000")
+		} else {
+			b.spec.Hooks.CreateRuntime = hook("echo $$ >" + mark + "; exec sleep 1000")
+		}
 		b.write()
 		id := name(t)
 		cmd := b.command("create", "-b", b.bundle, id)
@@ -93,7 +102,9 @@ func TestInterruptedCreate(t *testing.T) {
 			t.Errorf("%v: create succeeded", sig)
 		}
 		if sig == unix.SIGKILL {
-			_ = unix.Kill(hookPID, unix.SIGKILL)
+			if !c.inside { // there it has a number of its own, and dies with the container
+				_ = unix.Kill(hookPID, unix.SIGKILL)
+			}
 			b.must("delete", "--force", id)
 		}
 		if text, err := os.ReadFile(stopped); string(text) != "yes\n" {

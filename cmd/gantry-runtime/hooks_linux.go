@@ -74,7 +74,8 @@ func hookPoint(ctx context.Context, point int, hooks *specs.Hooks, r *record) ([
 		return json.Marshal(r.at(specs.StateCreated))
 	}
 	// Prestart hooks are of a time when they ran at start: they read "created".
-	for _, h := range hooks.Prestart { //nolint:staticcheck // deprecated, not gone
+	//lint:ignore SA1019 deprecated, not gone
+	for _, h := range hooks.Prestart {
 		if err := runHook(ctx, h, r.at(specs.StateCreated)); err != nil {
 			return nil, err
 		}

@@ -3,14 +3,18 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/opencontainers/cgroups"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/gantry-engine/gantry/internal/sys/cgroup"
+	"github.com/gantry-engine/gantry/runtime"
 )
 
 // makeCgroup makes the container's directories, by controller, with its limits. Release is to be called when its
@@ -90,6 +94,28 @@ func limit(r *record, limits *cgroups.Resources, res *specs.LinuxResources) erro
 		return err
 	}
 	return kernelMemory(dirs, res.Memory)
+}
+
+// shownCgroups is what the container sees below its mount of type cgroup: a folder per hierarchy, and links for
+// controllers that share one ("cpu" to "cpu,cpuacct").
+func shownCgroups(dirs map[string]string, path string) (out []runtime.CgroupDir) {
+	if dir := dirs[""]; dir != "" {
+		return []runtime.CgroupDir{{Dir: dir}}
+	}
+	at := map[string]int{}
+	for _, controller := range slices.Sorted(maps.Keys(dirs)) {
+		dir, name := dirs[controller], strings.TrimPrefix(controller, "name=")
+		i, there := at[dir]
+		if !there {
+			i = len(out)
+			at[dir] = i
+			out = append(out, runtime.CgroupDir{Dir: dir, Name: filepath.Base(strings.TrimSuffix(dir, filepath.Clean("/"+path)))})
+		}
+		if name != out[i].Name {
+			out[i].Link = append(out[i].Link, name)
+		}
+	}
+	return out
 }
 
 // kernelMemory applies what the library leaves out.

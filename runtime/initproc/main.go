@@ -27,7 +27,9 @@ type machine struct {
 	home     string
 	passwd   []byte
 	readPw   bool
-	state    []byte // the container's state as JSON, from the parent
+	self     uintptr // gantry-init's executable, for OpStayInit; or -1
+	handOn   uintptr // a memory file for the program that OpStayInit hands on, or -1
+	state    []byte  // the container's state as JSON, from the parent
 	terminal bool
 	caps     capSets
 	cwd      []byte
@@ -50,21 +52,40 @@ func failText(stage, path string, e errno, text string) *failure {
 }
 
 // Main runs gantry-init. arg is the socket's number, a colon, and the soft limit of descriptors
-// that the engine was started with (0 if unknown); or it is "hold". A parked init waits to be adopted
-// before it reads its program. Main returns an exit code, if at all.
+// that the engine was started with (0 if unknown), and after OpStayInit a further colon and the number of
+// the file with the rest of the program; or it is "hold". A parked init waits to be adopted before it
+// reads its program. Main returns an exit code, if at all.
 func Main(arg string, parked bool) int {
 	if arg == "hold" {
 		return hold()
 	}
-	n, soft, ok := parseArg(arg)
-	if !ok {
+	var numbers [3]int
+	given := fields(arg, ':')
+	for i, text := range given {
+		n, ok := 0, i < len(numbers)
+		if ok {
+			n, ok = atoi(text)
+		}
+		if !ok {
+			return 127
+		}
+		numbers[i] = n
+	}
+	if len(given) < 2 {
 		return 127
 	}
-	m := &machine{sock: uintptr(n), nofile: uint64(soft), root: none, proc: none, null: none, blank: none, dir: none}
+	m := &machine{sock: uintptr(numbers[0]), nofile: uint64(numbers[1]), root: none, proc: none, null: none, blank: none, self: none, handOn: none, dir: none}
 	cloexec(m.sock)
-	// Behind the socket and the gate nothing was meant for a container: what the engine leaked by
-	// mistake must not be there when a working directory can name it (CVE-2024-21626).
-	call(sysCloseRange, m.sock+2, ^uintptr(0)>>32, 0)
+	from := m.sock
+	if len(given) == 3 {
+		from = uintptr(numbers[2])
+		m.pivoted = true
+		cloexec(from)
+	} else {
+		// Behind the socket and the gate nothing was meant for a container: what the engine leaked by
+		// mistake must not be there when a working directory can name it (CVE-2024-21626).
+		call(sysCloseRange, m.sock+2, ^uintptr(0)>>32, 0)
+	}
 	if parked {
 		f, ok := m.adopt()
 		if !ok {
@@ -75,7 +96,7 @@ func Main(arg string, parked bool) int {
 			return 127
 		}
 	}
-	buf, e := m.program()
+	buf, e := readProgram(from)
 	if e != 0 {
 		return 127
 	}
@@ -96,27 +117,14 @@ func hold() int {
 	}
 }
 
-func parseArg(arg string) (sock, soft int, ok bool) {
-	for i := range len(arg) {
-		if arg[i] == ':' {
-			sock, ok = atoi(arg[:i])
-			if ok {
-				soft, ok = atoi(arg[i+1:])
-			}
-			return sock, soft, ok
-		}
-	}
-	return 0, 0, false
-}
-
 func cloexec(fd uintptr) {
 	syscall.RawSyscall(syscall.SYS_FCNTL, fd, syscall.F_SETFD, syscall.FD_CLOEXEC)
 }
 
-// program reads the whole program: its length stands in front.
-func (m *machine) program() ([]byte, errno) {
+// readProgram reads the whole program: its length stands in front.
+func readProgram(fd uintptr) ([]byte, errno) {
 	var head [4]byte
-	if e := m.readFull(head[:]); e != 0 {
+	if e := readFull(fd, head[:]); e != 0 {
 		return nil, e
 	}
 	n := int(head[0]) | int(head[1])<<8 | int(head[2])<<16 | int(head[3])<<24
@@ -124,12 +132,12 @@ func (m *machine) program() ([]byte, errno) {
 		return nil, syscall.EINVAL
 	}
 	buf := make([]byte, n-4)
-	return buf, m.readFull(buf)
+	return buf, readFull(fd, buf)
 }
 
-func (m *machine) readFull(b []byte) errno {
+func readFull(fd uintptr, b []byte) errno {
 	for len(b) > 0 {
-		n, e := call(syscall.SYS_READ, m.sock, ptr(b), uintptr(len(b)))
+		n, e := call(syscall.SYS_READ, fd, ptr(b), uintptr(len(b)))
 		if e == syscall.EINTR {
 			continue
 		}
@@ -164,7 +172,7 @@ func (m *machine) send(kind byte, payload []byte, fd uintptr) errno {
 // await reads the parent's answer: the state.
 func (m *machine) await() errno {
 	var head [5]byte
-	if e := m.readFull(head[:]); e != 0 {
+	if e := readFull(m.sock, head[:]); e != 0 {
 		return e
 	}
 	n := int(head[1]) | int(head[2])<<8 | int(head[3])<<16 | int(head[4])<<24
@@ -172,7 +180,7 @@ func (m *machine) await() errno {
 		return syscall.EPROTO
 	}
 	state := make([]byte, n)
-	if e := m.readFull(state); e != 0 {
+	if e := readFull(m.sock, state); e != 0 {
 		return e
 	}
 	if n > 0 {
@@ -207,7 +215,10 @@ func (m *machine) steps(r *program.Reader) *failure {
 			break
 		}
 		if op == program.OpStayInit {
-			return m.stayInit(r)
+			return m.again(r)
+		}
+		if op == program.OpStayed {
+			return m.stayed(&o, r)
 		}
 		f := m.step(op, &o)
 		if f == nil && o.Bad {
@@ -222,7 +233,7 @@ func (m *machine) steps(r *program.Reader) *failure {
 
 func (m *machine) step(op program.Op, o *program.Reader) *failure {
 	switch {
-	case op <= program.OpReadonly || op == program.OpPivot || op == program.OpRootReadonly || op == program.OpRootFlags:
+	case op <= program.OpReadonly || op == program.OpPivot || op == program.OpKeepSelf || op == program.OpRootReadonly || op == program.OpRootFlags:
 		return m.stepRoot(op, o)
 	case op == program.OpHook || op == program.OpHookRun || op == program.OpGate || op == program.OpTerminal ||
 		op == program.OpLookup || op == program.OpArgs || op == program.OpExec ||
@@ -234,6 +245,8 @@ func (m *machine) step(op program.Op, o *program.Reader) *failure {
 
 func (m *machine) stepRoot(op program.Op, o *program.Reader) *failure {
 	switch op {
+	case program.OpKeepSelf:
+		return m.keepSelf(o.Num() != 0)
 	case program.OpUnshare:
 		if _, e := call(syscall.SYS_UNSHARE, uintptr(o.Num()), 0, 0); e != 0 {
 			return fail("namespace", "unshare", e)

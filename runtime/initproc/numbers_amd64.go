@@ -7,4 +7,6 @@ const (
 	readlinkatNumber   = 267
 	setnsNumber        = 308
 	keyctlNumber       = 250
+	memfdNumber        = 319
+	execveatNumber     = 322
 )

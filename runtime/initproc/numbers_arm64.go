@@ -7,4 +7,6 @@ const (
 	schedSetattrNumber = 274
 	readlinkatNumber   = 78
 	setnsNumber        = 268
+	memfdNumber        = 279
+	execveatNumber     = 281
 )

@@ -18,7 +18,7 @@
 package program
 
 // Version is the first number of every program.
-const Version = 4
+const Version = 5
 
 // Op is an instruction's code.
 type Op byte
@@ -65,7 +65,7 @@ const (
 	OpSession         // none: a session of its own
 	OpGate            // report: tell that all is ready, wait for the byte on the gate; report: from then on messages go to the descriptor before the socket
 	OpLookup          // none: find the executable in the container
-	OpStayInit        // none: fork here; the first process reaps and forwards signals
+	OpStayInit        // none: execute gantry-init anew here and fork there; the first process reaps and forwards signals
 	OpArgs            // list
 	OpExec            // none
 	OpKeepFDs         // number of descriptors from 3 on that the process keeps
@@ -73,6 +73,8 @@ const (
 	OpHideProc        // none: not dumpable until exec, for processes that come to where others are
 	OpMemoryPolicy    // mode, flags, nodes as bytes
 	OpKeyring         // name: a session keyring of this name instead of the engine's
+	OpKeepSelf        // proc: keep what OpStayInit will need: gantry-init's executable, room for a program, and a procfs if asked to
+	OpStayed          // executable, terminal, descriptors' soft limit, procfs' descriptor or 0: OpStayInit's own, the first in what it hands on
 )
 
 // Flags of OpMount.
@@ -210,6 +212,13 @@ func (w *Writer) List(l []string) *Writer {
 	for _, s := range l {
 		w.Str(s)
 	}
+	return w
+}
+
+// Append adds instructions that were written elsewhere.
+func (w *Writer) Append(instructions []byte) *Writer {
+	w.end()
+	w.buf, w.start = append(w.buf, instructions...), -1
 	return w
 }
 

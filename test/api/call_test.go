@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -214,8 +213,6 @@ func form(kv ...string) string {
 	}
 	return v.Encode()
 }
-
-func has(list []string, s string) bool { return slices.Contains(list, s) }
 
 // now is the time in the form of "since" and "until".
 func now(t *testing.T) string {

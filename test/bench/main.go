@@ -135,12 +135,14 @@ func (b *bench) run(rows, peers, files []string) (err error) {
 		}
 		b.engines = append(b.engines, e)
 	}
+	before := load()
 	t := table{conditions: conditions(b), engines: b.engines}
 	for _, r := range chosen {
 		begun := time.Now()
 		fmt.Fprintf(os.Stderr, "measuring %s … ", r.name)
 		res, rerr := r.run(b)
 		if b.ctx.Err() != nil {
+			t.print(os.Stdout) // what there is; files keep what they have
 			return fmt.Errorf("interrupted in row %s", r.name)
 		}
 		if rerr != nil {
@@ -156,6 +158,7 @@ func (b *bench) run(rows, peers, files []string) (err error) {
 		}
 		t.results = append(t.results, res...)
 	}
+	t.conditions += fmt.Sprintf("; load average %s when it began, %s when it ended.", before, load())
 	t.print(os.Stdout)
 	for _, f := range files {
 		err = errors.Join(err, t.writeMarkdown(f))

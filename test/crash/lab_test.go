@@ -190,7 +190,6 @@ type follower struct {
 	path string
 	off  int64
 	next int
-	rest []byte
 }
 
 // check reads what is new, and waits for more where there is nothing: the writer never rests.

@@ -19,8 +19,9 @@
 //	    Rows without it lose their input instead: the flag, the parameter, the field or
 //	    the route is taken away before our code sees it
 //	%   flags of the daemon that the block's own engine is started with
-//	@   a state other than "works": "not yet" (the script shows the refusal by name)
-//	    or "no effect" (accepted, and why nothing follows)
+//	@   a state other than "works": "not yet" (the script shows the refusal by name),
+//	    "no effect" (accepted, and why nothing follows), or "unproven" (it works, and why
+//	    no proof can be had where these tests run)
 //
 // TestTable runs every block. TestProof (GANTRY_FEATURES_PROOF=1, `make
 // features-proof`) builds a copy of the tree that holds all mutations behind one

@@ -83,7 +83,11 @@ func section(rows []row, known map[string]proof) string {
 }
 
 func stateOf(r row, known map[string]proof) string {
-	if r.block.state != "works" {
+	switch r.block.state {
+	case "works":
+	case "unproven":
+		return "works, unproven"
+	default:
 		return r.block.state
 	}
 	if p := known[r.id]; p.key == r.key() && p.result == "proven" {

@@ -153,7 +153,7 @@ func report(t *testing.T, rows []row) {
 	b.WriteString("\n## Why the others fail\n\n| program | reason |\n| --- | --- |\n")
 	for _, r := range rows {
 		if !r.subject.pass() {
-			fmt.Fprintf(&b, "| %s | %s |\n", r.program, reasons[r.program])
+			fmt.Fprintf(&b, "| %s | %s |\n", r.program, why(r.program))
 		}
 	}
 	fmt.Fprintf(&b, differences, len(foreign)+len(dockerOnly), len(podmanScenarios()))
