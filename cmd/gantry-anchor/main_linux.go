@@ -5,12 +5,14 @@ package main
 import (
 	"flag"
 	"fmt"
+	"github.com/gantry-engine/gantry/internal/kit/calm"
 	"os"
 
 	"github.com/gantry-engine/gantry/internal/anchor"
 )
 
 func main() {
+	calm.Monitor()
 	execRoot := flag.String("exec-root", "", "the engine's exec root")
 	keeper := flag.String("keeper", "", "path of gantry-keeper")
 	init := flag.String("init", "", "path of gantry-init, for the keeper")

@@ -9,10 +9,11 @@ import _ "unsafe" // for go:linkname
 //go:linkname runtimeArgs os.runtime_args
 func runtimeArgs() []string
 
-func argument() (string, bool) {
+// arguments are the socket's number, and whether init is parked (a further argument).
+func arguments() (socket string, parked, ok bool) {
 	args := runtimeArgs()
-	if len(args) != 2 {
-		return "", false
+	if len(args) < 2 || len(args) > 3 {
+		return "", false, false
 	}
-	return args[1], true
+	return args[1], len(args) == 3, true
 }

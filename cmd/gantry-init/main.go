@@ -16,10 +16,10 @@ func init() { runtime.LockOSThread() }
 
 // The socket's number is given by the engine; there is nothing else to say.
 func main() {
-	arg, ok := argument()
+	socket, parked, ok := arguments()
 	if !ok {
 		_, _ = syscall.Write(2, []byte("gantry-init is started by the engine, not by hand\n"))
 		syscall.Exit(127)
 	}
-	syscall.Exit(initproc.Main(arg))
+	syscall.Exit(initproc.Main(socket, parked))
 }

@@ -10,10 +10,12 @@ import (
 	"syscall"
 
 	"github.com/gantry-engine/gantry/internal/keeper"
+	"github.com/gantry-engine/gantry/internal/kit/calm"
 	"github.com/gantry-engine/gantry/internal/version"
 )
 
 func main() {
+	calm.Monitor()
 	execRoot := flag.String("exec-root", "", "the engine's exec root")
 	anchorPath := flag.String("anchor", "", "path of gantry-anchor, to start another when it is gone")
 	initPath := flag.String("init", "", "path of gantry-init")

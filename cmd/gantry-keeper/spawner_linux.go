@@ -19,6 +19,7 @@ import (
 type runtimeSpawner struct {
 	init *os.File // sealed in memory
 	null *os.File
+	park parking
 }
 
 // initName is in the name of gantry-init's executable, in memory or on disk.
@@ -36,7 +37,20 @@ func newSpawner(initPath string) (keeper.Spawner, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &runtimeSpawner{init: init, null: null}, nil
+	return &runtimeSpawner{init: init, null: null, park: parking{init: init, null: null}}, nil
+}
+
+// Close ends the parked inits.
+func (s *runtimeSpawner) Close() { s.park.close() }
+
+// start takes a parked init where one fits, and clones one otherwise.
+func (s *runtimeSpawner) start(cfg *spawn.Config) (*spawn.Process, error) {
+	if ns, ok := spawn.ParkedNamespaces(cfg); ok {
+		if p := s.park.take(ns); p != nil {
+			return p.Adopt(cfg)
+		}
+	}
+	return spawn.Start(cfg)
 }
 
 var namespaceFlags = map[string]uint64{
@@ -64,7 +78,10 @@ func (s *runtimeSpawner) Spawn(r keeper.SpawnRequest) (keeper.Spawned, error) {
 	for i, j := range r.Launch.Join {
 		cfg.Joins = append(cfg.Joins, spawn.JoinFD{Flag: namespaceFlags[j.Kind], FD: r.Joins[i]})
 	}
-	p, err := spawn.Start(&cfg)
+	if _, ok := spawn.ParkedNamespaces(&cfg); ok {
+		defer s.park.refill() // when this launch is through
+	}
+	p, err := s.start(&cfg)
 	if err != nil {
 		if p != nil {
 			reap(p.PID, p.PIDFD)

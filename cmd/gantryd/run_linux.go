@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"github.com/gantry-engine/gantry/internal/kit/calm"
 	"io"
 	"log/slog"
 	"os"
@@ -17,6 +18,7 @@ import (
 // run reads the configuration and either answers at once (--help, --version,
 // --validate) or is the daemon until it is told to stop. It returns the exit code.
 func run(args []string, stdout, stderr io.Writer) int {
+	calm.Monitor()
 	name := filepath.Base(args[0])
 	flags := pflag.NewFlagSet(name, pflag.ContinueOnError)
 	flags.SetOutput(io.Discard)

@@ -492,6 +492,7 @@ func (k *Keeper) upgrade(path string) error {
 	if do == nil {
 		do = unix.Exec
 	}
+	k.cfg.Spawner.Close()
 	time.Sleep(time.Millisecond) // the answer leaves
 	failpoint.Hit("keeper.upgrade-exec")
 	err = do(path, upgradeArgs(fd), os.Environ())

@@ -50,6 +50,8 @@ type Keeper struct {
 	log    *boundedLog
 
 	ep, wake int
+	epFile   *os.File        // ep
+	waiter   syscall.RawConn // of epFile
 	stop     atomic.Bool
 	done     chan struct{}
 	closing  sync.WaitGroup // mount namespaces on their way out
@@ -110,7 +112,7 @@ func Open(cfg Config) (_ *Keeper, err error) {
 	}
 	failpoint.Hit("keeper.open-locked")
 	raiseNofile(&k.nofile)
-	if k.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+	if err := k.openLoop(); err != nil {
 		return nil, err
 	}
 	if k.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
@@ -170,6 +172,7 @@ func (k *Keeper) Run() error {
 	go k.accept()
 	go k.anchor.run()
 	<-k.done
+	k.cfg.Spawner.Close()
 	k.closing.Wait()
 	return nil
 }

@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -47,17 +48,39 @@ func (k *Keeper) epollAdd(fd int, id int32, kind int32, events uint32) error {
 	return unix.EpollCtl(k.ep, unix.EPOLL_CTL_ADD, fd, &ev)
 }
 
+// openLoop makes the descriptor that the loop waits on. Go's own poller waits on it in turn: a thread that blocked
+// in it would keep a processor of Go's until the runtime's monitor noticed.
+func (k *Keeper) openLoop() (err error) {
+	if k.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return err
+	}
+	if err := unix.SetNonblock(k.ep, true); err != nil {
+		return err
+	}
+	k.epFile = os.NewFile(uintptr(k.ep), "epoll")
+	k.waiter, err = k.epFile.SyscallConn()
+	return err
+}
+
+// wait gives the next events; unless block is set it gives what there is.
+func (k *Keeper) wait(events []unix.EpollEvent, block bool) (n int, err error) {
+	look := func(fd uintptr) bool {
+		n, err = unix.EpollWait(int(fd), events, 0)
+		return !block || n != 0 || err != nil && err != unix.EINTR
+	}
+	if waitErr := k.waiter.Read(look); waitErr != nil {
+		return 0, waitErr
+	}
+	return n, err
+}
+
 // loop waits for all descriptors. It ends when k.stop is set and it is woken.
 func (k *Keeper) loop() {
 	events := make([]unix.EpollEvent, 256)
 	var last time.Time
 	moved := smallRun
 	for !k.stop.Load() {
-		timeout := -1
-		if len(k.queue) > 0 {
-			timeout = 0
-		}
-		n, err := unix.EpollWait(k.ep, events, timeout)
+		n, err := k.wait(events, len(k.queue) == 0)
 		if err != nil && err != unix.EINTR {
 			k.logf("epoll: %v", err)
 			return

@@ -19,6 +19,7 @@ import (
 // script, run as a plain child that waits for the go-ahead like gantry-init does.
 type plainSpawner struct{}
 
+func (plainSpawner) Close()       {}
 func (plainSpawner) Ran(int) bool { return false }
 
 func (plainSpawner) Spawn(r keeper.SpawnRequest) (keeper.Spawned, error) {

@@ -12,6 +12,8 @@ type Spawner interface {
 	// Spawn makes a process and returns when the user's program has been executed.
 	// Errors that say where a launch failed are *spec.LaunchError.
 	Spawn(SpawnRequest) (Spawned, error)
+	// Close ends what the spawner holds ready. It is called before the keeper ends or is replaced.
+	Close()
 	// Ran tells of a live process that a former keeper's spawner made whether it has executed the
 	// user's program; false when that cannot be told.
 	Ran(pid int) bool

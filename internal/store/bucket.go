@@ -109,6 +109,20 @@ func (b *Bucket) Remove(_ context.Context, id string) error {
 	return nil
 }
 
+// RemoveSoon deletes the record within a fraction of a second, or with the next commit. From its return on
+// the record is gone for every daemon, a killed one's successor included; a power cut
+// before the commit brings it back. Use it where what the record stands for is gone, too.
+func (b *Bucket) RemoveSoon(ctx context.Context, id string) error {
+	if b.valid(id) != nil || b.isVolatile(id) {
+		return b.Remove(ctx, id)
+	}
+	err := b.pending.save(id, nil, func() uint64 { return b.s.w.later(key{b.name, id}, nil) })
+	if err != nil { // no word to a successor: then the disk has to know
+		return b.s.w.flush()
+	}
+	return nil
+}
+
 // All yields every record, durable and volatile, in order of ID. The bytes belong to the caller.
 func (b *Bucket) All(ctx context.Context) iter.Seq2[string, []byte] {
 	return func(yield func(string, []byte) bool) {

@@ -14,7 +14,7 @@ import (
 
 // pending keeps what SaveSoon has not committed yet in files below the exec root, so that
 // a daemon that is killed within the second loses nothing. The files are gone once the commit
-// is durable; those found at the start are committed then.
+// is durable; those found at the start are committed then. An empty file is a removal.
 type pending struct {
 	dir string
 
@@ -80,6 +80,9 @@ func (p *pending) left(each func(id string, record []byte) uint64) error {
 		if rerr != nil {
 			err = errors.Join(err, rerr)
 			continue
+		}
+		if len(data) == 0 {
+			data = nil
 		}
 		p.seq[e.Name()] = each(e.Name(), data)
 	}

@@ -77,3 +77,54 @@ func TestSaveSoonSurvivesAKill(t *testing.T) {
 		t.Errorf("after the second kill: %v", got)
 	}
 }
+
+func TestRemoveSoonSurvivesAKill(t *testing.T) {
+	dir := t.TempDir()
+	o := Options{DataRoot: filepath.Join(dir, "data"), ExecRoot: filepath.Join(dir, "exec")}
+	open := func() *Store {
+		s, err := Open(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	ctx := context.Background()
+	s := open()
+	b := s.Bucket("containers")
+	for _, id := range []string{"gone", "again", "stays"} {
+		if err := b.Save(ctx, id, []byte(`"first"`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.SaveVolatile(ctx, "passing", []byte(`"volatile"`)); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"gone", "again", "passing", "never-there"} {
+		if err := b.RemoveSoon(ctx, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.Save(ctx, "again", []byte(`"second"`)); err != nil {
+		t.Fatal(err)
+	}
+	b.SaveSoon("gone-at-once", []byte(`"x"`))
+	if err := b.RemoveSoon(ctx, "gone-at-once"); err != nil {
+		t.Fatal(err)
+	}
+	crash(t, s)
+
+	s = open()
+	if got := records(s); len(got) != 2 || got["again"] != `"second"` || got["stays"] != `"first"` {
+		t.Errorf("after the kill: %v", got)
+	}
+	left, err := os.ReadDir(filepath.Join(o.ExecRoot, "records", "containers.soon"))
+	if err != nil || len(left) != 0 {
+		t.Errorf("files left: %v %v", left, err)
+	}
+	crash(t, s)
+	s = open()
+	defer s.Close()
+	if got := records(s); len(got) != 2 {
+		t.Errorf("after the second kill: %v", got)
+	}
+}

@@ -9,6 +9,7 @@
 //	records := s.Bucket("containers")
 //	err = records.Save(ctx, id, bytes)     // on disk when it returns: two syncs
 //	records.SaveSoon(id, bytes)            // on disk within a second, or with the next Save
+//	err = records.RemoveSoon(ctx, id)      // the same for a removal
 //	err = records.SaveVolatile(ctx, id, b) // below the exec root only: lost at reboot
 //
 // All writes go through one goroutine. Saves that arrive while a commit is under

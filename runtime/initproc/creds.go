@@ -46,13 +46,11 @@ func (m *machine) bounding() *failure {
 		return fail("capabilities", "", e)
 	}
 	permitted := uint64(have[0].permitted) | uint64(have[1].permitted)<<32
-	var bound uint64
+	bound := c.bounding
 	for i := uintptr(0); i <= lastCap; i++ {
-		r, e := call6(syscall.SYS_PRCTL, prCapbsetRead, i, 0, 0, 0, 0)
-		if e != 0 {
-			break
+		if c.bounding&(1<<i) != 0 && !inBounding(i) {
+			bound &^= 1 << i
 		}
-		bound |= uint64(r) << i
 	}
 	missing := c.permitted&^permitted | c.bounding&^bound
 	if missing != 0 {
@@ -64,13 +62,23 @@ func (m *machine) bounding() *failure {
 		c.effective, c.inheritable, c.ambient = c.effective&^missing, c.inheritable&^missing, c.ambient&^missing
 	}
 	for i := uintptr(0); i <= lastCap; i++ {
-		if bound&(1<<i) != 0 && c.bounding&(1<<i) == 0 {
-			if _, e := call6(syscall.SYS_PRCTL, prCapbsetDrop, i, 0, 0, 0, 0); e != 0 {
-				return fail("capabilities", cat("dropping ", capList(1<<i)), e)
-			}
+		if c.bounding&(1<<i) != 0 {
+			continue
+		}
+		_, e := call6(syscall.SYS_PRCTL, prCapbsetDrop, i, 0, 0, 0, 0)
+		if e == syscall.EINVAL { // the kernel knows no more
+			break
+		}
+		if e != 0 && inBounding(i) { // without the right to drop, what is gone already is fine
+			return fail("capabilities", cat("dropping ", capList(1<<i)), e)
 		}
 	}
 	return nil
+}
+
+func inBounding(i uintptr) bool {
+	r, e := call6(syscall.SYS_PRCTL, prCapbsetRead, i, 0, 0, 0, 0)
+	return e == 0 && r != 0
 }
 
 // become takes on user, groups and capabilities; the last thing before no_new_privs and exec.

@@ -34,16 +34,17 @@ func (m *machine) mknod(o *program.Reader) *failure {
 		return m.bindDevice(path, path)
 	}
 	dir, name := split(string(path))
-	parent, e := m.target(cstr(dir)[:len(dir)], true, false)
+	parent, e := m.folder(dir)
 	if e != 0 {
 		return fail("device", string(path), e)
 	}
-	defer closeFD(parent)
 	if inside, _ := onProc(parent); inside {
 		return failText("device", string(path), syscall.EPERM, cat("device ", string(path), ": its folder is in /proc"))
 	}
 	node := cstr(name)
+	old, _ := call(syscall.SYS_UMASK, 0, 0, 0) // the mode is meant as it is given
 	_, e = call6(syscall.SYS_MKNODAT, parent, ptr(node), uintptr(mode), uintptr(dev), 0, 0)
+	call(syscall.SYS_UMASK, old, 0, 0)
 	if e == syscall.EPERM {
 		return m.bindDevice(path, path)
 	}
@@ -57,18 +58,6 @@ func (m *machine) mknod(o *program.Reader) *failure {
 		if _, e := call6(syscall.SYS_FCHOWNAT, parent, ptr(node), uintptr(uid), uintptr(gid), atNoFollow, 0); e != 0 {
 			return fail("device owner", string(path), e)
 		}
-	}
-	// The umask is init's parent's: set the mode for sure.
-	fd, e := openat2(parent, node, oPath|uint64(oNoFollow), 0, resolveBelow)
-	if e != 0 {
-		return fail("device mode", string(path), e)
-	}
-	defer closeFD(fd)
-	if f := m.procHandle(); f != nil {
-		return f
-	}
-	if _, e := call(syscall.SYS_FCHMODAT, m.proc, ptr(cstr(cat(itoa(syscall.Getpid()), "/fd/", itoa(int(fd))))), uintptr(mode&0o7777)); e != 0 {
-		return fail("device mode", string(path), e)
 	}
 	return nil
 }
@@ -110,11 +99,10 @@ func (m *machine) bindDevice(path, source []byte) *failure {
 
 func (m *machine) symlink(to, path []byte) *failure {
 	dir, name := split(string(path))
-	parent, e := m.target(cstr(dir)[:len(dir)], true, false)
+	parent, e := m.folder(dir)
 	if e != 0 {
 		return fail("link", string(path), e)
 	}
-	defer closeFD(parent)
 	_, e = call(syscall.SYS_SYMLINKAT, ptr(to), parent, ptr(cstr(name)))
 	if ignoreExist(e) != 0 {
 		return fail("link", string(path), e)

@@ -8,6 +8,7 @@ import "syscall"
 // Absent paths stay absent. What is bound is verified to be the host's null device,
 // opened before the container had a say (CVE-2025-31133).
 func (m *machine) mask(path []byte) *failure {
+	m.leaveDir()
 	target, e := openat2(m.rootFD(), path, oPath, 0, resolveRoot)
 	if e == syscall.ENOENT || e == syscall.ENOTDIR {
 		return nil
@@ -75,6 +76,7 @@ func (m *machine) hostNull() (uintptr, *failure) {
 
 // readonly binds a path over itself, read-only with all that is mounted below.
 func (m *machine) readonly(path []byte) *failure {
+	m.leaveDir()
 	target, e := openat2(m.rootFD(), path, oPath, 0, resolveRoot)
 	if e == syscall.ENOENT || e == syscall.ENOTDIR {
 		return nil

@@ -189,6 +189,7 @@ func (m *machine) openTerminal(flags, rows, cols uint64) *failure {
 }
 
 func (m *machine) console(slave uintptr) *failure {
+	m.leaveDir()
 	target, e := openat2(m.rootFD(), []byte("/dev/console\x00"), oPath|uint64(oNoFollow), 0, resolveRoot)
 	if e == syscall.ENOENT {
 		if e = m.makeOne("/dev", "console", true); e == 0 {
@@ -314,6 +315,7 @@ func (m *machine) exec() *failure {
 		}
 	}
 	resetSignals()
+	call6(syscall.SYS_PRCTL, prSetTimerslack, defaultSlack, 0, 0, 0, 0) // spawn raised it
 	setSignals(0)
 	m.restoreNofile()
 	if m.keep >= 0 {

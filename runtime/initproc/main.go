@@ -15,6 +15,8 @@ type machine struct {
 	root     uintptr // the container's root: a detached or attached mount, or -1 for "/"
 	proc     uintptr // private procfs, or -1 until it is needed
 	null     uintptr // the host's /dev/null, verified; -1 until it is needed
+	dir      uintptr // the folder that the last paths were in, see target; or -1
+	dirPath  string
 	blank    uintptr // an empty read-only tmpfs for masked folders, or -1
 	pivoted  bool
 	keep     int
@@ -51,8 +53,9 @@ func failText(stage, path string, e errno, text string) *failure {
 
 // Main runs gantry-init. arg is the socket's number, a colon, and the soft limit of descriptors
 // that the engine was started with (0 if unknown), and after OpStayInit a further colon and the number of
-// the file with the rest of the program; or it is "hold". It returns an exit code, if at all.
-func Main(arg string) int {
+// the file with the rest of the program; or it is "hold". A parked init waits to be adopted before it
+// reads its program. Main returns an exit code, if at all.
+func Main(arg string, parked bool) int {
 	if arg == "hold" {
 		return hold()
 	}
@@ -71,7 +74,7 @@ func Main(arg string) int {
 	if len(given) < 2 {
 		return 127
 	}
-	m := &machine{sock: uintptr(numbers[0]), nofile: uint64(numbers[1]), root: none, proc: none, null: none, blank: none, self: none, handOn: none}
+	m := &machine{sock: uintptr(numbers[0]), nofile: uint64(numbers[1]), root: none, proc: none, null: none, blank: none, self: none, handOn: none, dir: none}
 	cloexec(m.sock)
 	from := m.sock
 	if len(given) == 3 {
@@ -82,6 +85,16 @@ func Main(arg string) int {
 		// Behind the socket and the gate nothing was meant for a container: what the engine leaked by
 		// mistake must not be there when a working directory can name it (CVE-2024-21626).
 		call(sysCloseRange, m.sock+2, ^uintptr(0)>>32, 0)
+	}
+	if parked {
+		f, ok := m.adopt()
+		if !ok {
+			return 127
+		}
+		if f != nil {
+			m.report(f)
+			return 127
+		}
 	}
 	buf, e := readProgram(from)
 	if e != 0 {

@@ -11,6 +11,8 @@ import (
 
 const (
 	prSetDumpable   = 4
+	prSetTimerslack = 29
+	defaultSlack    = 50_000 // ns, the kernel's
 	prSetKeepCaps   = 8
 	prCapbsetRead   = 23
 	prCapbsetDrop   = 24
@@ -221,7 +223,7 @@ func (m *machine) makeDirAfter(path string) (uintptr, errno) {
 		m.root = fd
 		defer func() { closeFD(fd); m.root = old }()
 	}
-	return m.makeAll(path, false)
+	return m.makeAll(path, false, maxLinks)
 }
 
 // seccomp loads the filter, and hands its listener to the parent if there is one.

@@ -66,6 +66,7 @@ func (m *machine) attachRoot(root uintptr) *failure {
 
 // pivot makes the new root the root and lets go of the host's tree.
 func (m *machine) pivot(flags uint64) *failure {
+	m.leaveDir()
 	if flags&program.PivotNone != 0 {
 		m.pivoted = true
 		return nil

@@ -46,16 +46,17 @@ const (
 	sysOpenat2      = 437
 	sysMountSetattr = 442
 
-	atFDCWD      = ^uintptr(99) // -100
-	atEmptyPath  = 0x1000
-	atRecursive  = 0x8000
-	atNoFollow   = 0x100
-	oPath        = 0x200000
-	oCloexec     = 0x80000
-	oDirectory   = syscall.O_DIRECTORY
-	oNoFollow    = syscall.O_NOFOLLOW
-	resolveBelow = 0x08 | 0x01 | 0x04 // BENEATH, NO_XDEV, NO_SYMLINKS
-	resolveRoot  = 0x10 | 0x02        // IN_ROOT, NO_MAGICLINKS
+	atFDCWD       = ^uintptr(99) // -100
+	atEmptyPath   = 0x1000
+	atRecursive   = 0x8000
+	atNoFollow    = 0x100
+	oPath         = 0x200000
+	oCloexec      = 0x80000
+	oDirectory    = syscall.O_DIRECTORY
+	oNoFollow     = syscall.O_NOFOLLOW
+	resolveBelow  = 0x08 | resolveSameFS | 0x04 // BENEATH, NO_XDEV, NO_SYMLINKS
+	resolveSameFS = 0x01
+	resolveRoot   = 0x10 | 0x02 // IN_ROOT, NO_MAGICLINKS
 
 	resolveNoLinks  = 0x04
 	resolveOneMount = 0x08 | 0x01 | 0x02 // BENEATH, NO_XDEV, NO_MAGICLINKS

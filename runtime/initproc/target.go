@@ -72,13 +72,72 @@ func onProc(fd uintptr) (inside, root bool) {
 	return true, fstat(fd, &st) == 0 && st.Ino == 1
 }
 
+// maxLinks is the kernel's own bound of links on the way to a file.
+const maxLinks = 40
+
 // target opens a mount point inside the root, making it (a folder or a file) where it is missing.
+// Several in a row are mostly in one folder, so that folder stays open: children
+// of it are found without links, and nothing but them gets mounted over meanwhile.
 func (m *machine) target(path []byte, create, file bool) (uintptr, errno) {
+	parent, name := split(string(path))
+	if m.dir != none && m.dirPath == parent && name != ".." && name != "." && name != "" {
+		if create {
+			if e := makeChild(m.dir, name, file); e != 0 && e != syscall.EROFS {
+				return none, e
+			}
+		}
+		fd, e := openat2(m.dir, cstr(name), oPath, 0, resolveBelow&^resolveSameFS)
+		if e != syscall.ELOOP {
+			return fd, e
+		}
+	}
+	m.leaveDir()
 	fd, e := openat2(m.rootFD(), path, oPath, 0, resolveRoot)
 	if e != syscall.ENOENT || !create {
 		return fd, e
 	}
-	return m.makeAll(string(path), file)
+	if m.enterDir(parent) && name != ".." && name != "." {
+		if e := makeChild(m.dir, name, file); e != 0 {
+			return none, e
+		}
+		fd, e := openat2(m.dir, cstr(name), oPath, 0, resolveBelow&^resolveSameFS)
+		if e != syscall.ELOOP {
+			return fd, e
+		}
+	}
+	return m.makeAll(string(path), file, maxLinks)
+}
+
+// folder gives the folder at path, which stays the machine's, making it where it is missing.
+func (m *machine) folder(path string) (uintptr, errno) {
+	if m.dir != none && m.dirPath == path {
+		return m.dir, 0
+	}
+	fd, e := m.target(cstr(path)[:len(path)], true, false)
+	if e != 0 {
+		return none, e
+	}
+	m.leaveDir()
+	m.dir, m.dirPath = fd, path
+	return fd, 0
+}
+
+func (m *machine) enterDir(path string) bool {
+	fd, e := openat2(m.rootFD(), cstr(path), oPath|uint64(oDirectory), 0, resolveRoot)
+	if e != 0 {
+		return false
+	}
+	m.leaveDir()
+	m.dir, m.dirPath = fd, path
+	return true
+}
+
+// leaveDir forgets the folder: something may be mounted over it, or on the way to it.
+func (m *machine) leaveDir() {
+	if m.dir != none {
+		closeFD(m.dir)
+	}
+	m.dir, m.dirPath = none, ""
 }
 
 func (m *machine) rootFD() uintptr {
@@ -92,8 +151,9 @@ func (m *machine) rootFD() uintptr {
 }
 
 // makeAll makes folders along path, each below the descriptor of the one before,
-// and the last component as a file if asked to.
-func (m *machine) makeAll(path string, file bool) (uintptr, errno) {
+// and the last component as a file if asked to. What a link leads to is made where the
+// link says, inside the root (an image's /etc/resolv.conf that points to /run); links bounds how many.
+func (m *machine) makeAll(path string, file bool, links int) (uintptr, errno) {
 	done := 0
 	for done < len(path) {
 		end := done
@@ -113,6 +173,15 @@ func (m *machine) makeAll(path string, file bool) (uintptr, errno) {
 		}
 		fd, e := openat2(m.rootFD(), cstr(path[:end]), oPath, 0, resolveRoot)
 		if e == syscall.ENOENT {
+			if to := m.dangling(path[:end]); to != "" {
+				if links == 0 {
+					return none, syscall.ELOOP
+				}
+				if to[0] != '/' {
+					to = cat(path[:start], to)
+				}
+				return m.makeAll(cat(to, path[end:]), file, links-1)
+			}
 			if e = m.makeOne(path[:start], path[start:end], last && file); e != 0 {
 				return none, e
 			}
@@ -130,6 +199,21 @@ func (m *machine) makeAll(path string, file bool) (uintptr, errno) {
 	return openat2(m.rootFD(), []byte("/\x00"), oPath, 0, resolveRoot)
 }
 
+// dangling gives what the link at path says, or nothing where there is no link.
+func (m *machine) dangling(path string) string {
+	fd, e := openat2(m.rootFD(), cstr(path), oPath|uint64(oNoFollow), 0, resolveRoot)
+	if e != 0 {
+		return ""
+	}
+	defer closeFD(fd)
+	var buf [4096]byte
+	n, e := call6(readlinkatNumber, fd, ptr(nil), ptr(buf[:]), uintptr(len(buf)), 0, 0)
+	if e != 0 {
+		return ""
+	}
+	return string(buf[:n])
+}
+
 func (m *machine) makeOne(parent, name string, file bool) errno {
 	if name == ".." || name == "." {
 		return syscall.EINVAL
@@ -142,14 +226,19 @@ func (m *machine) makeOne(parent, name string, file bool) errno {
 		return e
 	}
 	defer closeFD(dir)
-	if file {
-		fd, _, e := syscall.RawSyscall6(syscall.SYS_OPENAT, dir, ptr(cstr(name)), syscall.O_CREAT|syscall.O_EXCL|syscall.O_WRONLY|oNoFollow|oCloexec, 0o644, 0, 0)
-		if e == 0 {
-			closeFD(fd)
-		}
+	return makeChild(dir, name, file)
+}
+
+// makeChild makes a folder or an empty file in dir; one that is there already is fine.
+func makeChild(dir uintptr, name string, file bool) errno {
+	if !file {
+		_, e := call(syscall.SYS_MKDIRAT, dir, ptr(cstr(name)), 0o755)
 		return ignoreExist(e)
 	}
-	_, e = call(syscall.SYS_MKDIRAT, dir, ptr(cstr(name)), 0o755)
+	fd, _, e := syscall.RawSyscall6(syscall.SYS_OPENAT, dir, ptr(cstr(name)), syscall.O_CREAT|syscall.O_EXCL|syscall.O_WRONLY|oNoFollow|oCloexec, 0o644, 0, 0)
+	if e == 0 {
+		closeFD(fd)
+	}
 	return ignoreExist(e)
 }
 

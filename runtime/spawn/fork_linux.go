@@ -38,6 +38,11 @@ const (
 	failChdir
 )
 
+const (
+	prSetTimerslack = 29
+	initSlack       = 1_000_000 // ns
+)
+
 // cloneArgs is struct clone_args (include/uapi/linux/sched.h).
 type cloneArgs struct {
 	flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
@@ -193,6 +198,8 @@ func (c *child) exec() {
 	// thread that waits for it; the user's program gets an empty mask.
 	c.signals = ^uint64(0)
 	syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, 0, uintptr(unsafe.Pointer(&c.signals)), 0, 8, 0, 0)
+	// Those that only watch may sleep longer, too; init takes this back for the program.
+	syscall.RawSyscall(syscall.SYS_PRCTL, prSetTimerslack, initSlack, 0)
 	_, _, e := syscall.RawSyscall6(sysExecveat, uintptr(c.init), uintptr(unsafe.Pointer(c.empty)),
 		uintptr(unsafe.Pointer(c.argv)), uintptr(unsafe.Pointer(c.envp)), atEmptyPath, 0)
 	c.fail(failExec, e, 0)

@@ -60,32 +60,48 @@ func (s *Store) Create(ctx context.Context, id string, img spec.Image, o contain
 }
 
 func (s *Store) makeContainer(ctx context.Context, c *container) error {
+	if s.driver == DriverOverlay {
+		defer s.restock(c)
+		if s.take(c.chain, c.dir) {
+			failpoint.Hit("gantryd.layer-made")
+			return nil
+		}
+		return s.makeOverlay(c)
+	}
 	if err := os.Mkdir(c.dir, 0o710); err != nil {
 		return err
 	}
-	if s.driver == DriverCopy {
-		root := filepath.Join(c.dir, "root")
-		if err := os.Mkdir(root, 0o755); err != nil {
-			return err
-		}
-		if err := copyTree(ctx, s.lower(c)[0], root); err != nil {
-			return err
-		}
-	} else {
-		failpoint.Hit("gantryd.layer-dir")
-		upper := filepath.Join(c.dir, "upper")
-		if err := os.Mkdir(upper, 0o755); err != nil {
-			return err
-		}
-		if err := os.Mkdir(filepath.Join(c.dir, "work"), 0o700); err != nil {
-			return err
-		}
-		if err := likeRoot(upper, s.lower(c)[0]); err != nil {
-			return err
-		}
+	root := filepath.Join(c.dir, "root")
+	if err := os.Mkdir(root, 0o755); err != nil {
+		return err
+	}
+	if err := copyTree(ctx, s.lower(c)[0], root); err != nil {
+		return err
+	}
+	return os.Symlink(c.chain, filepath.Join(c.dir, "chain"))
+}
+
+// makeOverlay makes what overlayfs needs for a container. The link is last: a directory without it is swept at the next Open.
+func (s *Store) makeOverlay(c *container) error {
+	if err := os.Mkdir(c.dir, 0o710); err != nil {
+		return err
+	}
+	failpoint.Hit("gantryd.layer-dir")
+	upper := filepath.Join(c.dir, "upper")
+	if err := os.Mkdir(upper, 0o755); err != nil {
+		return err
+	}
+	if err := os.Mkdir(filepath.Join(c.dir, "work"), 0o700); err != nil {
+		return err
+	}
+	lower := s.lower(c)
+	if len(lower) == 0 {
+		return fmt.Errorf("the layers below it are gone: %w", errdefs.ErrNotFound)
+	}
+	if err := likeRoot(upper, lower[0]); err != nil {
+		return err
 	}
 	failpoint.Hit("gantryd.layer-made")
-	// The link is last: a directory without it is swept at the next Open.
 	return os.Symlink(c.chain, filepath.Join(c.dir, "chain"))
 }
 
@@ -103,10 +119,14 @@ func likeRoot(upper, lower string) error {
 	return unix.Chmod(upper, st.Mode&0o7777)
 }
 
-// lower lists the directories that a container stands on, uppermost first.
+// lower lists the directories that a container stands on, uppermost first. The stubs are below all.
 func (s *Store) lower(c *container) []string {
 	if c.chain == emptyChain {
-		return []string{filepath.Join(s.dir, "empty")}
+		dirs := []string{filepath.Join(s.dir, "empty")}
+		if s.driver == DriverOverlay {
+			dirs = append(dirs, s.stubDir())
+		}
+		return dirs
 	}
 	ch := s.chain(c.chain)
 	if ch == nil {
@@ -119,7 +139,7 @@ func (s *Store) lower(c *container) []string {
 	for _, d := range slices.Backward(ch.Dirs) {
 		dirs = append(dirs, s.layerFS(d))
 	}
-	return dirs
+	return append(dirs, s.stubDir())
 }
 
 func (s *Store) rootfs(c *container) spec.Rootfs {

@@ -5,7 +5,9 @@
 //	chains/<hex>                an image's stack of directories, by chain ID
 //	containers/<id>/            upper, work; "chain" is a link whose target names the stack
 //	volatile/<boot ID>/<id>/    the same, for auto-remove containers: gone after a reboot
+//	stubs/                      what every container has below its image, see makeStubs
 //	snapshots/                  what the Snapshotter interface made
+//	spare/                      layers of containers to come, see spares
 //	tmp/, trash/                being made, being deleted
 //
 // A layer is written below tmp/, the file system is synced once for a whole image, then

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
@@ -68,6 +69,7 @@ type Store struct {
 	containers map[string]*container
 	held       map[string]int // layer directories in use by Unpack and its callers
 
+	spare  spares
 	trash  chan string
 	closed chan struct{}
 }
@@ -85,7 +87,7 @@ func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 		}
 		s.boot = strings.TrimSpace(string(b))
 	}
-	for _, d := range []string{"layers", "chains", "containers", "volatile/" + s.boot, "tmp", "trash", "empty"} {
+	for _, d := range []string{"layers", "chains", "containers", "volatile/" + s.boot, "tmp", "trash", "empty", "spare"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o710); err != nil {
 			return nil, fmt.Errorf("making the layer store: %w", err)
 		}
@@ -97,7 +99,7 @@ func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 		return nil, err
 	}
 	go s.emptyTrash()
-	if err := errors.Join(s.sweep(), s.load(ctx)); err != nil {
+	if err := errors.Join(s.makeStubs(), s.sweep(), s.load(ctx)); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
@@ -140,7 +142,7 @@ func (s *Store) choose(driver string) error {
 // sweep moves what is unfinished, and volatile layers of former boots, into the trash.
 func (s *Store) sweep() error {
 	var errs []error
-	for _, d := range []string{"tmp", "volatile"} {
+	for _, d := range []string{"tmp", "spare", "volatile"} {
 		entries, err := os.ReadDir(filepath.Join(s.dir, d))
 		errs = append(errs, err)
 		for _, e := range entries {
@@ -233,6 +235,7 @@ func (s *Store) loadContainers(sub string, volatile bool) error {
 
 // Close stops the deletions in the background; what is left of them is done after the next Open.
 func (s *Store) Close() error {
+	s.closeSpares()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	select {
@@ -270,6 +273,9 @@ func (s *Store) discard(dir string) error {
 	return nil
 }
 
+// trashDelay is how long a deletion waits, out of sight already.
+const trashDelay = 20 * time.Millisecond
+
 func (s *Store) toTrash(p string) {
 	select {
 	case s.trash <- p:
@@ -283,6 +289,11 @@ func (s *Store) emptyTrash() {
 		case <-s.closed:
 			return
 		case p := <-s.trash:
+			// What waits for an answer comes first; a few more may join meanwhile.
+			select {
+			case <-s.closed:
+			case <-time.After(trashDelay):
+			}
 			_ = os.RemoveAll(p)
 			failpoint.Hit("gantryd.layer-deleted")
 		}

@@ -339,7 +339,7 @@ func TestPinsCollectionAndRestart(t *testing.T) {
 			t.Errorf("driver %s after a restart", s.Driver())
 		}
 		for _, id := range []string{"durable", "passing"} {
-			if r, err := s.Rootfs(t.Context(), id); err != nil || r.Path == "" && len(r.Lower) != 2 {
+			if r, err := s.Rootfs(t.Context(), id); err != nil || r.Path == "" && len(r.Lower) != 3 {
 				t.Errorf("%s after a restart: %+v %v", id, r, err)
 			}
 		}

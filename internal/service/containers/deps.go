@@ -23,13 +23,14 @@ type Records interface {
 	// SaveSoon commits the record within a second, together with others: for what
 	// the keeper's own record can tell again after a crash of the daemon.
 	SaveSoon(id string, record []byte)
-	// Remove deletes the record durably.
-	Remove(ctx context.Context, id string) error
+	// RemoveSoon deletes the record for this daemon and its successors, and commits that within a second: a power
+	// cut before brings the record of a removed container back, without its files.
+	RemoveSoon(ctx context.Context, id string) error
 	// All yields every record, in order of ID.
 	All(ctx context.Context) iter.Seq2[string, []byte]
 	// SaveVolatile keeps the record below the exec root only, without a sync: for
 	// auto-remove containers, which need not survive a reboot. Save, SaveSoon
-	// and Remove of such a record stay volatile.
+	// and RemoveSoon of such a record stay volatile.
 	SaveVolatile(ctx context.Context, id string, record []byte) error
 }
 

@@ -95,6 +95,10 @@ func (s *starter) ended(ctx context.Context, e *entry, x spec.Exit) {
 	attrs := map[string]string{"exitCode": strconv.Itoa(x.Code), "execDuration": strconv.FormatInt(int64(ran/time.Second), 10)}
 	s.publish(next, events.ActionDie, attrs)
 	failpoint.Hit("gantryd.exit-told")
+	s.releaseNetwork(ctx, rec)
+	// Ports and addresses are free, so who waits may go on; the rest of the tear-down holds the lock, which
+	// the next call for this container waits for.
+	e.finish(false, exitResult{code: x.Code, err: text})
 	s.release(ctx, rec)
 	failpoint.Hit("gantryd.exit-released")
 	d := soon
@@ -106,7 +110,6 @@ func (s *starter) ended(ctx context.Context, e *entry, x spec.Exit) {
 	}
 	failpoint.Hit("gantryd.exit-saved")
 	s.publishMounts(next, events.ActionUnmount)
-	e.finish(false, exitResult{code: x.Code, err: text})
 	s.forget(ctx, x.Key)
 	failpoint.Hit("gantryd.exit-forgotten")
 	switch {
@@ -119,13 +122,19 @@ func (s *starter) ended(ctx context.Context, e *entry, x spec.Exit) {
 	}
 }
 
-// release frees what a run held besides its files.
+func (s *starter) releaseNetwork(ctx context.Context, rec *Container) {
+	if rec.Sandbox.ID == "" && len(rec.Sandbox.Endpoints) == 0 {
+		return
+	}
+	if err := s.Networks.Release(ctx, rec.ID, rec.Sandbox); err != nil {
+		s.log.Warn("a container's network could not be freed", "container", rec.ID, "error", err)
+	}
+	failpoint.Hit("gantryd.release-network")
+}
+
+// release frees what a run held besides its network and its files.
 func (s *starter) release(ctx context.Context, rec *Container) {
 	var errs []error
-	if rec.Sandbox.ID != "" || len(rec.Sandbox.Endpoints) > 0 {
-		errs = append(errs, s.Networks.Release(ctx, rec.ID, rec.Sandbox))
-		failpoint.Hit("gantryd.release-network")
-	}
 	if rec.Cgroup.Path != "" {
 		errs = append(errs, s.Cgroups.Destroy(ctx, rec.Cgroup))
 		failpoint.Hit("gantryd.release-cgroup")

@@ -165,7 +165,7 @@ func (w *world) put(kind, id string, r []byte) error {
 	return nil
 }
 
-func (w *world) Remove(_ context.Context, id string) error {
+func (w *world) RemoveSoon(_ context.Context, id string) error {
 	if err := w.step("remove record"); err != nil {
 		return err
 	}
@@ -257,6 +257,10 @@ func (w *world) Exits(ctx context.Context) <-chan spec.Exit {
 			case <-ctx.Done():
 				return
 			case x := <-w.exits:
+				if ctx.Err() != nil {
+					w.exits <- x // for the next daemon
+					return
+				}
 				select {
 				case out <- x:
 				case <-ctx.Done():

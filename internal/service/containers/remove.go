@@ -126,7 +126,7 @@ func (r *remover) discard(ctx context.Context, rec *Container, volumes bool) err
 	if err := r.noteRemoval(rec, volumes); err != nil {
 		return err
 	}
-	if err := r.Records.Remove(ctx, rec.ID); err != nil {
+	if err := r.Records.RemoveSoon(ctx, rec.ID); err != nil {
 		return err
 	}
 	failpoint.Hit("gantryd.remove-record")

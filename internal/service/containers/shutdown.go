@@ -35,6 +35,9 @@ func (r *recoverer) Shutdown(ctx context.Context) error {
 			if err := r.stop.halt(ctx, e.id, StopOptions{}, StoppedByDaemon); err != nil {
 				r.log.Error("a container did not stop with the engine", "container", e.id, "error", err)
 			}
+			if unlock, err := r.locks.Lock(ctx, e.id); err == nil { // its tear-down is over
+				unlock()
+			}
 		}()
 	}
 	wg.Wait()
