@@ -26,7 +26,8 @@ func initFile(t testing.TB) *os.File { return initWith(t, "") }
 func initWith(t testing.TB, flags string) *os.File {
 	t.Helper()
 	bin := filepath.Join(t.TempDir(), "gantry-init")
-	if dir := os.Getenv("GANTRY_BIN"); dir != "" { // a machine without a compiler
+	_, none := exec.LookPath("go") // in test/vm, whose kernel is an older one in truth
+	if dir := os.Getenv("GANTRY_BIN"); dir != "" && (flags == "" || none != nil) {
 		bin = filepath.Join(dir, "gantry-init")
 	} else if out, err := goBuild(bin, flags); err != nil {
 		t.Fatalf("building gantry-init: %v\n%s", err, out)

@@ -148,6 +148,7 @@ reboot_state() { # clean|unclean
     sleep 1
   done
   gantry ps -a
+  gantry ps -aq --filter label=reboot=1 | xargs gantry inspect -f '{{.Name}} {{.State.Status}} {{.State.Error}}'
   for n in "${running[@]}"; do is "$n" running; [ -d "/proc/$(pid_of "$n")" ]; done
   [ "$(gantry ps -q --filter label=reboot=1 | wc -l)" = 4 ]
   is ended exited 3

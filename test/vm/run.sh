@@ -52,7 +52,7 @@ case $only in *tests*)
     go test -c -o "$work/payload/tests/$(echo "$pkg" | tr / -).test" "./$pkg"
   done ;;
 esac
-go build -trimpath -ldflags '-s -w' -o "$work/payload/guestbook" ./examples/guestbook
+case $only in *first-run*) go build -trimpath -ldflags '-s -w' -o "$work/payload/guestbook" ./examples/guestbook ;; esac
 # Two versions of the package, so that one is an upgrade of the other.
 export BIN=$bin DEB_COMPRESSION=gzip
 DEB_VERSION=0.1~vm DEB_DIR=$work/payload/old packaging/build-deb.sh >/dev/null
