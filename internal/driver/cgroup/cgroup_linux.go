@@ -31,6 +31,7 @@ type Driver struct {
 	holder  []string // for systemd's scopes; nil means cgroupfs
 	parents *parents
 	mounts  []string // of the hierarchies
+	spare   spares
 }
 
 // Config selects the driver.
@@ -72,11 +73,14 @@ func New(cfg Config) (*Driver, error) {
 	for _, h := range host.Hierarchies {
 		d.mounts = append(d.mounts, h.Mount)
 	}
-	return d, nil
+	return d, d.sweepSpares()
 }
 
 // Close removes the parents that were made here and have no container any more.
-func (d *Driver) Close() error { return d.parents.remove("") }
+func (d *Driver) Close() error {
+	d.endSpares()
+	return d.parents.remove("")
+}
 
 // V2 tells whether the host has cgroup v2 only.
 func (d *Driver) V2() bool { return d.host.V2 }
@@ -98,12 +102,24 @@ func (d *Driver) Create(_ context.Context, container, parent string, r *specs.Li
 	if err != nil {
 		return spec.Cgroup{}, err
 	}
+	if !d.host.V2 && parent == d.parent {
+		defer d.restock(res)
+		if cg, ok := d.take(container, res); ok {
+			failpoint.Hit("gantryd.cgroup-set")
+			return cg, nil
+		}
+	}
+	return d.make(parent, container, res)
+}
+
+// make makes a cgroup's directories and sets its limits.
+func (d *Driver) make(parent, name string, res *cgroups.Resources) (spec.Cgroup, error) {
 	release, err := d.parents.hold(parent, d.mounts)
 	if err != nil {
 		return spec.Cgroup{}, err
 	}
 	defer release()
-	cg := spec.Cgroup{Path: path.Join("/", parent, container)}
+	cg := spec.Cgroup{Path: path.Join("/", parent, name)}
 	if cg.Dirs, err = d.host.Make(cg.Path); err != nil {
 		return spec.Cgroup{}, err
 	}
