@@ -86,7 +86,7 @@ func TestSettingsFollowNoLink(t *testing.T) {
 	if err := syscall.Mount("tmpfs", over, "tmpfs", 0, ""); err != nil {
 		t.Skip("mounting needs root: ", err)
 	}
-	defer syscall.Unmount(over, syscall.MNT_DETACH)
+	defer func() { _ = syscall.Unmount(over, syscall.MNT_DETACH) }()
 	if err := os.WriteFile(filepath.Join(over, "exec"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -71,7 +71,7 @@ func TestOfficialClient(t *testing.T) {
 // The client's own negotiation ends at the newest version that both speak.
 func TestOfficialClientNegotiates(t *testing.T) {
 	e := engine(t)
-	c, err := client.New(client.WithHost("unix://"+e.Socket))
+	c, err := client.New(client.WithHost("unix://" + e.Socket))
 	if err != nil {
 		t.Fatal(err)
 	}

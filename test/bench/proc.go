@@ -50,7 +50,8 @@ func (e *engine) pss() float64 {
 
 // conditions tell what a run's figures hold for.
 func conditions(b *bench) string {
-	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
+	release, _ := os.ReadFile("/proc/sys/kernel/osrelease")
+	kernel, _, _ := strings.Cut(strings.TrimSpace(string(release)), "-") // whose build it is says nothing
 	cpus, _ := os.ReadFile("/proc/cpuinfo")
 	mode := "v2"
 	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err != nil {
@@ -60,7 +61,7 @@ func conditions(b *bench) string {
 		}
 	}
 	return fmt.Sprintf("%s, %d cores, kernel %s, cgroup %s, %d repetitions in turns of %d",
-		time.Now().UTC().Format("2 January 2006, 15:04 UTC"), strings.Count(string(cpus), "processor\t:"), strings.TrimSpace(string(kernel)), mode, b.n, b.block)
+		time.Now().UTC().Format("2 January 2006, 15:04 UTC"), strings.Count(string(cpus), "processor\t:"), kernel, mode, b.n, b.block)
 }
 
 // load is the machine's load average of the last minute, our own work included.

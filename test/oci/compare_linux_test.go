@@ -53,3 +53,13 @@ func TestLinesOfARefusal(t *testing.T) {
 		t.Errorf("worse: %+v", rows[2])
 	}
 }
+
+// TestRacesCountForNobody: what is luck neither helps nor hurts.
+func TestRacesCountForNobody(t *testing.T) {
+	good, bad := judgeOutput("ok 1 - a\n", nil, false), judgeOutput("not ok 1 - a\n", nil, false)
+	rows := []row{{program: "pidfile", reference: good, subject: bad}, {program: "pidfile", reference: bad, subject: good}}
+	compare(rows)
+	if reference, subject, compared := whole(rows); reference+subject+compared != 0 || len(rows[0].lost) != 0 || rows[0].verdict() != rows[1].verdict() {
+		t.Errorf("%d %d %+v", reference, subject, rows)
+	}
+}

@@ -86,7 +86,7 @@ func trailingSlash(p string) bool {
 	return strings.HasSuffix(p, "/") || strings.HasSuffix(p, string(filepath.Separator))
 }
 
-func pathStat(ctx context.Context, a *app.App, c *api.Client, name, p string) (container.PathStat, error) {
+func pathStat(ctx context.Context, c *api.Client, name, p string) (container.PathStat, error) {
 	resp, err := c.Do(ctx, api.Request{Method: http.MethodHead, Path: "/containers/" + url.PathEscape(name) + "/archive", Query: url.Values{"path": {p}}})
 	if err != nil {
 		var e *api.Error
@@ -134,7 +134,7 @@ func copyOut(ctx context.Context, a *app.App, o *cpOptions, name, src, dst strin
 	src = absolute(src)
 	base := path.Base(path.Clean(src))
 	if o.follow {
-		if st, err := pathStat(ctx, a, c, name, src); err == nil && st.Mode&os.ModeSymlink != 0 {
+		if st, err := pathStat(ctx, c, name, src); err == nil && st.Mode&os.ModeSymlink != 0 {
 			if path.IsAbs(st.LinkTarget) {
 				src = st.LinkTarget
 			} else {
@@ -277,14 +277,14 @@ func statSource(src string, follow bool) (os.FileInfo, error) {
 // containerTarget looks at the destination, and follows it when it is a symbolic link. A destination that
 // cannot be looked at counts as new: the engine says what is wrong when it unpacks.
 func containerTarget(ctx context.Context, a *app.App, c *api.Client, name string, dst *string) (dir, exists bool, err error) {
-	st, err := pathStat(ctx, a, c, name, *dst)
+	st, err := pathStat(ctx, c, name, *dst)
 	if err == nil && st.Mode&os.ModeSymlink != 0 {
 		target := st.LinkTarget
 		if !path.IsAbs(target) {
 			target = path.Join(path.Dir(path.Clean(*dst)), target)
 		}
 		*dst = target
-		st, err = pathStat(ctx, a, c, name, target)
+		st, err = pathStat(ctx, c, name, target)
 	}
 	var e *api.Error
 	if err != nil && !errors.As(err, &e) {

@@ -125,12 +125,12 @@ func statsAll(ctx context.Context, a *app.App, c *api.Client, o *statsOptions, b
 		b.add(&statsEntry{container: format.ShortID(s.ID), first: make(chan struct{})})
 	}
 	if stream != nil {
-		go statsFollow(ctx, a, c, o, b, stream, fail)
+		go statsFollow(ctx, c, o, b, stream, fail)
 	}
 	return nil
 }
 
-func statsFollow(ctx context.Context, a *app.App, c *api.Client, o *statsOptions, b *board, stream *api.Response, fail chan<- error) {
+func statsFollow(ctx context.Context, c *api.Client, o *statsOptions, b *board, stream *api.Response, fail chan<- error) {
 	defer stream.Body.Close()
 	dec := json.NewDecoder(stream.Body)
 	for {
