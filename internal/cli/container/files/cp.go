@@ -207,7 +207,7 @@ func copyIn(ctx context.Context, a *app.App, o *cpOptions, src, name, dst string
 		return err
 	}
 	dst = absolute(dst)
-	dir, exists, err := containerTarget(ctx, a, c, name, &dst)
+	dir, exists, err := containerTarget(ctx, c, name, &dst)
 	if err != nil {
 		return err
 	}
@@ -276,7 +276,7 @@ func statSource(src string, follow bool) (os.FileInfo, error) {
 
 // containerTarget looks at the destination, and follows it when it is a symbolic link. A destination that
 // cannot be looked at counts as new: the engine says what is wrong when it unpacks.
-func containerTarget(ctx context.Context, a *app.App, c *api.Client, name string, dst *string) (dir, exists bool, err error) {
+func containerTarget(ctx context.Context, c *api.Client, name string, dst *string) (dir, exists bool, err error) {
 	st, err := pathStat(ctx, c, name, *dst)
 	if err == nil && st.Mode&os.ModeSymlink != 0 {
 		target := st.LinkTarget

@@ -80,7 +80,7 @@ func stats(ctx context.Context, a *app.App, o *statsOptions, args []string) erro
 			b.add(&statsEntry{container: n, first: make(chan struct{})})
 		}
 	} else {
-		if err := statsAll(ctx, a, c, o, b, watchErr); err != nil {
+		if err := statsAll(ctx, c, o, b, watchErr); err != nil {
 			return err
 		}
 	}
@@ -104,7 +104,7 @@ func stats(ctx context.Context, a *app.App, o *statsOptions, args []string) erro
 }
 
 // statsAll fills the board with the containers there are and, when streaming, with those that come.
-func statsAll(ctx context.Context, a *app.App, c *api.Client, o *statsOptions, b *board, fail chan<- error) error {
+func statsAll(ctx context.Context, c *api.Client, o *statsOptions, b *board, fail chan<- error) error {
 	var stream *api.Response
 	if !o.noStream {
 		var err error
