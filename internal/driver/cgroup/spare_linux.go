@@ -78,7 +78,8 @@ func (d *Driver) restock(res *cgroups.Resources) {
 		return
 	}
 	p.busy = true
-	p.fill.Go(func() { d.fillSpares(res) })
+	kept := p.res // equal to res, and told apart from later ones by its address
+	p.fill.Go(func() { d.fillSpares(kept) })
 }
 
 func (d *Driver) fillSpares(res *cgroups.Resources) {

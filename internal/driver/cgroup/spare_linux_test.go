@@ -44,6 +44,11 @@ func TestSpares(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for end := time.Now().Add(10 * time.Second); waiting() < 4; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("what was taken was not made up for")
+		}
+	}
 	if len(one.Dirs) != len(two.Dirs) {
 		t.Errorf("%d and %d controllers", len(one.Dirs), len(two.Dirs))
 	}
