@@ -5,7 +5,7 @@ type Cgroup struct {
 	// Path is the cgroup's path below each hierarchy's root, e.g. "/gantry/<id>".
 	Path string
 	// Dirs are absolute directories by controller on v1 ("memory" → …), or the
-	// single key "" on v2. On hybrid hosts the v2 hierarchy is the key "unified".
+	// single key "" on v2. A hybrid host counts as v1: its v2 hierarchy has no controllers and is left alone.
 	Dirs map[string]string
 	// Systemd is set where a systemd scope owns the cgroup.
 	Systemd bool

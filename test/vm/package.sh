@@ -89,6 +89,22 @@ package_systemd_cgroups() {
   sleep 1
   no systemctl is-active "$scope"
   [ ! -e "/sys/fs/cgroup/system.slice/$scope" ]
+  # gantry-runtime asks systemd too, as Kubernetes has it do
+  mkdir -p /root/bundle
+  cp -a /root/rootfs /root/bundle/
+  (cd /root/bundle && rm -f config.json && gantry-runtime spec)
+  jq '.process.terminal = false | .process.args = ["/bin/sleep", "1000"] | .linux.cgroupsPath = "gantry-rt.slice:oci:one" | .linux.resources.pids.limit = 9' \
+    /root/bundle/config.json >/root/bundle/new && mv /root/bundle/new /root/bundle/config.json
+  no gantry-runtime create -b /root/bundle one
+  gantry-runtime --systemd-cgroup create -b /root/bundle one </dev/null >/dev/null 2>&1
+  gantry-runtime start one
+  systemctl is-active oci-one.scope
+  [ "$(systemctl show -P Slice oci-one.scope)" = gantry-rt.slice ]
+  [ "$(systemctl show -P TasksMax oci-one.scope)" = 9 ]
+  [ "$(gantry-runtime state one | jq -r .status)" = running ]
+  gantry-runtime exec one /bin/echo there
+  gantry-runtime delete --force one
+  no systemctl is-active oci-one.scope
   # the other container, begun with the other driver, was taken over all the same
   gantry exec lives /bin/echo there
   gantry stats --no-stream lives
