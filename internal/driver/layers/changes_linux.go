@@ -30,6 +30,7 @@ func (s *Store) Changes(ctx context.Context, id string) ([]containers.Change, er
 	if err != nil {
 		return nil, err
 	}
+	c.asked.Add(2)
 	low, err := s.lowerView(c)
 	if err != nil {
 		return nil, err

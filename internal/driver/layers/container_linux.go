@@ -174,6 +174,7 @@ func (s *Store) Rootfs(_ context.Context, id string) (spec.Rootfs, error) {
 	if err != nil {
 		return spec.Rootfs{}, err
 	}
+	c.asked.Add(1)
 	if c.volatile && s.driver == DriverOverlay {
 		err := os.RemoveAll(filepath.Join(c.dir, "work", "work", "incompat"))
 		if err != nil {
@@ -191,7 +192,11 @@ func (s *Store) Remove(_ context.Context, id string) error {
 	if c == nil {
 		return nil
 	}
-	if err := s.discard(c.dir); err != nil {
+	chain := ""
+	if s.driver == DriverOverlay && c.asked.Load() <= 1 { // nobody but its one run has seen it
+		chain = c.chain
+	}
+	if err := s.away(c.dir, chain); err != nil {
 		return fmt.Errorf("removing the writable layer of container %s: %w", id, err)
 	}
 	s.mu.Lock()

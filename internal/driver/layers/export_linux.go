@@ -23,6 +23,7 @@ func (s *Store) Export(ctx context.Context, id string, w io.Writer) error {
 	if err != nil {
 		return err
 	}
+	c.asked.Add(2)
 	tw := tar.NewWriter(w)
 	if s.driver == DriverCopy {
 		err = s.exportChanges(ctx, id, c, tw)

@@ -1,17 +1,25 @@
 package layers
 
 import (
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
-// sparesKept is how many writable layers wait to be taken. Each is four empty inodes.
-const sparesKept = 4
+const (
+	// sparesMade is how many writable layers are made ahead when there is none, sparesKept how many wait at most.
+	sparesMade = 4
+	sparesKept = 16
+)
 
-// spares are writable layers made ahead of time for the stack of layers that was used last: making the
-// directories costs a file system more than all the rest of create, giving them a name next to nothing.
+// spares are writable layers for the stack of layers that was used last, each four empty inodes. Making and
+// deleting these costs a file system more than all the rest of create, giving them a name next to
+// nothing. A removed container's layer that nothing was ever written to becomes a spare one, too.
 type spares struct {
 	mu      sync.Mutex
 	chain   string
@@ -45,7 +53,7 @@ func (s *Store) restock(c *container) {
 		}
 		p.chain, p.ready = c.chain, nil
 	}
-	if p.busy || p.closed || len(p.ready) >= sparesKept {
+	if p.busy || p.closed || len(p.ready) > 0 {
 		return
 	}
 	p.busy = true
@@ -56,7 +64,7 @@ func (s *Store) fill(chain string) {
 	p := &s.spare
 	for {
 		p.mu.Lock()
-		if p.closed || p.chain != chain || len(p.ready) >= sparesKept {
+		if p.closed || p.chain != chain || len(p.ready) >= sparesMade {
 			p.busy = false
 			p.mu.Unlock()
 			return
@@ -79,6 +87,55 @@ func (s *Store) fill(chain string) {
 		}
 		p.mu.Unlock()
 	}
+}
+
+// reuse makes a removed container's layer a spare one, and tells whether it did. Only what is exactly as it was
+// made qualifies: no file, no whiteout, no attribute, the image's own mode and owner.
+func (s *Store) reuse(w waste) bool {
+	upper := filepath.Join(w.dir, "upper")
+	// Overlayfs gives each upper directory a name of its own at its first mount.
+	if err := unix.Removexattr(upper, "trusted.overlay.uuid"); err != nil && !errors.Is(err, unix.ENODATA) {
+		return false
+	}
+	if !pristine(upper) || os.RemoveAll(filepath.Join(w.dir, "work", "work")) != nil || !pristine(filepath.Join(w.dir, "work")) {
+		return false
+	}
+	lower := s.lower(&container{chain: w.chain})
+	if len(lower) == 0 || likeRoot(upper, lower[0]) != nil {
+		return false
+	}
+	p := &s.spare
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.chain != w.chain || len(p.ready) >= sparesKept {
+		return false
+	}
+	p.made++
+	dir := filepath.Join(s.dir, "spare", strconv.FormatUint(p.made, 10))
+	if os.Rename(w.dir, dir) != nil {
+		return false
+	}
+	p.ready = append(p.ready, dir)
+	return true
+}
+
+// pristine tells whether a directory is empty and has no attributes.
+func pristine(dir string) bool {
+	f, err := os.Open(dir)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	if names, err := f.Readdirnames(1); len(names) > 0 || !errors.Is(err, io.EOF) {
+		return false
+	}
+	if n, err := unix.Flistxattr(int(f.Fd()), nil); n != 0 || err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
+		return false
+	}
+	const set = unix.STATX_ATTR_IMMUTABLE | unix.STATX_ATTR_APPEND | unix.STATX_ATTR_NODUMP | unix.STATX_ATTR_COMPRESSED | unix.STATX_ATTR_ENCRYPTED
+	var st unix.Statx_t
+	err = unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, 0, &st)
+	return err == nil && st.Attributes&set == 0
 }
 
 // closeSpares deletes them; those of a killed daemon are deleted at Open.

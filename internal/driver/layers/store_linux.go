@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -54,6 +55,7 @@ type container struct {
 	dir      string
 	chain    string
 	volatile bool
+	asked    atomic.Int32 // how often its root was asked for: once by each start and each view
 }
 
 // Store is an open layer store. Its methods may be called concurrently.
@@ -69,16 +71,17 @@ type Store struct {
 	containers map[string]*container
 	held       map[string]int // layer directories in use by Unpack and its callers
 
-	spare  spares
-	trash  chan string
-	closed chan struct{}
+	spare    spares
+	trash    chan waste
+	overflow atomic.Bool // the trash folder has more than the queue
+	closed   chan struct{}
 }
 
 // Open opens or makes a store below dir. What a crash left half done is deleted.
 func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 	s := &Store{
 		dir: dir, boot: o.BootID, layers: map[string]*layer{}, chains: map[string]*chain{},
-		containers: map[string]*container{}, held: map[string]int{}, trash: make(chan string, 256), closed: make(chan struct{}),
+		containers: map[string]*container{}, held: map[string]int{}, trash: make(chan waste, 256), closed: make(chan struct{}),
 	}
 	if s.boot == "" {
 		b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
@@ -154,7 +157,7 @@ func (s *Store) sweep() error {
 	entries, err := os.ReadDir(filepath.Join(s.dir, "trash"))
 	errs = append(errs, err)
 	for _, e := range entries {
-		s.toTrash(filepath.Join(s.dir, "trash", e.Name()))
+		s.toTrash(waste{dir: filepath.Join(s.dir, "trash", e.Name())})
 	}
 	return errors.Join(errs...)
 }
@@ -258,7 +261,10 @@ func (s *Store) layerFS(name string) string { return filepath.Join(s.dir, "layer
 func (s *Store) temp() (string, error) { return os.MkdirTemp(filepath.Join(s.dir, "tmp"), "n-") }
 
 // discard takes a directory out of sight at once and deletes it in the background.
-func (s *Store) discard(dir string) error {
+func (s *Store) discard(dir string) error { return s.away(dir, "") }
+
+// away is discard for a container's directory, which may serve the next container of the same chain.
+func (s *Store) away(dir, chain string) error {
 	id := make([]byte, 12)
 	_, _ = rand.Read(id)
 	to := filepath.Join(s.dir, "trash", hex.EncodeToString(id))
@@ -269,35 +275,52 @@ func (s *Store) discard(dir string) error {
 		return err
 	}
 	failpoint.Hit("gantryd.layer-away")
-	s.toTrash(to)
+	s.toTrash(waste{to, chain})
 	return nil
 }
 
-// trashDelay is how long a deletion waits, out of sight already.
-const trashDelay = 20 * time.Millisecond
+// waste is a directory to be deleted.
+type waste struct {
+	dir   string
+	chain string // not empty: a writable layer that may be used again
+}
 
-func (s *Store) toTrash(p string) {
+// trashDelay is how long a deletion waits, out of sight already: what waits for an answer
+// comes first, and a container's last mount is gone by then.
+const trashDelay = 30 * time.Millisecond
+
+func (s *Store) toTrash(w waste) {
 	select {
-	case s.trash <- p:
-	default: // the queue is full; emptyTrash reads the folder when it has caught up
+	case s.trash <- w:
+	default:
+		s.overflow.Store(true) // emptyTrash reads the folder when it has caught up
 	}
 }
 
 func (s *Store) emptyTrash() {
 	for {
+		var batch []waste
 		select {
 		case <-s.closed:
 			return
-		case p := <-s.trash:
-			// What waits for an answer comes first; a few more may join meanwhile.
-			select {
-			case <-s.closed:
-			case <-time.After(trashDelay):
+		case w := <-s.trash:
+			batch = append(batch, w)
+		}
+		select {
+		case <-s.closed:
+			return
+		case <-time.After(trashDelay):
+		}
+		for range len(s.trash) {
+			batch = append(batch, <-s.trash)
+		}
+		for _, w := range batch {
+			if w.chain == "" || !s.reuse(w) {
+				_ = os.RemoveAll(w.dir)
 			}
-			_ = os.RemoveAll(p)
 			failpoint.Hit("gantryd.layer-deleted")
 		}
-		if len(s.trash) > 0 {
+		if len(s.trash) > 0 || !s.overflow.Swap(false) {
 			continue
 		}
 		entries, _ := os.ReadDir(filepath.Join(s.dir, "trash"))
