@@ -120,6 +120,9 @@ func brief(list []string) string {
 func (l *lab) clean() error {
 	deadline := time.Now().Add(8 * time.Second)
 	for {
+		if err := l.revive(); err != nil { // the strike may come late
+			return err
+		}
 		now, err := l.look()
 		if err != nil {
 			return err
