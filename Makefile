@@ -44,8 +44,9 @@ test-compat: deps-test build ## The official docker client against Debian's dock
 	$(GO) test ./test/compat -count=1 -timeout 60m
 
 .PHONY: test-crash
-test-crash: deps-test build ## Kill processes at every failpoint under load (SEED=n repeats a run)
-	GANTRY_CRASH_KILLS=$(or $(KILLS),1000) $(GO) test ./test/crash -count=1 -timeout 80m -v
+test-crash: deps-test build ## Kill at every failpoint × every process, then at random: 1,000 kills (SEED=n, KILLS=n)
+	$(GO) test -tags failpoints -count=1 ./internal/kit/failpoint ./internal/keeper
+	$(if $(SEED),GANTRY_CRASH_SEED=$(SEED)) GANTRY_CRASH_MATRIX=all GANTRY_CRASH_KILLS=$(or $(KILLS),300) $(GO) test ./test/crash -count=1 -timeout 120m -v
 
 .PHONY: features
 features: deps-test build ## Play every operation and option, then write docs/features.md

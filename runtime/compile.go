@@ -61,6 +61,9 @@ func Compile(s *specs.Spec, opts Options) (*Program, error) {
 	if opts.Exec {
 		steps = []func() error{c.unsupported, c.joinTarget, c.process, c.identity}
 	}
+	// Until exec the process has more rights than its container, and others may see it: those of a container
+	// that it joins, or whose PID namespace it shares while it waits at the gate.
+	c.w.Begin(program.OpHideProc)
 	if c.stays() {
 		c.w.Begin(program.OpKeepSelf).Bool(s.Process.SelinuxLabel != "" || s.Process.ApparmorProfile != "")
 	}
@@ -76,7 +79,6 @@ func Compile(s *specs.Spec, opts Options) (*Program, error) {
 
 func (c *compiler) joinTarget() error {
 	c.facts.TargetNamespaces = c.opts.TargetNamespaces
-	c.w.Begin(program.OpHideProc)
 	if c.opts.Chroot { // joining its namespaces does not lead into its root
 		if err := c.rootfs(); err != nil {
 			return err
@@ -136,9 +138,6 @@ func (c *compiler) namespaces() error {
 		default:
 			c.made |= flag
 		}
-	}
-	if seen[specs.PIDNamespace] && c.made&(unix.CLONE_NEWPID|unix.CLONE_NEWUSER) == 0 {
-		c.w.Begin(program.OpHideProc) // there are others in that namespace, who must not look into init
 	}
 	c.late = c.made & (unix.CLONE_NEWCGROUP | unix.CLONE_NEWTIME)
 	c.facts.Namespaces = c.made &^ c.late

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/gantry-engine/gantry/runtime"
+	"github.com/gantry-engine/gantry/runtime/spawn"
 )
 
 var nsFiles = map[specs.LinuxNamespaceType]string{"pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts", "cgroup": "cgroup", "time": "time", "user": "user"}
@@ -190,5 +191,47 @@ func TestEarlyFailures(t *testing.T) {
 		if res := run(t, broken, s, runtime.Options{}); res.err == nil || res.err.Error() != "init gantry-init: exec format error" {
 			t.Errorf("%s memory: error %v", name, res.err)
 		}
+	}
+}
+
+// A process that waits at its gate, in the PID namespace of another container, cannot be looked into or traced by
+// that container's root: it has given up its capabilities, but threads and memory of before are still there.
+func TestWaitingProcessIsHidden(t *testing.T) {
+	init, root := initFile(t), rootfs(t)
+	target := background(t, init, configuration(t, root, "sleep", "1000"))
+	s := configuration(t, root, "echo", "runs")
+	for i := range s.Linux.Namespaces {
+		if s.Linux.Namespaces[i].Type == "pid" {
+			s.Linux.Namespaces[i].Path = "/proc/" + strconv.Itoa(target.PID) + "/ns/pid"
+		}
+	}
+	p, err := runtime.Compile(s, runtime.Options{Gate: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	spy := ""
+	proc, err := runtime.Start(p, runtime.Files{Init: init, Gate: r}, spawn.Handler{Ready: func() bool {
+		out, _, err := execIn(t, init, target.PIDFD, unix.CLONE_NEWNS|unix.CLONE_NEWPID, configuration(t, root, "sh", "-c",
+			`for p in /proc/[0-9]*; do [ "$(head -c11 $p/cmdline 2>/dev/null)" = gantry-init ] || continue
+			for f in environ maps mem exe root; do test -r $p/$f && head -c1 $p/$f >/dev/null 2>&1 && echo "reads $f"; done; readlink $p/exe; echo looked; done`))
+		if spy = out; err != nil {
+			t.Error(err)
+		}
+		_, err = w.Write([]byte{0})
+		return err != nil
+	}})
+	w.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = unix.Wait4(proc.PID, nil, 0, nil)
+	unix.Close(proc.PIDFD)
+	if spy != "looked\n" {
+		t.Errorf("seen from the other container: %q", spy)
 	}
 }

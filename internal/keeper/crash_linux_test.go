@@ -136,3 +136,41 @@ func TestKillAnchor(t *testing.T) {
 		t.Errorf("logged %q", out)
 	}
 }
+
+// TestNonBlocking: a slow disk does not hold back a process whose log is non-blocking; what the buffer has
+// no room for is counted and said. One whose log blocks waits and loses nothing.
+func TestNonBlocking(t *testing.T) {
+	for _, mode := range []string{"non-blocking", "blocking"} {
+		t.Run(mode, func(t *testing.T) {
+			const lines = 200000
+			w := newWorld(t)
+			l := w.launch("slow", fmt.Sprintf("yes 0123456789 | head -n %d; exit 6", lines))
+			l.Log.Options = map[string]string{"max-size": "-1", "mode": mode}
+			if mode == "non-blocking" {
+				l.Log.Options["max-buffer-size"] = "256k"
+			}
+			w.failAt("keeper.log-write", "pause=50ms")
+			w.start(l)
+			if x := w.exit(); x.Code != 6 {
+				t.Errorf("exit = %+v", x)
+			}
+			if err := os.Remove(filepath.Join(w.root, "failpoints", "arm")); err != nil {
+				t.Fatal(err)
+			}
+			var out, notes string
+			eventually(t, "the log is written to its end", func() bool {
+				list, err := w.d.Ended(w.ctx)
+				return err == nil && len(list) == 1
+			})
+			time.Sleep(200 * time.Millisecond)
+			out, notes = w.logged(l.Log.Path)
+			if mode == "blocking" {
+				if len(out) != lines*11 || notes != "" {
+					t.Errorf("logged %d bytes of %d, %q", len(out), lines*11, notes)
+				}
+				return
+			}
+			accounted(t, out, notes, lines*11)
+		})
+	}
+}

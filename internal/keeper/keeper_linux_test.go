@@ -20,7 +20,9 @@ import (
 	"github.com/gantry-engine/gantry/internal/keeper"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/spec"
+	"github.com/gantry-engine/gantry/internal/testkit"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // The test binary is keeper and anchor too: which one, says its first argument.
@@ -31,7 +33,7 @@ func TestMain(m *testing.M) {
 	case "anchor":
 		os.Exit(mainAnchor())
 	}
-	os.Exit(m.Run())
+	testkit.Main(m)
 }
 
 func flagValue(name string) string {
@@ -92,9 +94,18 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
+	return newWorldOn(t, 0)
+}
+
+// newWorldOn makes the exec root a file system of its own, with so many bytes.
+func newWorldOn(t testing.TB, size int) *world {
+	t.Helper()
 	root, err := os.MkdirTemp("/dev/shm", "gk")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if size > 0 {
+		smallDisk(t, root, size)
 	}
 	self, err := os.Executable()
 	if err != nil {
@@ -132,6 +143,7 @@ func newWorld(t testing.TB) *world {
 			b, _ := os.ReadFile(filepath.Join(root, "keeper", "keeper.log"))
 			t.Logf("keeper's log:\n%s", b)
 		}
+		_ = unix.Unmount(root, unix.MNT_DETACH)
 		_ = os.RemoveAll(root)
 	})
 	w.connect()
@@ -193,18 +205,19 @@ func (w *world) logged(path string) (stdout, stderr string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	var out, errs strings.Builder
 	for line := range bytes.Lines(b) {
 		var e struct{ Log, Stream, Time string }
 		if err := json.Unmarshal(line, &e); err != nil {
 			w.t.Fatalf("log line %q: %v", line, err)
 		}
 		if e.Stream == "stderr" {
-			stderr += e.Log
+			errs.WriteString(e.Log)
 		} else {
-			stdout += e.Log
+			out.WriteString(e.Log)
 		}
 	}
-	return stdout, stderr
+	return out.String(), errs.String()
 }
 
 func readAll(ctx context.Context, r interface {

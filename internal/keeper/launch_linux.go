@@ -343,6 +343,9 @@ func (k *Keeper) forget(p *proc) {
 		k.mu.Unlock()
 		k.anchor.drop(p)
 		failpoint.Hit("keeper.forget-dropped")
+		if p.meta.terminal { // only the keeper itself writes to this FIFO
+			closeFD(&p.in[0])
+		}
 		if p.in[0] >= 0 || p.in[1] >= 0 {
 			k.toSink(p)
 			return

@@ -37,6 +37,7 @@ func (k *Keeper) logRun(p *proc) {
 	}
 	p.sp.slot.load(&b.cur)
 	w := &p.log
+	w.saved = b.cur.frame
 	for {
 		failpoint.Hit("keeper.log-batch")
 		tail := p.sp.slot.tail.Load()
@@ -45,7 +46,7 @@ func (k *Keeper) logRun(p *proc) {
 			k.logf("log of %s: %v", p.key, err)
 		}
 		p.mu.Lock()
-		p.logPos = b.cur.frame
+		p.logPos = w.saved // what is after it may be formatted again
 		caughtUp := b.cur.frame >= p.sp.slot.tail.Load()
 		p.flushed = p.drained && caughtUp && b.cur.flushed != 0
 		if p.paused && p.sp.slot.tail.Load()-p.logPos < resumeAt {
@@ -76,7 +77,7 @@ func (k *Keeper) logRun(p *proc) {
 // log that cannot be written never stops the process.
 func (k *Keeper) logBatch(p *proc, w *logWriter, b *logBuf, tail uint64) error {
 	c := &b.cur
-	commit := func() { p.sp.slot.store(c) }
+	commit := func() { w.commit(p.sp.slot, c) }
 	if w.cfg.NonBlocking && tail-c.frame > uint64(w.cfg.MaxBuffer)+spliceMax {
 		return k.skipSpool(p, c, tail, nil) // the disk is too slow: newer output is wanted more
 	}
@@ -89,6 +90,9 @@ func (k *Keeper) logBatch(p *proc, w *logWriter, b *logBuf, tail uint64) error {
 	limit := w.cfg.MaxSize
 	if broken {
 		limit = 0
+	}
+	if d := p.sp.slot.dropped.Load(); d != c.dropSeen { // the spool had no room for it
+		c.lostB, c.dropSeen = c.lostB+d-c.dropSeen, d
 	}
 	before := *c
 	carried := [2]int{len(c.carry[0]), len(c.carry[1])}
@@ -104,6 +108,9 @@ func (k *Keeper) logBatch(p *proc, w *logWriter, b *logBuf, tail uint64) error {
 		return k.skipSpool(p, c, tail, err)
 	}
 	if c.frame >= tail && p.ended() && c.flushed == 0 && p.sp.slot.tail.Load() == tail {
+		if !broken { // what comes last may be what is missing
+			w.noteAt(b, p.sp.slot.endTime.Load())
+		}
 		w.flush(b, p.sp.slot.endTime.Load())
 	}
 	if !broken && len(b.out) > 0 {
@@ -190,12 +197,12 @@ func (k *Keeper) readSpool(p *proc, b *logBuf, tail uint64) ([]byte, error) {
 
 // skipSpool goes on at the spool's end; what is left out is noted in the log.
 func (k *Keeper) skipSpool(p *proc, c *logCursor, tail uint64, err error) error {
-	c.lostB += tail - c.frame - c.inside
+	c.lostB += p.sp.payload(c.frame, tail) - c.inside
 	for i := range c.carry {
 		c.lostB += uint64(len(c.carry[i]))
 		c.carry[i] = c.carry[i][:0]
 	}
 	c.frame, c.inside = tail, 0
-	p.sp.slot.store(c)
+	p.log.commit(p.sp.slot, c)
 	return err
 }

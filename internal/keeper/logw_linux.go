@@ -31,10 +31,19 @@ type logBuf struct {
 // logWriter writes one process's log. Only one worker at a time is in it.
 type logWriter struct {
 	cfg       keeperproto.Log
-	fd        int // -1 when not open
+	fd        int    // -1 when not open
+	saved     uint64 // position in the spool that is committed
 	full      time.Time
 	compress  chan struct{} // closed when the compression under way is done; nil for none
 	complains func(string, ...any)
+}
+
+// commit makes a state the one that is gone on from. Where that fails the former one stays, which gives the
+// same bytes at the same places.
+func (w *logWriter) commit(s *slotPage, c *logCursor) {
+	if s.store(c) {
+		w.saved = c.frame
+	}
 }
 
 func (w *logWriter) close() {
@@ -183,11 +192,15 @@ func (w *logWriter) flush(b *logBuf, unixNano int64) {
 // note writes into the log how much it lacks, with the time of the frame that
 // comes next: when it is redone after a kill, it is the same.
 func (w *logWriter) note(b *logBuf, in []byte) {
-	f, err := keeperproto.ParseFrame(in)
-	if b.cur.lostB == 0 || err != nil {
+	if f, err := keeperproto.ParseFrame(in); err == nil {
+		w.noteAt(b, f.Time)
+	}
+}
+
+func (w *logWriter) noteAt(b *logBuf, unixNano int64) {
+	if b.cur.lostB == 0 {
 		return
 	}
-	unixNano := f.Time
 	text := fmt.Appendf(nil, "gantry: %d bytes of output are missing here, the disk was full or too slow\n", b.cur.lostB)
 	b.suffix = jsonfile.AppendSuffix(b.suffix[:0], spec.Stderr, unixNano, w.cfg.Attrs)
 	w.entry(b, spec.Stderr, unixNano, text)

@@ -179,8 +179,8 @@ func (k *Keeper) pump(p *proc) (total int) {
 		switch {
 		case n > 0:
 			total += n
-			if n < spliceMax && p.tty < 0 {
-				p.ready &^= bit // emptied; the next byte raises a new event
+			if n < spliceMax && p.tty < 0 && emptied(p.in[i]) {
+				p.ready &^= bit // the next byte raises a new event
 			}
 		case err == unix.EAGAIN:
 			p.ready &^= bit
@@ -199,6 +199,13 @@ func (k *Keeper) pump(p *proc) (total int) {
 		k.grown(p, total)
 	}
 	return total
+}
+
+// emptied tells whether a pipe holds nothing. A splice ends early too when the spool finds no more room, and
+// a pipe that stays full raises no event.
+func emptied(fd int) bool {
+	n, err := unix.IoctlGetInt(fd, unix.TIOCINQ)
+	return err == nil && n == 0
 }
 
 // take splices one stream into the spool. A terminal's bytes pass through the
@@ -247,8 +254,13 @@ func (k *Keeper) grown(p *proc, n int) {
 // first; then the process waits for its log; when there is nothing to wait for, output is dropped.
 func (k *Keeper) spoolFull(p *proc, i int) {
 	p.mu.Lock()
+	before := p.sp.slot.floor.Load()
 	p.dropLaggards(0)
 	k.punch(p)
+	if p.sp.slot.floor.Load() > before {
+		p.mu.Unlock()
+		return // there is room again
+	}
 	waits := p.logBusy
 	if waits {
 		p.paused = true

@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"fmt"
+	"runtime/debug"
 	"sync/atomic"
 	"unsafe"
 
@@ -48,6 +49,7 @@ type logState struct {
 	offset   int64  // size of the log file so far
 	rotate   int64  // step of the rotation under way, 0 for none
 	lostB    uint64 // bytes not logged because the disk was full, not yet noted in the log
+	dropSeen uint64 // of the slot's dropped, how many are in lostB or were noted
 	carryLen [2]uint32
 	flushed  uint64 // 1: the last incomplete lines were written
 }
@@ -107,8 +109,15 @@ func (s *slotPage) load(c *logCursor) {
 	}
 }
 
-// store commits a state: all of it or, if a kill comes first, nothing.
-func (s *slotPage) store(c *logCursor) {
+// store commits a state: all of it or, if a kill comes first, nothing. It gives false, and has committed
+// nothing, when the exec root has no room for the beginning of a line: the page is mapped, but not there.
+func (s *slotPage) store(c *logCursor) (ok bool) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if recover() != nil {
+			ok = false
+		}
+	}()
 	v := s.commit.Load() + 1
 	half := v & 1
 	for i := range c.carry {
@@ -116,4 +125,5 @@ func (s *slotPage) store(c *logCursor) {
 	}
 	s.log[half] = c.logState
 	s.commit.Store(v)
+	return true
 }

@@ -33,6 +33,9 @@ type spool struct {
 // of file and unix.EAGAIN when nothing is there.
 func (s *spool) appendFrom(fd int, stream spec.Stream) (int, error) {
 	tail := s.slot.tail.Load()
+	if err := s.roomForHeader(tail); err != nil {
+		return 0, err
+	}
 	now := time.Now().UnixNano()
 	s.slot.pendStream.Store(uint64(stream))
 	s.slot.pendTime.Store(now)
@@ -47,6 +50,17 @@ func (s *spool) appendFrom(fd int, stream spec.Stream) (int, error) {
 		return 0, err
 	}
 	return int(n), nil
+}
+
+// roomForHeader makes sure that a frame's header finds room once its data was taken: data without a
+// header would be lost. Mostly the header lies in the page of the frame before.
+func (s *spool) roomForHeader(at uint64) error {
+	if at%4096 != 0 && at%4096 <= 4096-keeperproto.FrameHeader {
+		return nil
+	}
+	var zero [keeperproto.FrameHeader]byte
+	_, err := unix.Pwrite(s.fd, zero[:], int64(at))
+	return err
 }
 
 func (s *spool) frame(at uint64, f keeperproto.Frame) error {
@@ -77,6 +91,21 @@ func (s *spool) recover() error {
 	return s.frame(tail, keeperproto.Frame{
 		Time: s.slot.pendTime.Load(), Stream: spec.Stream(s.slot.pendStream.Load()), Len: int(n),
 	})
+}
+
+// payload counts the bytes of output between two frames; with the headers where these cannot be read.
+func (s *spool) payload(from, to uint64) (n uint64) {
+	var h [keeperproto.FrameHeader]byte
+	for at := from; at < to; {
+		m, err := unix.Pread(s.fd, h[:], int64(at))
+		f, perr := keeperproto.ParseFrame(h[:max(m, 0)])
+		if err != nil || perr != nil {
+			return n + to - at
+		}
+		n += uint64(f.Len)
+		at += keeperproto.FrameHeader + uint64(f.Len)
+	}
+	return n
 }
 
 // punch gives what is before floor back to the system. floor is at a frame's

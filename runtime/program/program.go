@@ -70,7 +70,7 @@ const (
 	OpExec            // none
 	OpKeepFDs         // number of descriptors from 3 on that the process keeps
 	OpCPUAffinity     // mask as bytes
-	OpHideProc        // none: not dumpable until exec, for processes that come to where others are
+	OpHideProc        // none: not dumpable until exec
 	OpMemoryPolicy    // mode, flags, nodes as bytes
 	OpKeyring         // name: a session keyring of this name instead of the engine's
 	OpKeepSelf        // proc: keep what OpStayInit will need: gantry-init's executable, room for a program, and a procfs if asked to

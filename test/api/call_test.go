@@ -57,6 +57,7 @@ func newAPI(t *testing.T, e *testkit.Engine, version string) *api {
 		described = "1.25"
 	}
 	a.spec = apicheck.Version(t, described)
+	a.http.Timeout = 2 * time.Minute // a stream that should end and does not is a failure, not a hang
 	t.Cleanup(a.http.CloseIdleConnections)
 	return a
 }

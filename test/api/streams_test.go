@@ -339,7 +339,7 @@ func settle(a *api, until held) held {
 	a.t.Helper()
 	best := a.held()
 	for range 120 {
-		if until.NGoroutines > 0 && best.NGoroutines <= until.NGoroutines+3 && best.NFd <= until.NFd+3 {
+		if until.NGoroutines > 0 && best.NGoroutines <= until.NGoroutines+3 && best.NFd <= until.NFd+3 && best.NEventsListener <= until.NEventsListener {
 			return best
 		}
 		time.Sleep(100 * time.Millisecond)

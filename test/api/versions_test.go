@@ -168,7 +168,9 @@ func (a *api) create(name string, body map[string]any) string {
 
 func (a *api) start(id string) {
 	a.t.Helper()
-	a.do(req{method: "POST", path: "/containers/{id}/start", id: id, want: 204})
+	if r := a.do(req{method: "POST", path: "/containers/{id}/start", id: id, want: 204}); r.StatusCode != http.StatusNoContent {
+		a.t.FailNow() // nothing that follows would make sense
+	}
 }
 
 func (a *api) remove(id string) {

@@ -43,14 +43,30 @@ func (l *lab) look() (leftovers, error) {
 		return nil, err
 	}
 	// Below a container's or layer's own folder nothing is of interest.
-	if err := walk("data root", l.e.DataRoot, func(rel string) bool { return strings.Count(rel, "/") > 3 }); err != nil {
+	spare := map[string]int{} // what is made ahead of time comes and goes, and must not pile up
+	if err := walk("data root", l.e.DataRoot, func(rel string) bool {
+		if strings.HasPrefix(rel, "layers/spare/") {
+			spare["layers"]++
+			return true
+		}
+		return strings.Count(rel, "/") > 3
+	}); err != nil {
 		return nil, err
 	}
 	tag := strings.TrimPrefix(filepath.Base(l.e.ExecRoot), "gt-")
 	for _, pattern := range []string{"/sys/fs/cgroup/gantry-test-" + tag + "/*/cgroup.procs", "/sys/fs/cgroup/*/gantry-test-" + tag + "/*/cgroup.procs"} {
 		found, _ := filepath.Glob(pattern)
 		for _, f := range found {
+			if strings.HasPrefix(filepath.Base(filepath.Dir(f)), "spare-") {
+				spare[filepath.Dir(filepath.Dir(f))]++
+				continue
+			}
 			all["cgroup "+filepath.Dir(f)] = true
+		}
+	}
+	for what, n := range spare {
+		if n > 16 {
+			all[fmt.Sprintf("%d spare %s", n, what)] = true
 		}
 	}
 	mounts, err := os.ReadFile("/proc/self/mounts")
@@ -120,6 +136,9 @@ func brief(list []string) string {
 func (l *lab) clean() error {
 	deadline := time.Now().Add(8 * time.Second)
 	for {
+		if err := l.revive(); err != nil { // the strike may come late
+			return err
+		}
 		now, err := l.look()
 		if err != nil {
 			return err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -259,20 +260,34 @@ func (c *trial) attach() error {
 	if err != nil {
 		return err
 	}
-	over := make(chan string, 1)
-	go func() {
-		out, _, _ := c.docker("", "attach", "--no-stdin", c.name)
-		over <- out
-	}()
-	time.Sleep(50 * time.Millisecond)
+	if conn := c.attached(id); conn != nil {
+		defer conn.Close()
+	}
 	if err := c.letGo(); err != nil {
 		return err
 	}
-	if err := c.finish(id, 9, numbered(10)); err != nil {
-		return err
+	return c.finish(id, 9, numbered(10))
+}
+
+// attached is a connection that follows a container, or nil if the daemon died meanwhile.
+func (c *trial) attached(id string) net.Conn {
+	if c.revive() != nil {
+		return nil
 	}
-	<-over
-	return nil
+	conn, err := net.DialTimeout("unix", c.e.Socket, patience)
+	if err != nil {
+		return nil
+	}
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	_, err = fmt.Fprintf(conn, "POST /containers/%s/attach?stream=1&stdout=1&stderr=1 HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n", id)
+	if err == nil {
+		_, err = conn.Read(make([]byte, 1)) // the answer's beginning: it follows now
+	}
+	if err != nil {
+		_ = conn.Close()
+		return nil
+	}
+	return conn
 }
 
 func (c *trial) terminal() error {

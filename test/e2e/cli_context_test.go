@@ -58,12 +58,21 @@ func TestCLIContextsAreDockers(t *testing.T) {
 
 // words splits a line at blanks outside single quotes.
 func words(line string) (list []string) {
-	for i, part := range strings.Split(line, "'") {
-		if i%2 == 1 {
-			list = append(list, part)
-			continue
+	word, quoted, any := strings.Builder{}, false, false
+	for _, r := range line + " " {
+		switch {
+		case r == '\'':
+			quoted, any = !quoted, true
+		case r == ' ' && !quoted:
+			if any {
+				list = append(list, word.String())
+			}
+			word.Reset()
+			any = false
+		default:
+			word.WriteRune(r)
+			any = true
 		}
-		list = append(list, strings.Fields(part)...)
 	}
 	return list
 }

@@ -49,7 +49,7 @@ has() { case $1 in *"$2"*) ;; *) echo "'$2' is not in: $1"; return 1;; esac; }
 limit() { p=${1%% *}; [ ! -e $CG/cgroup.controllers ] || p=${1##* }; shift; v=$(run "$@" bb cat $CG/${p%%=*}); [ "$v" = "$(echo ${p#*=} | tr '~' ' ')" ] || { echo "$p: the value is $v"; return 1; }; }
 new() { r=$(api POST /containers/create "$1") || { echo "$r"; return 1; }; echo "$r" | sed 's/.*"Id":"\([0-9a-f]*\)".*/\1/'; }
 made() { c=$(new "$1") || { echo "$c"; return 1; }; docker start -a $c && s=0 || s=$?; docker rm -f -v $c >/dev/null; return $s; }
-own() { mkdir -p $H/own; $BIN/gantryd --data-root $H/own/data --exec-root $H/own/exec --pidfile $H/own/pid -H unix://$H/own/s --bridge-name ${BRIDGE}o --firewall-table ${BRIDGE}o --cgroup-parent /$PARENT --live-restore=false "$@" >$H/own/log 2>&1 & OWN=$!; trap disown EXIT; wait_for curl -sf --unix-socket $H/own/s http://d/_ping || { cat $H/own/log; return 1; }; }
+own() { mkdir -p $H/own; $BIN/gantryd --data-root $H/own/data --exec-root $H/own/exec --pidfile $H/own/pid -H unix://$H/own/s --bridge-name ${BRIDGE}o --firewall-table ${BRIDGE}o --cgroup-parent /$PARENT --live-restore=false "$@" >$H/own/log 2>&1 & OWN=$!; trap disown EXIT; wait_for curl -sf --unix-socket $H/own/s http://d/version || { cat $H/own/log; return 1; }; }
 disown() { export DOCKER_HOST=unix://$H/own/s; docker ps -aq 2>/dev/null | xargs -r docker rm -f >/dev/null 2>&1; kill $OWN 2>/dev/null && wait $OWN || true; ip link del ${BRIDGE}o 2>/dev/null || true; }
 typed() { python3 $H/talk.py typed "$@"; }
 hijack() { python3 $H/talk.py hijack "$@"; }

@@ -139,7 +139,7 @@ all of them with ` + "`GANTRY_TEST_OCI=1`" + `). Flags, and the members of what 
 | memory.kernelTCP | ignored | applied |
 | masked files, masked folders, the folder of cgroups | writable mounts | read-only mounts |
 | network_interfaces of events | none | the interfaces in the container's network namespace |
-| checkpoint, restore, resource director technology | supported | refused |
+| systemd as cgroup driver, checkpoint, restore, resource director technology | supported | refused |
 `
 
 // report writes docs/oci-validation.md.

@@ -9,6 +9,7 @@ export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C
 mkdir -p "$state" /tmp/out
 stage=$(($(cat "$state"/stage 2>/dev/null || echo 0) + 1))
 echo $stage >"$state"/stage
+sync -f /payload
 say() { echo "VM $*" >/dev/console; } # opened each time: a login on the line hangs it up
 
 # check NAME COMMAND...: one line of the result; the end of the output when it fails
@@ -23,7 +24,7 @@ check() {
     tail -40 "/tmp/out/$name" >/dev/console
     echo "$name" >>"$state"/failed
   fi
-  sync
+  sync -f /payload
 }
 
 unit_tests() {
@@ -31,13 +32,14 @@ unit_tests() {
   for t in /payload/tests/*.test; do
     [ -e "$t" ] || continue
     mkdir -p /tmp/cwd && cd /tmp/cwd || exit 1
-    GANTRY_BIN=/payload/bin check "$(basename "$t" .test)" timeout -s QUIT 1200 "$t" -test.timeout 20m
+    # shellcheck disable=SC2046 # one word per flag
+    GANTRY_BIN=/payload/bin check "$(basename "$t" .test)" timeout -s QUIT 1200 "$t" -test.timeout 20m $(cat "${t%.test}.flags")
   done
 }
 
 finish() {
   if [ -s "$state"/failed ]; then say "something failed: $(tr '\n' ' ' <"$state"/failed)"; else say "all passed"; fi
-  sync
+  sync -f /payload
   systemctl poweroff --force --force
 }
 

@@ -1,6 +1,6 @@
 # Checks of the installed package; sourced by inside.sh, each function in a subshell of its own.
 # shellcheck shell=bash
-state=/var/lib/gantry-vm
+state=/payload/state # on a disk of its own, which is synced: the system's is not, before a reset
 
 # no COMMAND...: it must fail (a plain ! is not looked at by set -e)
 no() { if "$@"; then echo "this should have failed: $*"; return 1; fi; }

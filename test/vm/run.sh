@@ -48,9 +48,12 @@ cp test/vm/inside.sh test/vm/package.sh "$work/payload/"
 cp packaging/first-run.sh "$work/payload/packaging/"
 echo "$only" >"$work/payload/only"
 case $only in *tests*)
-  for pkg in ${VM_PACKAGES:-$(cat test/vm/packages.txt)}; do
-    go test -c -o "$work/payload/tests/$(echo "$pkg" | tr / -).test" "./$pkg"
-  done ;;
+  # Lines of packages.txt: a package, and flags for its tests.
+  while read -r pkg flags; do
+    name=$work/payload/tests/$(echo "$pkg" | tr / -)
+    go test -c -o "$name.test" "./$pkg"
+    echo "$flags" >"$name.flags"
+  done < <(if [ -n "${VM_PACKAGES:-}" ]; then tr ' ' '\n' <<<"$VM_PACKAGES"; else cat test/vm/packages.txt; fi) ;;
 esac
 case $only in *first-run*) go build -trimpath -ldflags '-s -w' -o "$work/payload/guestbook" ./examples/guestbook ;; esac
 # Two versions of the package, so that one is an upgrade of the other.

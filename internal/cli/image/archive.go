@@ -104,18 +104,18 @@ func buildImport(a *app.App, f *pflag.FlagSet) app.RunFunc {
 	f.StringVarP(&message, "message", "m", "", "Commit message")
 	f.StringVar(&platform, "platform", "", "Platform of the image")
 	return func(ctx context.Context, args []string) error {
-		q := url.Values{"message": {message}, "changes": changes.Values}
+		q := url.Values{"changes": changes.Values}
+		if message != "" {
+			q.Set("message", message)
+		}
 		if platform != "" {
 			q.Set("platform", platform)
 		}
 		if len(args) > 1 {
-			r, err := ref.Parse(args[1])
-			if err != nil {
+			if _, err := ref.Parse(args[1]); err != nil {
 				return err
 			}
-			r = r.WithTag()
-			q.Set("repo", r.FamiliarName())
-			q.Set("tag", r.Tag)
+			q.Set("repo", args[1])
 		}
 		var in any
 		switch src := args[0]; {

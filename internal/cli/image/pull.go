@@ -65,7 +65,7 @@ func Pull(ctx context.Context, a *app.App, p PullRequest) error {
 	if err != nil {
 		return err
 	}
-	q := url.Values{"fromImage": {p.Ref.FamiliarName()}}
+	q := url.Values{"fromImage": {p.Ref.Name()}}
 	if p.Ref.Digest != "" {
 		q.Set("tag", p.Ref.Digest)
 	} else if p.Ref.Tag != "" {

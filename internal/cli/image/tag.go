@@ -25,6 +25,6 @@ func buildTag(a *app.App, _ *pflag.FlagSet) app.RunFunc {
 		if err != nil {
 			return err
 		}
-		return c.Post(ctx, "/images/"+escape(args[0])+"/tag", url.Values{"repo": {r.FamiliarName()}, "tag": {r.Tag}}, nil, nil)
+		return c.Post(ctx, "/images/"+escape(args[0])+"/tag", url.Values{"repo": {r.Name()}, "tag": {r.Tag}}, nil, nil)
 	}
 }

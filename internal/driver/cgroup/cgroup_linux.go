@@ -105,7 +105,7 @@ func (d *Driver) Create(_ context.Context, container, parent string, r *specs.Li
 	if !d.host.V2 && parent == d.parent {
 		defer d.restock(res)
 		if cg, ok := d.take(container, res); ok {
-			failpoint.Hit("gantryd.cgroup-set")
+			failpoint.Hit("gantryd.cgroup-taken")
 			return cg, nil
 		}
 	}

@@ -63,7 +63,7 @@ func (s *Store) makeContainer(ctx context.Context, c *container) error {
 	if s.driver == DriverOverlay {
 		defer s.restock(c)
 		if s.take(c.chain, c.dir) {
-			failpoint.Hit("gantryd.layer-made")
+			failpoint.Hit("gantryd.layer-taken")
 			return nil
 		}
 		return s.makeOverlay(c)

@@ -8,6 +8,7 @@
 //	arm          "point skip victims marker": strike when point is reached for the skip+1st time
 //	             in a process. Victims are executables' names and "self", separated by commas; the
 //	             marker tells this engine's processes from others', by their command lines.
+//	             Or, with "pause=100ms" for victims: wait, whenever the point is reached.
 //	struck       arm, after the strike: whoever renames it strikes, so it happens once
 //	next         what becomes arm at the strike, if it is there
 //	hit/<point>  made when a point is reached

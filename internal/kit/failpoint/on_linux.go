@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 )
 
 var (
@@ -49,6 +50,14 @@ func Hit(point string) {
 	}
 	skip, _ := strconv.Atoi(f[1])
 	if passed[string(b)]++; passed[string(b)] <= skip {
+		return
+	}
+	if d, ok := strings.CutPrefix(f[2], "pause="); ok {
+		if d, err := time.ParseDuration(d); err == nil {
+			mu.Unlock()
+			time.Sleep(d)
+			mu.Lock()
+		}
 		return
 	}
 	if os.Rename(arm, filepath.Join(dir, "struck")) != nil {

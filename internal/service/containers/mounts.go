@@ -127,6 +127,12 @@ func (p *mountPlanner) volume(ctx context.Context, m *MountPoint) error {
 		if err := p.unfinished(p.rec.ID, name); err != nil {
 			return err
 		}
+		if p.rec.Volatile {
+			if err := p.own(p.rec.ID, name); err != nil {
+				return fmt.Errorf("noting an anonymous volume: %w", err)
+			}
+			p.undo.Push("note of the volume", func(context.Context) error { return os.Remove(filepath.Join(p.ownedDir(), name)) })
+		}
 	}
 	v, err := p.Volumes.Ensure(ctx, name, m.Driver, opts, labels)
 	if errdefs.IsNotFound(err) { // a driver that is not there; clients would look for the image

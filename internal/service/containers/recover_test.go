@@ -3,6 +3,7 @@ package containers
 import (
 	"errors"
 	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -189,5 +190,41 @@ func TestBackoff(t *testing.T) {
 	}
 	if d := b.next(11 * time.Second); d != 100*time.Millisecond {
 		t.Errorf("after a long run: %v", d)
+	}
+}
+
+// An auto-remove container's record and files are gone after a reboot; its anonymous volumes go too, and nobody else's.
+func TestRebootTakesVolumesOfAutoRemove(t *testing.T) {
+	w := newWorld(t)
+	s := w.service()
+	volume := func(edit func(*CreateRequest)) (id, name string) {
+		id = create(t, s, func(r *CreateRequest) { r.Config.Volumes = map[string]struct{}{"/v": {}} }, edit)
+		rec, err := s.Snapshot(ctx, id)
+		if err != nil || len(rec.Mounts) != 1 || w.volumes[rec.Mounts[0].Name] == nil {
+			t.Fatalf("%v: %+v", err, rec.Mounts)
+		}
+		return id, rec.Mounts[0].Name
+	}
+	auto := func(r *CreateRequest) { r.HostConfig.AutoRemove = true }
+	id, goes := volume(auto)
+	_, stays := volume(func(*CreateRequest) {})
+	removed, kept := volume(auto) // removed by hand without its volume
+	if err := s.Remove(ctx, removed, RemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	delete(w.records, id)
+	for _, users := range w.volumes {
+		clear(users)
+	}
+	exec := t.TempDir()
+	restart(w, s, func(c *Config) { c.BootID, c.ExecRoot = "boot2", exec })
+	if w.volumes[goes] != nil {
+		t.Error("the auto-remove container's volume is left")
+	}
+	if w.volumes[stays] == nil || w.volumes[kept] == nil {
+		t.Error("a volume of another container is gone, or one that was to stay")
+	}
+	if left, _ := os.ReadDir(s.ownedDir()); len(left) != 0 {
+		t.Errorf("notes are left: %v", left)
 	}
 }

@@ -20,7 +20,8 @@ import (
 // that is killed in between leaves has no record that would tell of it, so a note does: a
 // file below the exec root named after the container, with the names of the anonymous volumes that belong to
 // what is unfinished, one a line. The next daemon deletes what a note without a record names. The notes cost no
-// sync, and a reboot takes them along; what they name is then left for fsck.
+// sync, and a reboot takes them along; what they name is then left for fsck, unless it is an auto-remove container's
+// (owned.go).
 
 func (c *core) notesDir() string { return filepath.Join(c.Config.ExecRoot, "unfinished") }
 
@@ -82,6 +83,7 @@ func (r *recoverer) sweep(ctx context.Context, known map[string]bool) {
 			r.log.Warn("what a killed daemon left unfinished could not be deleted", "container", id, "error", err)
 		}
 	}
+	r.sweepOwned(ctx, known)
 	// Files for mounting, and all files of an auto-remove container, are of no use without a record.
 	dir := filepath.Join(r.Config.ExecRoot, "containers")
 	files, _ := os.ReadDir(dir)

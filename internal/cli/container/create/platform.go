@@ -34,8 +34,8 @@ func normalizePlatform(p string) (string, error) {
 	} else if ok {
 		parts[1], _, _ = strings.Cut(n, "/")
 	}
-	if parts[1] == "arm64" && len(parts) == 3 && parts[2] == "v8" {
-		parts = parts[:2]
+	if parts[1] == "arm64" && len(parts) == 3 && parts[2] == "8" {
+		parts[2] = "v8"
 	}
 	return strings.Join(parts, "/"), nil
 }

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -138,7 +139,7 @@ func (c *Flags) host(serverOS string) (*container.HostConfig, error) {
 		PublishAllPorts: c.publishAll, DNSSearch: orEmpty(c.dnsSearch.Unique()), DNSOptions: orEmpty(c.dnsOptions.Values),
 		ExtraHosts: c.extraHosts.Values, VolumesFrom: c.volumesFrom.Values, IpcMode: container.IpcMode(c.ipc), NetworkMode: c.networks.Mode(),
 		PidMode: container.PidMode(c.pid), UTSMode: container.UTSMode(c.uts), UsernsMode: container.UsernsMode(c.userns), CgroupnsMode: container.CgroupnsMode(c.cgroupns),
-		CapAdd: c.capAdd.Values, CapDrop: c.capDrop.Values, GroupAdd: c.groupAdd.Values, ReadonlyRootfs: c.readOnly, Sysctls: c.sysctls.Values,
+		CapAdd: capabilities(c.capAdd.Values), CapDrop: capabilities(c.capDrop.Values), GroupAdd: c.groupAdd.Values, ReadonlyRootfs: c.readOnly, Sysctls: c.sysctls.Values,
 		VolumeDriver: c.volumeDriver, Isolation: container.Isolation(c.isolation), ShmSize: int64(c.shm), Runtime: c.runtime, Annotations: c.annotations.Values,
 	}
 	for _, ip := range c.dns.Values {
@@ -176,6 +177,19 @@ func (c *Flags) host(serverOS string) (*container.HostConfig, error) {
 	}
 	h.Resources, err = c.limits(serverOS)
 	return h, err
+}
+
+// capabilities gives their kernel names, sorted, each once: net_admin is CAP_NET_ADMIN; ALL stays.
+func capabilities(names []string) []string {
+	var list []string
+	for _, n := range names {
+		if n = strings.ToUpper(n); n != "ALL" && !strings.HasPrefix(n, "CAP_") {
+			n = "CAP_" + n
+		}
+		list = append(list, n)
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
 }
 
 func orEmpty(s []string) []string {

@@ -33,7 +33,7 @@ func BuildCommit(a *app.App, f *pflag.FlagSet) app.RunFunc {
 				return err
 			}
 			r = r.WithTag()
-			q.Set("repo", r.FamiliarName())
+			q.Set("repo", r.Name())
 			q.Set("tag", r.Tag)
 		}
 		if noPause || !pause {
