@@ -58,6 +58,9 @@ func launchOptions(l spec.Launch) runtime.Options {
 	} else {
 		o.CreateCwd = true
 	}
+	if l.Key.Container != "" {
+		o.Keyring = "_ses." + l.Key.Container // not the engine's
+	}
 	cgroups(&o, l.Cgroup)
 	return o
 }
