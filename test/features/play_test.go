@@ -136,6 +136,30 @@ func (s *stage) clients(scratch string) error {
 	return os.Symlink(filepath.Join(s.bin, "gantry"), filepath.Join(scratch, "ours", "docker"))
 }
 
+// dropCgroups ends what a second daemon without its --live-restore=false left running.
+func (s *stage) dropCgroups() {
+	parent := strings.Replace(filepath.Base(s.engine.ExecRoot), "gt-", "gantry-test-", 1)
+	for _, pattern := range []string{"/sys/fs/cgroup/*/" + parent, "/sys/fs/cgroup/" + parent} {
+		for _, name := range globs(pattern + "/*/cgroup.procs") {
+			b, _ := os.ReadFile(name)
+			for f := range strings.FieldsSeq(string(b)) {
+				if pid, err := strconv.Atoi(f); err == nil && pid > 1 {
+					_ = syscall.Kill(pid, syscall.SIGKILL)
+				}
+			}
+			for range 50 { // until the kernel has let the last process go
+				if err := os.Remove(filepath.Dir(name)); err == nil || os.IsNotExist(err) {
+					break
+				}
+				time.Sleep(20 * time.Millisecond)
+			}
+		}
+		for _, dir := range globs(pattern) {
+			_ = os.Remove(dir)
+		}
+	}
+}
+
 func globs(pattern string) []string {
 	names, _ := filepath.Glob(pattern)
 	return names
@@ -154,6 +178,7 @@ func (s *stage) close() error {
 			}
 		}
 	}
+	s.dropCgroups()
 	return errors.Join(err, os.RemoveAll(s.engine.Dir), os.RemoveAll(filepath.Dir(s.home)))
 }
 
