@@ -1,6 +1,7 @@
 package netlink
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -85,7 +86,12 @@ func WriteSysctl(name, value string) error {
 	if p = path.Clean("/" + p); !strings.HasPrefix(p, "/net/") {
 		return fmt.Errorf("sysctl %s is not a network setting: %w", name, unix.EINVAL)
 	}
-	if err := os.WriteFile(filepath.Join("/proc/sys", p), []byte(value), 0); err != nil {
+	f, err := openSetting(p[1:])
+	if err == nil {
+		_, err = f.WriteString(value)
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
 		return fmt.Errorf("setting sysctl %s to %q: %w", name, value, err)
 	}
 	return nil
