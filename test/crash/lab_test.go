@@ -31,6 +31,8 @@ type lab struct {
 	base leftovers
 	fds  map[string]int // how many descriptors the small processes may have
 	n    int            // containers made
+
+	tries int // kills at failpoints
 }
 
 const standing = `trap 'exit 23' TERM; i=0; while :; do i=$((i+1)); echo "line $i"; [ $((i % 10)) = 0 ] && usleep 30000; done`

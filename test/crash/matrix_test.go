@@ -61,6 +61,9 @@ func TestFailpoints(t *testing.T) {
 			}
 		}
 	}
+	if err := l.clean(); err != nil {
+		t.Error(err)
+	}
 	t.Logf("%d points, kills by victim: %v, in %v", len(all), kills, time.Since(began).Round(time.Second))
 	l.end(t)
 }
@@ -190,8 +193,12 @@ func (l *lab) try(usable []int, point, victims string, skip int) error {
 	}
 	l.disarm()
 	errs = append(errs, l.settle(), l.unharmed())
+	// Some things go a second later; the short run looks for leftovers of eight kills at once.
+	l.tries++
 	if errors.Join(errs...) == nil {
-		errs = append(errs, l.clean())
+		if l.tries%8 == 0 || os.Getenv("GANTRY_CRASH_MATRIX") == "all" {
+			errs = append(errs, l.clean())
+		}
 	} else {
 		l.purge()
 	}

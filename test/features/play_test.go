@@ -136,6 +136,21 @@ func (s *stage) clients(scratch string) error {
 	return os.Symlink(filepath.Join(s.bin, "gantry"), filepath.Join(scratch, "ours", "docker"))
 }
 
+// killStrays ends the processes of a second daemon whose script did not, and tells whether there were any.
+func (s *stage) killStrays() (found bool) {
+	for _, name := range globs("/proc/[0-9]*/cmdline") {
+		b, err := os.ReadFile(name)
+		if err != nil || !bytes.Contains(b, []byte(filepath.Dir(s.home)+"/")) {
+			continue
+		}
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(name))); err == nil {
+			found = true
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+	return found
+}
+
 // dropCgroups ends what a second daemon without its --live-restore=false left running.
 func (s *stage) dropCgroups() {
 	parent := strings.Replace(filepath.Base(s.engine.ExecRoot), "gt-", "gantry-test-", 1)
@@ -171,12 +186,11 @@ func (s *stage) close() error {
 	}
 	_ = os.WriteFile(s.mutant, nil, 0o600)
 	err := s.engine.Destroy()
-	for _, name := range globs("/proc/[0-9]*/cmdline") { // a second daemon whose script was killed
-		if b, rerr := os.ReadFile(name); rerr == nil && bytes.Contains(b, []byte(filepath.Dir(s.home)+"/")) {
-			if pid, perr := strconv.Atoi(filepath.Base(filepath.Dir(name))); perr == nil {
-				_ = syscall.Kill(pid, syscall.SIGKILL)
-			}
+	for range 20 { // keeper and anchor start each other anew
+		if !s.killStrays() {
+			break
 		}
+		time.Sleep(50 * time.Millisecond)
 	}
 	s.dropCgroups()
 	return errors.Join(err, os.RemoveAll(s.engine.Dir), os.RemoveAll(filepath.Dir(s.home)))
