@@ -11,9 +11,12 @@ import (
 const (
 	// parkedBusy is how many parked inits wait while containers are being started, parkedIdle when
 	// none was for calmAfter: one costs about a megabyte.
-	parkedBusy = 4
+	parkedBusy = 6
 	parkedIdle = 1
+	parkedLow  = 1
 	calmAfter  = 30 * time.Second
+	// settleAfter is how long new ones wait for the start in hand to be over, unless few are left.
+	settleAfter = 10 * time.Millisecond
 )
 
 // parking keeps gantry-inits that were started ahead of time. What the last launch needed
@@ -62,7 +65,11 @@ func (k *parking) refill() {
 	}
 	if !k.filling && !k.closed && k.namespaces != 0 && len(k.waiting) < k.want {
 		k.filling = true
-		go k.fill()
+		if len(k.waiting) > parkedLow {
+			time.AfterFunc(settleAfter, k.fill)
+		} else {
+			go k.fill()
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/cgroups"
 	"golang.org/x/sys/unix"
@@ -17,8 +18,11 @@ import (
 )
 
 const (
-	// sparesKept is how many cgroups wait to be taken.
-	sparesKept = 4
+	// sparesKept is how many cgroups wait to be taken. With more than sparesLow left new ones wait for
+	// sparesPause, until the start in hand is over.
+	sparesKept  = 8
+	sparesLow   = 2
+	sparesPause = 10 * time.Millisecond
 	// sparePrefix begins their names; no container's ID has it.
 	sparePrefix = "spare-"
 )
@@ -79,7 +83,14 @@ func (d *Driver) restock(res *cgroups.Resources) {
 	}
 	p.busy = true
 	kept := p.res // equal to res, and told apart from later ones by its address
-	p.fill.Go(func() { d.fillSpares(kept) })
+	wait := time.Duration(0)
+	if len(p.ready) > sparesLow {
+		wait = sparesPause
+	}
+	p.fill.Go(func() {
+		time.Sleep(wait)
+		d.fillSpares(kept)
+	})
 }
 
 func (d *Driver) fillSpares(res *cgroups.Resources) {

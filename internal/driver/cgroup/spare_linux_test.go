@@ -35,7 +35,7 @@ func TestSpares(t *testing.T) {
 		dirs, _ := filepath.Glob(filepath.Join(filepath.Dir(one.Dirs["pids"]), "spare-*"))
 		return len(dirs)
 	}
-	for end := time.Now().Add(10 * time.Second); waiting() < 4; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(10 * time.Second); waiting() < 8; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("no spares were made")
 		}
@@ -44,7 +44,7 @@ func TestSpares(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(10 * time.Second); waiting() < 4; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(10 * time.Second); waiting() < 8; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("what was taken was not made up for")
 		}
@@ -63,7 +63,7 @@ func TestSpares(t *testing.T) {
 		}
 	}
 	// What a killed daemon leaves goes when the next one starts.
-	if _, err := cgroup.New(cgroup.Config{Parent: parent}); err != nil || waiting() > 4 {
+	if _, err := cgroup.New(cgroup.Config{Parent: parent}); err != nil || waiting() > 8 {
 		t.Errorf("%d spares, error %v", waiting(), err)
 	}
 	if three, err := d.Create(ctx, "three", "", &specs.LinuxResources{}); err != nil {

@@ -7,14 +7,18 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 const (
-	// sparesMade is how many writable layers are made ahead when there is none, sparesKept how many wait at most.
-	sparesMade = 4
+	// sparesMade is how many writable layers are made ahead, sparesKept how many wait at most.
+	sparesMade = 8
 	sparesKept = 16
+	// With more than sparesLow left new ones wait for sparesPause, until the create in hand is over.
+	sparesLow   = 2
+	sparesPause = 10 * time.Millisecond
 )
 
 // spares are writable layers for the stack of layers that was used last, each four empty inodes. Making and
@@ -53,11 +57,18 @@ func (s *Store) restock(c *container) {
 		}
 		p.chain, p.ready = c.chain, nil
 	}
-	if p.busy || p.closed || len(p.ready) > 0 {
+	if p.busy || p.closed || len(p.ready) >= sparesMade {
 		return
 	}
 	p.busy = true
-	p.filling.Go(func() { s.fill(c.chain) })
+	wait := time.Duration(0)
+	if len(p.ready) > sparesLow {
+		wait = sparesPause
+	}
+	p.filling.Go(func() {
+		time.Sleep(wait)
+		s.fill(c.chain)
+	})
 }
 
 func (s *Store) fill(chain string) {

@@ -8,6 +8,10 @@ import (
 	"time"
 )
 
+// pause is how long a pool that is not low waits before it makes more: the work would only get
+// in the way of the start that the value was taken for.
+const pause = 10 * time.Millisecond
+
 // idle is how long after the last taker the pool shrinks back.
 const idle = 30 * time.Second
 
@@ -121,6 +125,9 @@ func (p *Pool[T]) work(wake <-chan struct{}, done chan<- struct{}) {
 				return
 			}
 			calm.Reset(p.idle)
+			if !p.settle(wake) {
+				return
+			}
 			for p.fillOne() {
 			}
 		case <-calm.C:
@@ -130,6 +137,30 @@ func (p *Pool[T]) work(wake <-chan struct{}, done chan<- struct{}) {
 			p.mu.Unlock()
 		}
 	}
+}
+
+// settle lets whoever has just taken a value get on with it, as long as there are others. It tells
+// whether the pool goes on.
+func (p *Pool[T]) settle(wake <-chan struct{}) bool {
+	t := time.NewTimer(pause)
+	defer t.Stop()
+	for p.stocked() {
+		select {
+		case _, ok := <-wake:
+			if !ok {
+				return false
+			}
+		case <-t.C:
+			return true
+		}
+	}
+	return true
+}
+
+func (p *Pool[T]) stocked() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.queue) > p.goal/4
 }
 
 // fillOne makes one more and tells whether to go on. A failure ends this round: whoever
