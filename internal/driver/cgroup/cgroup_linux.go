@@ -164,10 +164,16 @@ func (d *Driver) Freeze(_ context.Context, cg spec.Cgroup, frozen bool) error {
 	if err != nil {
 		return err
 	}
+	state := cgroups.Thawed
 	if frozen {
-		return m.Freeze(cgroups.Frozen)
+		state = cgroups.Frozen
 	}
-	return m.Freeze(cgroups.Thawed)
+	if err := m.Freeze(state); errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("cgroup %s is gone: %w", cg.Path, errdefs.ErrNotFound)
+	} else if err != nil {
+		return err
+	}
+	return nil
 }
 
 // Destroy kills what is left inside and removes the directories, and a parent that was made

@@ -67,7 +67,7 @@ func (r *remover) end(ctx context.Context, e *entry) error {
 	e.setStopping(true)
 	err = r.Processes.Signal(ctx, rec.Key(), int(syscall.SIGKILL))
 	if err == nil && rec.State.Status == Paused {
-		err = r.Cgroups.Freeze(ctx, rec.Cgroup, false)
+		err = r.thaw(ctx, rec)
 	}
 	unlock()
 	if err != nil && !errdefs.IsNotFound(err) {

@@ -170,7 +170,15 @@ func (s *stopper) deliver(ctx context.Context, rec *Container, num int) error {
 	failpoint.Hit("gantryd.stop-signalled")
 	s.publish(rec, events.ActionKill, map[string]string{"signal": strconv.Itoa(num)})
 	if rec.State.Status == Paused {
-		return s.Cgroups.Freeze(ctx, rec.Cgroup, false)
+		return s.thaw(ctx, rec)
+	}
+	return nil
+}
+
+// thaw lets a frozen container see its signal, if it has not ended meanwhile.
+func (c *core) thaw(ctx context.Context, rec *Container) error {
+	if err := c.Cgroups.Freeze(ctx, rec.Cgroup, false); err != nil && !errdefs.IsNotFound(err) {
+		return err
 	}
 	return nil
 }
@@ -204,7 +212,7 @@ func (s *stopper) Kill(ctx context.Context, ref, sig string) error {
 	if err == nil {
 		s.publish(rec, events.ActionKill, map[string]string{"signal": strconv.Itoa(int(num))})
 		if rec.State.Status == Paused && num == syscall.SIGKILL {
-			err = s.Cgroups.Freeze(ctx, rec.Cgroup, false)
+			err = s.thaw(ctx, rec)
 		}
 	}
 	unlock()
