@@ -45,11 +45,12 @@ type Driver struct {
 	cfg Config
 	log *slog.Logger
 
-	mu      sync.Mutex
-	link    *link         // nil while there is none
-	changed chan struct{} // closed and replaced when link changes
-	closed  bool
-	nextID  uint32
+	mu        sync.Mutex
+	keeperPID int32
+	link      *link         // nil while there is none
+	changed   chan struct{} // closed and replaced when link changes
+	closed    bool
+	nextID    uint32
 
 	waiting map[spec.ProcessKey]map[*reader]struct{} // followers of what is not launched yet
 	readers map[uint32]*reader                       // by watch ID
@@ -77,7 +78,29 @@ func New(cfg Config) (*Driver, error) {
 	if err := d.connect(true); err != nil {
 		return nil, err
 	}
+	if err := d.renew(); err != nil { // it does its work all the same
+		d.log.Warn("the keeper runs an older executable and could not be replaced", "error", err)
+	}
 	return d, nil
+}
+
+// renew has a keeper that was started from another executable than this engine's, the one before an upgrade of
+// the engine, execute the present one in its place.
+func (d *Driver) renew() error {
+	d.mu.Lock()
+	pid := d.keeperPID
+	d.mu.Unlock()
+	now, err := os.Stat(d.cfg.KeeperPath)
+	if err != nil {
+		return nil // nothing to replace it by
+	}
+	if runs, err := os.Stat(fmt.Sprintf("/proc/%d/exe", pid)); err != nil || os.SameFile(runs, now) {
+		return nil
+	}
+	d.log.Info("the keeper runs another executable than this engine's; it is replaced, containers run on", "pid", pid)
+	ctx, cancel := context.WithTimeout(context.Background(), connectPatience)
+	defer cancel()
+	return d.Upgrade(ctx, d.cfg.KeeperPath)
 }
 
 // Close leaves the keeper alone; containers run on.
@@ -177,10 +200,14 @@ func (d *Driver) dial() (*link, error) {
 		return nil, err
 	}
 	m.CloseFDs()
-	if _, err := keeperproto.DecodeHelloReply(m.Payload); err != nil {
+	r, err := keeperproto.DecodeHelloReply(m.Payload)
+	if err != nil {
 		l.close(err)
 		return nil, err
 	}
+	d.mu.Lock()
+	d.keeperPID = r.PID
+	d.mu.Unlock()
 	return l, nil
 }
 

@@ -107,6 +107,9 @@ func checkConfig(config *container.Config, hc *container.HostConfig) error {
 		if k == "" {
 			return invalid("invalid Annotations: the empty string is not permitted as an annotation key")
 		}
+		if strings.HasPrefix(k, "io.gantry.") {
+			return invalid("invalid annotation %q: names that begin with io.gantry. are the engine's own", k)
+		}
 	}
 	return nil
 }
