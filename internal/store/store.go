@@ -36,8 +36,11 @@ import (
 // File is the database's name below the data root.
 const File = "store.db"
 
-// soonDelay is how long a SaveSoon may wait for company.
-const soonDelay = time.Second
+// soonDelay is how long a SaveSoon may wait for company, goneDelay a RemoveSoon.
+const (
+	soonDelay = time.Second
+	goneDelay = 100 * time.Millisecond
+)
 
 // Options say where a store lives.
 type Options struct {

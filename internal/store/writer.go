@@ -38,6 +38,7 @@ type writer struct {
 
 	wake  chan struct{} // something urgent is there, or closing
 	timer *time.Timer   // armed while soon is not empty
+	due   time.Time     // when it fires
 	done  chan struct{}
 }
 
@@ -85,8 +86,13 @@ func (w *writer) later(k key, value []byte) uint64 {
 		w.store.log.Error("a record was saved after the store was closed", "bucket", k.bucket, "id", k.id)
 		return 0
 	}
-	if len(w.soon) == 0 {
-		w.timer.Reset(soonDelay)
+	delay := soonDelay
+	if value == nil {
+		delay = goneDelay // until then a power cut brings it back
+	}
+	if due := time.Now().Add(delay); len(w.soon) == 0 || due.Before(w.due) {
+		w.due = due
+		w.timer.Reset(delay)
 	}
 	w.seq++
 	w.soon[k] = op{key: k, seq: w.seq, value: value, soon: true}
@@ -203,6 +209,7 @@ func (w *writer) keep(batch []op, err error) {
 	}
 	if kept > 0 {
 		w.store.log.Error("records could not be written and will be tried again", "records", kept, "error", err)
+		w.due = time.Now().Add(soonDelay)
 		w.timer.Reset(soonDelay)
 	}
 }

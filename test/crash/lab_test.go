@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -134,11 +135,27 @@ func (l *lab) hits() ([]string, error) {
 // crew counts the engine's own processes by executable.
 func (l *lab) crew() map[string][]int {
 	all := map[string][]int{}
-	for pid, cmd := range l.e.Processes() {
+	procs := l.e.Processes()
+	for pid, cmd := range procs {
+		if parent, ok := procs[parentOf(pid)]; ok && parent == cmd {
+			continue // a child that is about to become gantry-init
+		}
 		name := filepath.Base(strings.Fields(cmd)[0])
 		all[name] = append(all[name], pid)
 	}
 	return all
+}
+
+// parentOf gives 0 for a process that is gone.
+func parentOf(pid int) int {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, rest, _ := strings.Cut(string(b), ") ")
+	f := strings.Fields(rest)
+	if len(f) < 2 {
+		return 0
+	}
+	n, _ := strconv.Atoi(f[1])
+	return n
 }
 
 // settle waits until each of the small processes is there, once.

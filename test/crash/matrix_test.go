@@ -166,7 +166,7 @@ func (l *lab) try(usable []int, point, victims string, skip int) error {
 	}
 	l.disarm()
 	var errs []error
-	for n := range max(6, len(usable)+1) {
+	for n := range max(12, len(usable)+1) {
 		i := usable[n%len(usable)]
 		if n >= 2 {
 			skip = 0
