@@ -5,18 +5,19 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/gantry-engine/gantry/runtime/spawn"
 )
 
 const (
-	// parkedBusy is how many parked inits wait while containers are being started, parkedIdle when
-	// none was for calmAfter: one costs about a megabyte.
-	parkedBusy = 6
-	parkedIdle = 1
-	parkedLow  = 1
-	calmAfter  = 30 * time.Second
-	// settleAfter is how long new ones wait for the start in hand to be over, unless few are left.
+	// parkedKept is how many parked inits wait; one costs about half a megabyte.
+	parkedKept = 4
+	// With more than parkedLow left new ones wait until no start was asked for settleAfter.
+	parkedLow   = 1
 	settleAfter = 10 * time.Millisecond
+	// usual are the namespaces of an ordinary container, whose network namespace comes from elsewhere.
+	usual = unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
 )
 
 // parking keeps gantry-inits that were started ahead of time. What the last launch needed
@@ -29,8 +30,13 @@ type parking struct {
 	namespaces uint64 // of those that wait
 	filling    bool
 	closed     bool
-	calm       *time.Timer
-	want       int
+	settle     *time.Timer
+}
+
+func newParking(init, null *os.File) *parking {
+	k := &parking{init: init, null: null, namespaces: usual}
+	k.settle = time.AfterFunc(settleAfter, k.fill)
+	return k
 }
 
 // take gives a parked init with these namespaces, or nil.
@@ -57,54 +63,36 @@ func (k *parking) take(namespaces uint64) *spawn.Parked {
 func (k *parking) refill() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.want = parkedBusy
-	if k.calm == nil {
-		k.calm = time.AfterFunc(calmAfter, k.rest)
-	} else {
-		k.calm.Reset(calmAfter)
+	if len(k.waiting) > parkedLow {
+		k.settle.Reset(settleAfter)
+		return
 	}
-	if !k.filling && !k.closed && k.namespaces != 0 && len(k.waiting) < k.want {
-		k.filling = true
-		if len(k.waiting) > parkedLow {
-			time.AfterFunc(settleAfter, k.fill)
-		} else {
-			go k.fill()
-		}
-	}
+	go k.fill()
 }
 
+// fill parks inits until there are enough. One fills at a time.
 func (k *parking) fill() {
-	for {
-		k.mu.Lock()
-		if k.closed || len(k.waiting) >= k.want {
-			k.filling = false
-			k.mu.Unlock()
-			return
-		}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.filling {
+		return
+	}
+	k.filling = true
+	defer func() { k.filling = false }()
+	for !k.closed && len(k.waiting) < parkedKept {
 		ns := k.namespaces
 		k.mu.Unlock()
 		p, err := spawn.Park(k.init, k.null, ns)
 		k.mu.Lock()
 		switch {
 		case err != nil: // the next launch clones its own, and says what is wrong
-			k.filling = false
-			k.mu.Unlock()
 			return
 		case k.closed || k.namespaces != ns:
 			p.Discard()
 		default:
 			k.waiting = append(k.waiting, p)
 		}
-		k.mu.Unlock()
 	}
-}
-
-// rest is called when no container was started for a while.
-func (k *parking) rest() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.want = parkedIdle
-	k.drop(parkedIdle)
 }
 
 // drop ends all but keep of those that wait. k.mu is held.
@@ -120,5 +108,6 @@ func (k *parking) close() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.closed = true
+	k.settle.Stop()
 	k.drop(0)
 }

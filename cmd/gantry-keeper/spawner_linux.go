@@ -19,7 +19,7 @@ import (
 type runtimeSpawner struct {
 	init *os.File // sealed in memory
 	null *os.File
-	park parking
+	park *parking
 }
 
 // initName is in the name of gantry-init's executable, in memory or on disk.
@@ -37,7 +37,7 @@ func newSpawner(initPath string) (keeper.Spawner, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &runtimeSpawner{init: init, null: null, park: parking{init: init, null: null}}, nil
+	return &runtimeSpawner{init: init, null: null, park: newParking(init, null)}, nil
 }
 
 // Close ends the parked inits.

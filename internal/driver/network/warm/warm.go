@@ -150,6 +150,7 @@ func (p *Pool[T]) settle(wake <-chan struct{}) bool {
 			if !ok {
 				return false
 			}
+			t.Reset(pause)
 		case <-t.C:
 			return true
 		}
