@@ -50,6 +50,7 @@ func (f *floorProcess) block(n int, every time.Duration) (s sample, cpu time.Dur
 		return nil, 0, err
 	}
 	line, err := f.out.ReadString('\n')
+	time.Sleep(settle) // what it leaves to the kernel, namespaces on their way out, is no part of the next one's turn
 	words := strings.Fields(line)
 	if err != nil || len(words) != n+1 {
 		return nil, 0, fmt.Errorf("the floor program answered %q, %w", line, err)
