@@ -8,6 +8,7 @@ import (
 
 	"github.com/moby/moby/api/types/events"
 
+	"github.com/gantry-engine/gantry/internal/kit/classed"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
 
@@ -50,9 +51,9 @@ func (a *attacher) Attach(ctx context.Context, ref string, o AttachOptions) erro
 	rec := e.snapshot()
 	switch rec.State.Status {
 	case Paused:
-		return conflict("container %s is paused, unpause the container before attach", ref)
+		return classed.Conflict("container %s is paused, unpause the container before attach", ref)
 	case Restarting:
-		return conflict("container %s is restarting, wait until the container is running", ref)
+		return classed.Conflict("container %s is restarting, wait until the container is running", ref)
 	}
 	r := e.current()
 	var out OutputReader

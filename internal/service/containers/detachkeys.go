@@ -4,6 +4,8 @@ import (
 	"io"
 	"strconv"
 	"strings"
+
+	"github.com/gantry-engine/gantry/internal/kit/classed"
 )
 
 func itoa(n uint16) string { return strconv.Itoa(int(n)) }
@@ -29,7 +31,7 @@ func parseDetachKeys(s string) ([]byte, error) {
 		case ok && len(c) == 1 && strings.Contains("@[\\]^_", c):
 			out = append(out, c[0]&0x1f)
 		default:
-			return nil, invalid("Invalid detach keys (%s) provided", s)
+			return nil, classed.Invalid("Invalid detach keys (%s) provided", s)
 		}
 	}
 	return out, nil

@@ -5,6 +5,8 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
+
+	"github.com/gantry-engine/gantry/internal/kit/classed"
 )
 
 type waiter struct{ *core }
@@ -16,7 +18,7 @@ func (w *waiter) Wait(ctx context.Context, ref string, cond container.WaitCondit
 	switch cond {
 	case "", container.WaitConditionNotRunning, container.WaitConditionNextExit, container.WaitConditionRemoved:
 	default:
-		return nil, invalid("invalid condition: %q", cond)
+		return nil, classed.Invalid("invalid condition: %q", cond)
 	}
 	e, err := w.reg.get(ref)
 	if err != nil {
