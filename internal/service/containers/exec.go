@@ -15,6 +15,7 @@ import (
 
 	"github.com/gantry-engine/gantry/internal/kit/classed"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
+	"github.com/gantry-engine/gantry/internal/service/containers/detach"
 	"github.com/gantry-engine/gantry/internal/service/containers/ocispec"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
@@ -70,7 +71,7 @@ func (x *execs) ExecCreate(_ context.Context, ref string, req container.ExecCrea
 	if len(req.Cmd) == 0 || req.Cmd[0] == "" {
 		return "", classed.Invalid("no exec command specified")
 	}
-	keys, err := parseDetachKeys(req.DetachKeys)
+	keys, err := detach.Parse(req.DetachKeys)
 	if err != nil {
 		return "", err
 	}
@@ -173,7 +174,7 @@ func (x *execs) attach(ctx context.Context, p *execProc, st Streams, out OutputR
 		s.keys = p.keys
 	}
 	err := s.copy(ctx)
-	if errors.Is(err, errDetached) {
+	if errors.Is(err, detach.ErrDetached) {
 		x.publish(p.owner.snapshot(), events.ActionExecDetach, map[string]string{"execID": p.id})
 		return nil
 	}

@@ -2,6 +2,7 @@ package containers
 
 import (
 	"context"
+	"strconv"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
@@ -103,6 +104,6 @@ func (w *waiter) Resize(ctx context.Context, ref string, height, width uint16) e
 	if err := w.Processes.Resize(ctx, rec.Key(), height, width); err != nil {
 		return err
 	}
-	w.publish(rec, events.ActionResize, map[string]string{"height": itoa(height), "width": itoa(width)})
+	w.publish(rec, events.ActionResize, map[string]string{"height": strconv.Itoa(int(height)), "width": strconv.Itoa(int(width))})
 	return nil
 }
