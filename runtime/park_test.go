@@ -44,7 +44,7 @@ func runParked(t *testing.T, init *os.File, s *specs.Spec, opts runtime.Options,
 	if !ok {
 		t.Fatal("the configuration cannot have a parked init")
 	}
-	parked, err := spawn.Park(init, null(t), ns)
+	parked, err := spawn.Park(init, null(t), ns, "test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +117,7 @@ func TestParkedSeesLaterMounts(t *testing.T) {
 
 // A discarded init leaves nothing to reap.
 func TestParkedIsDiscarded(t *testing.T) {
-	p, err := spawn.Park(initFile(t), null(t), unix.CLONE_NEWPID)
+	p, err := spawn.Park(initFile(t), null(t), unix.CLONE_NEWPID, "test")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,7 +38,7 @@ func run(execRoot, anchorPath, initPath string, anchorFD int) error {
 	if err != nil {
 		return err
 	}
-	spawner, err := newSpawner(initPath)
+	spawner, err := newSpawner(initPath, execRoot)
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// parkedKept is how many parked inits wait; one costs about half a megabyte.
+	// parkedKept is how many parked inits wait; one costs a megabyte.
 	parkedKept = 4
 	// With more than parkedLow left new ones wait until no start was asked for settleAfter.
 	parkedLow   = 1
@@ -24,6 +24,7 @@ const (
 // is what the next one most likely needs; another launch clones its own.
 type parking struct {
 	init, null *os.File
+	label      string // the exec root: whose the parked are
 
 	mu         sync.Mutex
 	waiting    []*spawn.Parked
@@ -33,8 +34,8 @@ type parking struct {
 	settle     *time.Timer
 }
 
-func newParking(init, null *os.File) *parking {
-	k := &parking{init: init, null: null, namespaces: usual}
+func newParking(init, null *os.File, label string) *parking {
+	k := &parking{init: init, null: null, label: label, namespaces: usual}
 	k.settle = time.AfterFunc(settleAfter, k.fill)
 	return k
 }
@@ -82,7 +83,7 @@ func (k *parking) fill() {
 	for !k.closed && len(k.waiting) < parkedKept {
 		ns := k.namespaces
 		k.mu.Unlock()
-		p, err := spawn.Park(k.init, k.null, ns)
+		p, err := spawn.Park(k.init, k.null, ns, k.label)
 		k.mu.Lock()
 		switch {
 		case err != nil: // the next launch clones its own, and says what is wrong

@@ -25,7 +25,7 @@ type runtimeSpawner struct {
 // initName is in the name of gantry-init's executable, in memory or on disk.
 const initName = "gantry-init"
 
-func newSpawner(initPath string) (keeper.Spawner, error) {
+func newSpawner(initPath, execRoot string) (keeper.Spawner, error) {
 	if initPath == "" {
 		return nil, errors.New("--init is needed: the path of gantry-init")
 	}
@@ -37,7 +37,7 @@ func newSpawner(initPath string) (keeper.Spawner, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &runtimeSpawner{init: init, null: null, park: newParking(init, null)}, nil
+	return &runtimeSpawner{init: init, null: null, park: newParking(init, null, execRoot)}, nil
 }
 
 // Close ends the parked inits.

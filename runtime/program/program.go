@@ -143,7 +143,7 @@ const (
 	MsgGo       = 'G' // parent: state as JSON, go on
 )
 
-// A parked init (spawn.Park) is told by its socket's number and a second argument. It waits for a first message of
+// A parked init (spawn.Park) is told by its socket's number, the word "parked" and whose it is. It waits for a first message of
 // AdoptSize bytes, four numbers: the standard descriptors that stay what they are (bits), the number of network namespaces (0
 // or 1) and of tasks files of cgroup v1 that come along as descriptors, in this order after the standard ones, and
 // the namespaces to leave. Then the program follows.

@@ -42,7 +42,8 @@ func ParkedNamespaces(cfg *Config) (uint64, bool) {
 
 // Park clones gantry-init into new namespaces of the given kinds (CLONE_NEW… flags) and lets it wait.
 // init is from MemFile, null an open /dev/null. The caller reaps the process.
-func Park(init, null *os.File, namespaces uint64) (*Parked, error) {
+// label is the last word of its command line, for whoever lists processes.
+func Park(init, null *os.File, namespaces uint64, label string) (*Parked, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, failed("socket", "", err)
@@ -54,7 +55,7 @@ func Park(init, null *os.File, namespaces uint64) (*Parked, error) {
 	cfg := &Config{Init: init, Stdio: [3]int{fd, fd, fd}, Gate: -1, NetNS: -1, TargetPIDFD: -1, Facts: Facts{Namespaces: namespaces}}
 	c, err := prepare(cfg, pair[1], opened)
 	if err == nil {
-		c.argv, err = cstrings("gantry-init", fmt.Sprintf("%d:%d", program.ParkedSocket, nofile.Original()), "parked")
+		c.argv, err = cstrings("gantry-init", fmt.Sprintf("%d:%d", program.ParkedSocket, nofile.Original()), "parked", label)
 	}
 	p := &Process{PIDFD: -1}
 	if err == nil {

@@ -14,6 +14,8 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
+
+	"github.com/gantry-engine/gantry/internal/kit/classed"
 )
 
 // ticks is the kernel's unit of times in /proc/<pid>/stat (USER_HZ), per second.
@@ -29,7 +31,7 @@ func (c *querier) Top(ctx context.Context, ref, psArgs string) (container.TopRes
 	}
 	rec := e.snapshot()
 	if !rec.State.Status.Running() {
-		return out, conflict("container %s is not running", rec.ID)
+		return out, classed.Conflict("container %s is not running", rec.ID)
 	}
 	if rec.State.Status == Restarting {
 		return out, isRestarting.For(rec.ID)
@@ -162,11 +164,11 @@ var unsafeArgs = regexp.MustCompile(`\s+(-?-o|o|--format=?)?\s*\S*pid\s*=`)
 
 func topByPS(ctx context.Context, pids []int, psArgs string) (container.TopResponse, error) {
 	if unsafeArgs.MatchString(" " + psArgs) {
-		return container.TopResponse{}, invalid("specifying \"PID\" column's name is not allowed: %q", psArgs)
+		return container.TopResponse{}, classed.Invalid("specifying \"PID\" column's name is not allowed: %q", psArgs)
 	}
 	ps, err := exec.LookPath("ps")
 	if err != nil {
-		return container.TopResponse{}, unsupported("top with ps's own options on a host without the program ps")
+		return container.TopResponse{}, classed.Unsupported("top with ps's own options on a host without the program ps")
 	}
 	b, err := exec.CommandContext(ctx, ps, strings.Fields(psArgs)...).Output()
 	if err != nil {
@@ -174,7 +176,7 @@ func topByPS(ctx context.Context, pids []int, psArgs string) (container.TopRespo
 		if ee, ok := err.(*exec.ExitError); ok && len(ee.Stderr) > 0 {
 			text, _, _ = strings.Cut(strings.TrimSpace(string(ee.Stderr)), "\n")
 		}
-		return container.TopResponse{}, invalid("Error running ps: %s", text)
+		return container.TopResponse{}, classed.Invalid("Error running ps: %s", text)
 	}
 	return parsePS(string(b), pids)
 }
@@ -186,7 +188,7 @@ func parsePS(table string, pids []int) (container.TopResponse, error) {
 	out.Titles = strings.Fields(lines[0])
 	col := slices.Index(out.Titles, "PID")
 	if col < 0 {
-		return out, invalid("Couldn't find PID field in ps output")
+		return out, classed.Invalid("Couldn't find PID field in ps output")
 	}
 	for _, line := range lines[1:] {
 		f := strings.Fields(line)
