@@ -76,9 +76,9 @@ func (a *anchorLink) run() {
 		if a.k.stopAsked.Load() || a.k.cfg.AnchorPath == "" {
 			return
 		}
-		a.k.logf("the anchor is gone; starting another")
+		a.k.log.printf("the anchor is gone; starting another")
 		if err := a.restart(); err != nil {
-			a.k.logf("starting an anchor: %v", err)
+			a.k.log.printf("starting an anchor: %v", err)
 			time.Sleep(time.Second)
 		}
 	}
@@ -89,7 +89,7 @@ func (a *anchorLink) listen(fd int) {
 		m, err := keeperproto.ReceivePacket(fd)
 		if err != nil {
 			if !errors.Is(err, io.EOF) {
-				a.k.logf("anchor: %v", err)
+				a.k.log.printf("anchor: %v", err)
 			}
 			a.mu.Lock()
 			_ = unix.Close(fd)
@@ -105,11 +105,8 @@ func (a *anchorLink) listen(fd int) {
 		if err != nil {
 			continue
 		}
-		a.k.mu.Lock()
-		p := a.k.procs[o.Name]
-		a.k.mu.Unlock()
-		if p != nil {
-			a.k.post(func() { a.k.reap(p) })
+		if p := a.k.table.named(o.Name); p != nil {
+			a.k.loop.post(func() { a.k.reap(p) })
 		}
 	}
 }
@@ -128,15 +125,9 @@ func (a *anchorLink) restart() error {
 	a.fd = fd
 	a.mu.Unlock()
 	failpoint.Hit("keeper.anchor-restarted")
-	a.k.mu.Lock()
-	all := make([]*proc, 0, len(a.k.procs))
-	for _, p := range a.k.procs {
-		all = append(all, p)
-	}
-	a.k.mu.Unlock()
-	for _, p := range all {
+	for _, p := range a.k.table.all() {
 		done := make(chan struct{})
-		a.k.post(func() { a.hold(p); close(done) })
+		a.k.loop.post(func() { a.hold(p); close(done) })
 		<-done
 	}
 	failpoint.Hit("keeper.anchor-fed")
@@ -150,7 +141,7 @@ func (a *anchorLink) send(m keeperproto.Message) {
 		return
 	}
 	if err := keeperproto.SendPacket(a.fd, m); err != nil {
-		a.k.logf("anchor: %v", err)
+		a.k.log.printf("anchor: %v", err)
 	}
 }
 

@@ -33,7 +33,7 @@ func (k *Keeper) serve(uc *net.UnixConn) {
 	c := &client{k: k, conn: keeperproto.NewConn(uc), sock: uc, watches: map[uint32]*watch{}, grew: map[*watch]struct{}{}}
 	c.cond = sync.NewCond(&c.mu)
 	if err := checkPeer(uc); err != nil {
-		k.logf("%v", err)
+		k.log.printf("%v", err)
 		_ = uc.Close()
 		return
 	}
@@ -209,7 +209,7 @@ func (c *client) launch(m keeperproto.Message) {
 	p.mu.Unlock()
 	defer closeFDs(fds)
 	if err != nil {
-		c.k.logf("watch of %s: %v", p.key, err)
+		c.k.log.printf("watch of %s: %v", p.key, err)
 	}
 	failpoint.Hit("keeper.launch-attached")
 	c.reply(m.ID, reply.Encode(), fds...)
@@ -238,7 +238,7 @@ func (c *client) handle(m keeperproto.Message) {
 		c.ack(m)
 	case keeperproto.TypeList:
 		k.waitForLaunches(c)
-		c.reply(m.ID, k.list().Encode())
+		c.reply(m.ID, k.table.list().Encode())
 	case keeperproto.TypeSubscribe:
 		c.subscribe(m.ID)
 	case keeperproto.TypeResumed:
@@ -250,7 +250,7 @@ func (c *client) handle(m keeperproto.Message) {
 			// The answer first: after the exec there is nobody to give it.
 			c.reply(m.ID, nil)
 			if err := k.upgrade(r.Name); err != nil {
-				k.logf("upgrade to %s: %v", r.Name, err)
+				k.log.printf("upgrade to %s: %v", r.Name, err)
 			}
 		}
 	case keeperproto.TypeStop:
@@ -278,30 +278,10 @@ func (c *client) hello(m keeperproto.Message) error {
 	return nil
 }
 
-func (k *Keeper) list() (l keeperproto.List) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for _, p := range k.procs {
-		p.mu.Lock()
-		if p.sp.slot != nil && p.sp.slot.started.Load() != 0 {
-			l.Entries = append(l.Entries, keeperproto.Entry{
-				Key: p.key, PID: int32(p.pid), Started: p.sp.slot.started.Load(), Gen: p.gen, Alive: p.alive() || !p.told, Note: p.meta.note,
-			})
-		}
-		p.mu.Unlock()
-	}
-	return l
-}
-
 // subscribe delivers every exit that is not forgotten, and those to come.
 func (c *client) subscribe(id uint32) {
 	c.reply(id, nil)
-	c.k.mu.Lock()
-	all := make([]*proc, 0, len(c.k.procs))
-	for _, p := range c.k.procs {
-		all = append(all, p)
-	}
-	c.k.mu.Unlock()
+	all := c.k.table.all()
 	c.k.cmu.Lock()
 	c.mu.Lock()
 	c.subscribed = true
@@ -320,28 +300,13 @@ func (c *client) subscribe(id uint32) {
 	}
 }
 
-// find gives a process by key.
-func (k *Keeper) find(r keeperproto.KeyRequest) (*proc, error) {
-	name, err := keeperproto.ProcName(r.Key)
-	if err != nil {
-		return nil, err
-	}
-	k.mu.Lock()
-	p := k.procs[name]
-	k.mu.Unlock()
-	if p == nil {
-		return nil, protoError(keeperproto.ClassNotFound, "the keeper has no process %s", r.Key)
-	}
-	return p, nil
-}
-
 // about serves a request about one process.
 func (c *client) about(m keeperproto.Message) error {
 	r, err := keeperproto.DecodeKeyRequest(m.Payload)
 	if err != nil {
 		return err
 	}
-	p, err := c.k.find(r)
+	p, err := c.k.table.find(r)
 	if err != nil {
 		return err
 	}
@@ -432,7 +397,7 @@ func (c *client) watch(m keeperproto.Message) error {
 	if err != nil {
 		return err
 	}
-	p, err := c.k.find(keeperproto.KeyRequest{Key: r.Key})
+	p, err := c.k.table.find(keeperproto.KeyRequest{Key: r.Key})
 	if err != nil {
 		return err
 	}
@@ -487,7 +452,7 @@ func (k *Keeper) upgrade(path string) error {
 	if err != nil {
 		return fmt.Errorf("there is no anchor to hold the descriptors: %w", err)
 	}
-	k.logf("upgrade: executing %s", path)
+	k.log.printf("upgrade: executing %s", path)
 	do := k.cfg.Exec
 	if do == nil {
 		do = unix.Exec

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -49,23 +48,15 @@ type Keeper struct {
 	anchor *anchorLink
 	log    *boundedLog
 
-	ep, wake int
-	epFile   *os.File        // ep
-	waiter   syscall.RawConn // of epFile
-	stop     atomic.Bool
-	done     chan struct{}
-	closing  sync.WaitGroup // mount namespaces on their way out
+	loop  *eventLoop
+	table *table
 
-	postMu sync.Mutex
-	posted []func()
-	queue  []*proc // the loop's
-	spare  []*proc
-	trash  []byte
+	done    chan struct{}
+	closing sync.WaitGroup // mount namespaces on their way out
 
-	mu     sync.Mutex // procs, byID, nextID; before any proc.mu
-	procs  map[string]*proc
-	byID   map[int32]*proc
-	nextID int32
+	queue []*proc // the loop's
+	spare []*proc
+	trash []byte
 
 	cmu      sync.Mutex // clients, launches; after any proc.mu
 	clients  map[*client]struct{}
@@ -74,7 +65,6 @@ type Keeper struct {
 	bufs   chan *logBuf
 	unread atomic.Int64
 	grace  atomic.Int64 // until when (Unix ns) nothing is punched: watches are coming back
-	nofile uint64
 
 	stopAsked atomic.Bool
 }
@@ -82,9 +72,6 @@ type Keeper struct {
 // resumeGrace is how long a new keeper keeps everything for clients that were attached
 // to the former one.
 const resumeGrace = 10 * time.Second
-
-// fdsPerProc is what one process may take of the descriptor budget.
-const fdsPerProc = 8
 
 // Open takes the exec root over, recovers what is there, and listens.
 func Open(cfg Config) (_ *Keeper, err error) {
@@ -95,8 +82,7 @@ func Open(cfg Config) (_ *Keeper, err error) {
 		cfg.SpoolTotal = defaultTotal
 	}
 	k := &Keeper{
-		cfg: cfg, dir: filepath.Join(cfg.ExecRoot, keeperproto.Dir), ep: -1, wake: -1,
-		procs: map[string]*proc{}, byID: map[int32]*proc{}, clients: map[*client]struct{}{}, launches: map[chan struct{}]*client{},
+		cfg: cfg, dir: filepath.Join(cfg.ExecRoot, keeperproto.Dir), clients: map[*client]struct{}{}, launches: map[chan struct{}]*client{},
 		done: make(chan struct{}), bufs: make(chan *logBuf, logWorkers),
 	}
 	k.procsD = filepath.Join(k.dir, keeperproto.ProcsDir)
@@ -111,14 +97,8 @@ func Open(cfg Config) (_ *Keeper, err error) {
 		return nil, err
 	}
 	failpoint.Hit("keeper.open-locked")
-	raiseNofile(&k.nofile)
-	if err := k.openLoop(); err != nil {
-		return nil, err
-	}
-	if k.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
-		return nil, err
-	}
-	if err := k.epollAdd(k.wake, 0, evWake, unix.EPOLLIN); err != nil {
+	k.table = newTable(raiseNofile())
+	if k.loop, err = openEventLoop(); err != nil {
 		return nil, err
 	}
 	k.anchor = &anchorLink{k: k, fd: -1}
@@ -168,7 +148,7 @@ func (k *Keeper) listen() error {
 
 // Run serves until Stop was asked for and nothing is left, or an upgrade replaces the process.
 func (k *Keeper) Run() error {
-	go k.loop()
+	go k.handleEvents()
 	go k.accept()
 	go k.anchor.run()
 	<-k.done
@@ -184,7 +164,7 @@ func (k *Keeper) accept() {
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
-			k.logf("accept: %v", err)
+			k.log.printf("accept: %v", err)
 			time.Sleep(50 * time.Millisecond)
 			continue
 		}
@@ -194,26 +174,20 @@ func (k *Keeper) accept() {
 
 // stopNow ends the keeper, when no process lives.
 func (k *Keeper) stopNow() error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for _, p := range k.procs {
-		p.mu.Lock()
-		alive := p.alive()
-		p.mu.Unlock()
-		if alive {
-			return keeperproto.Error{Class: keeperproto.ClassPrecondition, Text: "the keeper cannot stop: " + p.key.String() + " still runs"}
+	running := k.table.whileIdle(func() {
+		if k.stopAsked.Swap(true) {
+			return
 		}
+		k.anchor.stop()
+		_ = os.Remove(filepath.Join(k.dir, keeperproto.SocketName))
+		_ = k.ln.Close()
+		k.loop.end()
+		// The answer to the one who asked goes out first.
+		time.AfterFunc(20*time.Millisecond, func() { close(k.done) })
+	})
+	if running != nil {
+		return keeperproto.Error{Class: keeperproto.ClassPrecondition, Text: "the keeper cannot stop: " + running.key.String() + " still runs"}
 	}
-	if k.stopAsked.Swap(true) {
-		return nil
-	}
-	k.anchor.stop()
-	_ = os.Remove(filepath.Join(k.dir, keeperproto.SocketName))
-	_ = k.ln.Close()
-	k.stop.Store(true)
-	k.post(func() {})
-	// The answer to the one who asked goes out first.
-	time.AfterFunc(20*time.Millisecond, func() { close(k.done) })
 	return nil
 }
 
@@ -229,70 +203,33 @@ func (k *Keeper) graceful() bool {
 	return false
 }
 
-func (k *Keeper) logf(format string, args ...any) { k.log.printf(format, args...) }
-
 func newGen() uint64 {
 	var b [8]byte
 	_, _ = rand.Read(b[:])
 	return binary.BigEndian.Uint64(b[:]) | 1
 }
 
-// raiseNofile makes the soft limit of descriptors the hard one.
-func raiseNofile(limit *uint64) {
-	var r syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
-		*limit = 1024
+func (k *Keeper) handleEvents() {
+	if err := k.loop.run(k); err != nil {
+		k.log.printf("%v", err)
+	}
+}
+
+func (k *Keeper) event(id, kind int32) {
+	p := k.table.numbered(id)
+	if p == nil {
 		return
 	}
-	if r.Cur+1 < r.Max {
-		r.Cur = r.Max
-		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &r)
-	}
-	*limit = r.Cur
-}
-
-// boundedLog is the keeper's own log: a file on the exec root that is begun anew when it is big.
-type boundedLog struct {
-	mu   sync.Mutex
-	path string
-	f    *os.File
-	size int64
-}
-
-const ownLogMax = 1 << 20
-
-func openBoundedLog(path string) *boundedLog {
-	l := &boundedLog{path: path}
-	l.reopen()
-	return l
-}
-
-func (l *boundedLog) reopen() {
-	f, err := os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-	if err != nil {
-		return
-	}
-	l.f = f
-	if st, err := f.Stat(); err == nil {
-		l.size = st.Size()
+	switch kind {
+	case evStdout, evTerminal:
+		p.ready |= 1
+		k.enqueue(p)
+	case evStderr:
+		p.ready |= 2
+		k.enqueue(p)
+	case evPidfd:
+		k.reap(p)
 	}
 }
 
-func (l *boundedLog) printf(format string, args ...any) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.f == nil {
-		return
-	}
-	if l.size > ownLogMax {
-		_ = l.f.Close()
-		_ = os.Rename(l.path, l.path+".1")
-		l.f, l.size = nil, 0
-		if l.reopen(); l.f == nil {
-			return
-		}
-	}
-	line := time.Now().UTC().Format(time.RFC3339Nano) + " keeper[" + fmt.Sprint(os.Getpid()) + "] " + fmt.Sprintf(format, args...) + "\n"
-	n, _ := l.f.WriteString(line)
-	l.size += int64(n)
-}
+func (k *Keeper) busy() bool { return len(k.queue) > 0 }

@@ -45,10 +45,7 @@ func (k *Keeper) launch(l keeperproto.Launch, files []int, c *client) (*proc, er
 
 // reserve makes the process's entry, so that its name is taken.
 func (k *Keeper) reserve(name string, l keeperproto.Launch) (*proc, error) {
-	k.mu.Lock()
-	old := k.procs[name]
-	k.mu.Unlock()
-	if old != nil {
+	if old := k.table.named(name); old != nil {
 		old.mu.Lock()
 		alive := old.alive()
 		old.mu.Unlock()
@@ -57,31 +54,15 @@ func (k *Keeper) reserve(name string, l keeperproto.Launch) (*proc, error) {
 		}
 		k.forget(old)
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if _, taken := k.procs[name]; taken {
-		return nil, protoError(keeperproto.ClassAlreadyExists, "launching %s: it is being launched already", l.Key)
-	}
-	if used := uint64(len(k.byID)+1)*fdsPerProc + 128; used > k.nofile {
-		return nil, protoError(keeperproto.ClassExhausted,
-			"launching %s: the keeper's limit of %d open files is reached with %d processes; raise LimitNOFILE of the service", l.Key, k.nofile, len(k.byID))
-	}
-	p, err := newProc(k.procsD, name, l, newGen())
-	if err != nil {
-		return nil, protoError(keeperproto.ClassUnknown, "launching %s: %v", l.Key, err)
-	}
-	failpoint.Hit("keeper.launch-reserved")
-	k.register(p)
-	return p, nil
-}
-
-// register gives p its number. k.mu is held.
-func (k *Keeper) register(p *proc) {
-	k.nextID++
-	p.id = k.nextID
-	p.log.cfg, p.log.complains = p.meta.log, k.logf
-	k.procs[p.name] = p
-	k.byID[p.id] = p
+	return k.table.reserve(name, l, func() (*proc, error) {
+		p, err := newProc(k.procsD, name, l, newGen())
+		if err != nil {
+			return nil, protoError(keeperproto.ClassUnknown, "launching %s: %v", l.Key, err)
+		}
+		p.log.complains = k.log.printf
+		failpoint.Hit("keeper.launch-reserved")
+		return p, nil
+	})
 }
 
 // start fills the entry: descriptors, log, the process itself.
@@ -138,7 +119,7 @@ func (k *Keeper) start(p *proc, l keeperproto.Launch, files []int, c *client) (e
 	p.mountNS = got.MountNS
 	p.sp.slot.started.Store(got.Started.UnixNano())
 	failpoint.Hit("keeper.launch-started")
-	return k.attach(p)
+	return k.loop.attach(p)
 }
 
 // openLog opens the log file before the process runs, so that a bad path fails the launch.
@@ -199,9 +180,7 @@ func (k *Keeper) target(key spec.ProcessKey) (pid, pidfd int, err error) {
 	if err != nil {
 		return 0, -1, err
 	}
-	k.mu.Lock()
-	init := k.procs[name]
-	k.mu.Unlock()
+	init := k.table.named(name)
 	if init == nil {
 		return 0, -1, protoError(keeperproto.ClassNotFound, "launching %s: the container does not run", key)
 	}
@@ -259,29 +238,6 @@ func (k *Keeper) created(p *proc, pid, pidfd int) error {
 	return nil
 }
 
-// attach puts the process's descriptors into the loop.
-func (k *Keeper) attach(p *proc) error {
-	const edge = unix.EPOLLIN | unix.EPOLLET
-	if p.tty >= 0 {
-		if err := k.epollAdd(p.tty, p.id, evTerminal, edge); err != nil {
-			return err
-		}
-	} else {
-		for i, kind := range []int32{evStdout, evStderr} {
-			if p.in[i] < 0 {
-				continue
-			}
-			if err := k.epollAdd(p.in[i], p.id, kind, edge); err != nil {
-				return err
-			}
-		}
-	}
-	if p.pidfd >= 0 {
-		return k.epollAdd(p.pidfd, p.id, evPidfd, unix.EPOLLIN|unix.EPOLLONESHOT)
-	}
-	return nil
-}
-
 // abandon undoes a launch that failed. The spawner has made the process end.
 func (k *Keeper) abandon(p *proc) {
 	p.mu.Lock()
@@ -296,24 +252,15 @@ func (k *Keeper) abandon(p *proc) {
 		k.anchor.drop(p)
 	}
 	failpoint.Hit("keeper.launch-undone")
-	k.post(func() { k.remove(p) })
+	k.loop.post(func() { k.remove(p) })
 	// The name must be free when the caller hears of the failure.
-	k.mu.Lock()
-	if k.procs[p.name] == p {
-		delete(k.procs, p.name)
-	}
-	k.mu.Unlock()
+	k.table.unname(p)
 	_ = os.RemoveAll(p.dir)
 }
 
 // remove closes everything of a process. Only the loop calls it.
 func (k *Keeper) remove(p *proc) {
-	k.mu.Lock()
-	delete(k.byID, p.id)
-	if k.procs[p.name] == p {
-		delete(k.procs, p.name)
-	}
-	k.mu.Unlock()
+	k.table.remove(p)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.ready, p.gone = 0, true
@@ -332,15 +279,11 @@ func (k *Keeper) remove(p *proc) {
 // forget drops an ended process: its folder goes, its name is free.
 func (k *Keeper) forget(p *proc) {
 	done := make(chan struct{})
-	k.post(func() {
+	k.loop.post(func() {
 		defer close(done)
-		k.mu.Lock()
-		if k.procs[p.name] != p {
-			k.mu.Unlock()
+		if !k.table.unname(p) {
 			return
 		}
-		delete(k.procs, p.name)
-		k.mu.Unlock()
 		k.anchor.drop(p)
 		failpoint.Hit("keeper.forget-dropped")
 		if p.meta.terminal { // only the keeper itself writes to this FIFO
@@ -380,10 +323,7 @@ func (k *Keeper) toSink(p *proc) {
 
 // sinkDone ends a sink when its last writer is gone.
 func (k *Keeper) sinkDone(p *proc) {
-	k.mu.Lock()
-	known := k.procs[p.name] == p
-	k.mu.Unlock()
-	if known {
+	if k.table.has(p) {
 		return // cut off, but not forgotten yet
 	}
 	_ = os.RemoveAll(p.dir)

@@ -43,7 +43,7 @@ func (k *Keeper) logRun(p *proc) {
 		tail := p.sp.slot.tail.Load()
 		err := k.logBatch(p, w, b, tail)
 		if err != nil {
-			k.logf("log of %s: %v", p.key, err)
+			k.log.printf("log of %s: %v", p.key, err)
 		}
 		p.mu.Lock()
 		p.logPos = w.saved // what is after it may be formatted again
@@ -51,7 +51,7 @@ func (k *Keeper) logRun(p *proc) {
 		p.flushed = p.drained && caughtUp && b.cur.flushed != 0
 		if p.paused && p.sp.slot.tail.Load()-p.logPos < resumeAt {
 			p.paused = false
-			k.post(func() { k.enqueue(p) })
+			k.loop.post(func() { k.enqueue(p) })
 		}
 		k.punch(p)
 		done := p.gone || caughtUp && (!p.drained || p.flushed)

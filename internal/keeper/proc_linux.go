@@ -152,6 +152,7 @@ func statFields(pid int) ([]string, error) {
 func newProc(dir, name string, l keeperproto.Launch, gen uint64) (p *proc, err error) {
 	p = blankProc(dir, name, l.Key, gen)
 	p.meta = meta{key: l.Key, gen: gen, terminal: l.Terminal, stdin: l.Stdin, log: l.Log, oomFile: l.OOMFile, note: bytes.Clone(l.Note)}
+	p.log.cfg = l.Log
 	if err := os.Mkdir(p.dir, 0o700); err != nil {
 		return nil, err
 	}

@@ -52,7 +52,7 @@ func (k *Keeper) reap(p *proc) {
 	si := (*siginfo)(unsafe.Pointer(&info))
 	if err == nil && si.pid == 0 {
 		// Not yet: a thread outlives the leader. Wait for the next event.
-		k.rearm(p)
+		k.loop.rearm(p)
 		return
 	}
 	if err != nil {
@@ -67,17 +67,6 @@ func (k *Keeper) reap(p *proc) {
 	_ = unix.Waitid(unix.P_PIDFD, pidfd, nil, unix.WEXITED|unix.WALL|unix.WNOHANG, nil)
 	failpoint.Hit("keeper.exit-reaped")
 	k.ended(p, x)
-}
-
-func (k *Keeper) rearm(p *proc) {
-	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT, Fd: p.id, Pad: evPidfd}
-	time.AfterFunc(time.Millisecond, func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if p.pidfd >= 0 {
-			_ = unix.EpollCtl(k.ep, unix.EPOLL_CTL_MOD, p.pidfd, &ev)
-		}
-	})
 }
 
 // exited makes an exit record of waitid's code and status.
@@ -143,10 +132,10 @@ func (k *Keeper) reapForeign(p *proc) {
 		return
 	}
 	if n < len(reapRetries) {
-		time.AfterFunc(reapRetries[n], func() { k.post(func() { k.reapForeign(p) }) })
+		time.AfterFunc(reapRetries[n], func() { k.loop.post(func() { k.reapForeign(p) }) })
 		return
 	}
-	k.logf("exit of %s (pid %d): nobody saw its status", p.key, p.pid)
+	k.log.printf("exit of %s (pid %d): nobody saw its status", p.key, p.pid)
 	x := p.exited(0, 0)
 	x.Exit.OOM = p.oomKilled()
 	k.record(p, x)
@@ -157,7 +146,7 @@ func (k *Keeper) reapForeign(p *proc) {
 func (k *Keeper) record(p *proc, x keeperproto.Exited) {
 	err := atomicfile.WriteVolatile(filepath.Join(p.dir, keeperproto.ExitName), x.Encode(), 0o600)
 	if err != nil {
-		k.logf("writing the exit record of %s: %v", p.key, err)
+		k.log.printf("writing the exit record of %s: %v", p.key, err)
 	}
 }
 
@@ -183,7 +172,7 @@ func (k *Keeper) ended(p *proc, x keeperproto.Exited) {
 		return
 	}
 	k.enqueue(p)
-	time.AfterFunc(drainGrace, func() { k.post(func() { k.cutOff(p) }) })
+	time.AfterFunc(drainGrace, func() { k.loop.post(func() { k.cutOff(p) }) })
 }
 
 func (k *Keeper) pausedNow(p *proc) bool {
@@ -198,7 +187,7 @@ func (k *Keeper) cutOff(p *proc) {
 		return
 	}
 	if p.ready != 0 || k.pausedNow(p) { // still at it
-		time.AfterFunc(drainGrace, func() { k.post(func() { k.cutOff(p) }) })
+		time.AfterFunc(drainGrace, func() { k.loop.post(func() { k.cutOff(p) }) })
 		return
 	}
 	closeFD(&p.tty)

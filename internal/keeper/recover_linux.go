@@ -19,7 +19,7 @@ import (
 func (k *Keeper) recover(held map[string]heldProc) {
 	entries, err := os.ReadDir(k.procsD)
 	if err != nil {
-		k.logf("recovering: %v", err)
+		k.log.printf("recovering: %v", err)
 		return
 	}
 	n := 0
@@ -31,7 +31,7 @@ func (k *Keeper) recover(held map[string]heldProc) {
 		h := held[e.Name()]
 		delete(held, e.Name())
 		if err := k.recoverProc(e.Name(), h); err != nil {
-			k.logf("recovering %s: %v; it is dropped", e.Name(), err)
+			k.log.printf("recovering %s: %v; it is dropped", e.Name(), err)
 			closeHeld(h)
 			_ = os.RemoveAll(filepath.Join(k.procsD, e.Name()))
 			k.anchor.drop(&proc{name: e.Name(), pid: h.pid})
@@ -45,7 +45,7 @@ func (k *Keeper) recover(held map[string]heldProc) {
 	}
 	if n > 0 {
 		k.grace.Store(time.Now().Add(resumeGrace).UnixNano())
-		k.logf("took %d processes over", n)
+		k.log.printf("took %d processes over", n)
 	}
 }
 
@@ -86,6 +86,7 @@ func (k *Keeper) recoverProc(name string, h heldProc) error {
 	}
 	p := blankProc(k.procsD, name, m.key, m.gen)
 	p.meta, p.pid = m, m.pid
+	p.log.cfg, p.log.complains = m.log, k.log.printf
 	if err := p.openFiles(0); err != nil {
 		p.closeAll()
 		return err
@@ -115,7 +116,7 @@ func (k *Keeper) recoverProc(name string, h heldProc) error {
 	}
 	closeHeld(h)
 	if err := p.sp.recover(); err != nil {
-		k.logf("spool of %s: %v", m.key, err)
+		k.log.printf("spool of %s: %v", m.key, err)
 	}
 	var cur logCursor
 	p.sp.slot.load(&cur)
@@ -124,9 +125,7 @@ func (k *Keeper) recoverProc(name string, h heldProc) error {
 	p.flushed = p.drained && cur.flushed != 0
 	k.unread.Add(int64(p.sp.slot.tail.Load() - p.sp.slot.floor.Load()))
 	failpoint.Hit("keeper.recover-proc")
-	k.mu.Lock()
-	k.register(p)
-	k.mu.Unlock()
+	k.table.add(p)
 	return k.resume(p)
 }
 
@@ -193,16 +192,16 @@ func (k *Keeper) recoverStreams(p *proc, h heldProc) (err error) {
 // resume puts a recovered process back into the loop, which does not run yet.
 func (k *Keeper) resume(p *proc) error {
 	if p.pidfd >= 0 || p.tty >= 0 || p.in[0] >= 0 || p.in[1] >= 0 {
-		if err := k.attach(p); err != nil {
+		if err := k.loop.attach(p); err != nil {
 			return err
 		}
 	}
 	k.anchor.hold(p)
 	rec, err := readExit(p.dir)
 	if err != nil {
-		k.logf("exit record of %s: %v", p.key, err)
+		k.log.printf("exit record of %s: %v", p.key, err)
 	}
-	k.post(func() {
+	k.loop.post(func() {
 		p.ready |= 3
 		k.enqueue(p)
 		switch {
@@ -250,13 +249,9 @@ func (k *Keeper) recoverSink(name string) {
 			p.in[i] = fd
 		}
 	}
-	k.mu.Lock()
-	k.nextID++
-	p.id = k.nextID
-	k.byID[p.id] = p
-	k.mu.Unlock()
-	if err := k.attach(p); err != nil {
-		k.logf("recovering %s: %v", name, err)
+	k.table.addSink(p)
+	if err := k.loop.attach(p); err != nil {
+		k.log.printf("recovering %s: %v", name, err)
 	}
-	k.post(func() { p.ready = 3; k.enqueue(p) })
+	k.loop.post(func() { p.ready = 3; k.enqueue(p) })
 }

@@ -7,12 +7,8 @@ import (
 	"unsafe"
 
 	"github.com/gantry-engine/gantry/runtime/program"
+	"github.com/gantry-engine/gantry/runtime/rawfork"
 )
-
-// rawFork is clone with the return address kept safe for two processes on one stack.
-//
-//go:noescape
-func rawFork(trap, a1, a2 uintptr) (r1 uintptr)
 
 // stayRoom is more stack than the rest of any program needs.
 const stayRoom = 128 << 10
@@ -125,7 +121,7 @@ func (m *machine) stayInit(rest *program.Reader) *failure {
 //
 //go:noinline
 func (m *machine) forkRest(rest *program.Reader) uintptr {
-	pid := rawFork(syscall.SYS_CLONE, syscall.CLONE_VM|syscall.CLONE_VFORK|uintptr(syscall.SIGCHLD), 0)
+	pid := rawfork.Fork(syscall.SYS_CLONE, syscall.CLONE_VM|syscall.CLONE_VFORK|uintptr(syscall.SIGCHLD), 0)
 	if pid == 0 {
 		m.goOn(rest)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 
+	"github.com/gantry-engine/gantry/internal/kit/classed"
 	"github.com/gantry-engine/gantry/internal/kit/undo"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
@@ -49,7 +50,7 @@ func (p *mountPlanner) plan(ctx context.Context) ([]MountPoint, error) {
 	own := map[string]bool{}
 	add := func(m MountPoint) error {
 		if own[m.Destination] {
-			return invalid("Duplicate mount point: %s", m.Destination)
+			return classed.Invalid("Duplicate mount point: %s", m.Destination)
 		}
 		own[m.Destination] = true
 		p.have[m.Destination] = m
@@ -136,7 +137,7 @@ func (p *mountPlanner) volume(ctx context.Context, m *MountPoint) error {
 	}
 	v, err := p.Volumes.Ensure(ctx, name, m.Driver, opts, labels)
 	if errdefs.IsNotFound(err) { // a driver that is not there; clients would look for the image
-		return invalid("%v", err)
+		return classed.Invalid("%v", err)
 	}
 	if err != nil {
 		return err
@@ -163,15 +164,15 @@ func (p *mountPlanner) volume(ctx context.Context, m *MountPoint) error {
 func (p *mountPlanner) from(arg string) error {
 	ref, mode, _ := strings.Cut(arg, ":")
 	if ref == "" {
-		return invalid("malformed volumes-from specification: %q", arg)
+		return classed.Invalid("malformed volumes-from specification: %q", arg)
 	}
 	flags, err := parseMode(mode, false)
 	if err != nil {
-		return invalid("invalid mode: %s", mode)
+		return classed.Invalid("invalid mode: %s", mode)
 	}
 	e, err := p.reg.get(ref)
 	if err != nil { // not of the class "not found": clients would look for the image
-		return invalid("%v", err)
+		return classed.Invalid("%v", err)
 	}
 	for _, m := range e.snapshot().Mounts {
 		if m.Type == mount.TypeTmpfs {
@@ -220,7 +221,7 @@ func parseMode(mode string, volume bool) (modeFlags, error) {
 func parseBind(s string) (MountPoint, error) {
 	var m MountPoint
 	parts := strings.Split(s, ":")
-	bad := func() (MountPoint, error) { return m, invalid("invalid volume specification: '%s'", s) }
+	bad := func() (MountPoint, error) { return m, classed.Invalid("invalid volume specification: '%s'", s) }
 	var src, dst, mode string
 	switch len(parts) {
 	case 1:
@@ -238,14 +239,14 @@ func parseBind(s string) (MountPoint, error) {
 	isPath := strings.HasPrefix(src, "/")
 	flags, err := parseMode(mode, !isPath)
 	if err != nil {
-		return m, invalid("invalid mode: %s", mode)
+		return m, classed.Invalid("invalid mode: %s", mode)
 	}
 	if !strings.HasPrefix(dst, "/") {
-		return m, invalid("invalid volume specification: '%s': invalid mount config for type \"%s\": invalid mount path: '%s' mount path must be absolute", s, kindOf(isPath), dst)
+		return m, classed.Invalid("invalid volume specification: '%s': invalid mount config for type \"%s\": invalid mount path: '%s' mount path must be absolute", s, kindOf(isPath), dst)
 	}
 	m.Destination = path.Clean(dst)
 	if m.Destination == "/" {
-		return m, invalid("invalid volume specification: '%s': invalid mount config for type \"%s\": invalid specification: destination can't be '/'", s, kindOf(isPath))
+		return m, classed.Invalid("invalid volume specification: '%s': invalid mount config for type \"%s\": invalid specification: destination can't be '/'", s, kindOf(isPath))
 	}
 	m.Mode, m.RW, m.NoCopy, m.NonRecursive = mode, !flags.ro, flags.nocopy, flags.nonrec
 	if isPath {
@@ -257,7 +258,7 @@ func parseBind(s string) (MountPoint, error) {
 	}
 	m.Type, m.Name, m.Driver = mount.TypeVolume, src, "local"
 	if src != "" && !volumeName.MatchString(src) {
-		return m, invalid("create %s: %q includes invalid characters for a local volume name, only %q are allowed. If you intended to pass a host directory, use absolute path",
+		return m, classed.Invalid("create %s: %q includes invalid characters for a local volume name, only %q are allowed. If you intended to pass a host directory, use absolute path",
 			src, src, "[a-zA-Z0-9][a-zA-Z0-9_.-]")
 	}
 	return m, nil
@@ -292,7 +293,7 @@ func fromMount(cfg mount.Mount) (MountPoint, error) {
 	case mount.TypeTmpfs:
 		return m, tmpfsMount(cfg, &m)
 	case mount.TypeImage, mount.TypeCluster:
-		return m, unsupported(fmt.Sprintf("--mount type=%s", cfg.Type))
+		return m, classed.Unsupported(fmt.Sprintf("--mount type=%s", cfg.Type))
 	}
 	return m, mountErr(cfg, errors.New("mount type unknown"))
 }
@@ -392,18 +393,18 @@ func tmpfsMount(cfg mount.Mount, m *MountPoint) error {
 func parseTmpfs(dst, opts string) (MountPoint, error) {
 	m := MountPoint{TmpfsOptions: []string{"noexec", "nosuid", "nodev"}}
 	if !path.IsAbs(dst) {
-		return m, invalid("invalid mount path: '%s' mount path must be absolute", dst)
+		return m, classed.Invalid("invalid mount path: '%s' mount path must be absolute", dst)
 	}
 	m.Type, m.Destination, m.RW, m.Mode = mount.TypeTmpfs, path.Clean(dst), true, opts
 	if m.Destination == "/" {
-		return m, invalid("invalid specification: destination can't be '/'")
+		return m, classed.Invalid("invalid specification: destination can't be '/'")
 	}
 	for _, o := range strings.Split(opts, ",") {
 		if o == "" {
 			continue
 		}
 		if !tmpfsOption(o) {
-			return m, invalid("invalid tmpfs option %q", o)
+			return m, classed.Invalid("invalid tmpfs option %q", o)
 		}
 		m.TmpfsOptions = replaceFlag(m.TmpfsOptions, o)
 		m.RW = m.RW && o != "ro"

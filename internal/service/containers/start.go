@@ -14,6 +14,7 @@ import (
 	"github.com/moby/moby/api/types/mount"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/gantry-engine/gantry/internal/kit/classed"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/kit/undo"
 	"github.com/gantry-engine/gantry/internal/service/containers/ocispec"
@@ -130,7 +131,7 @@ func startError(prefix string, cause error) (int, error) {
 		return 128, cause
 	}
 	text := prefix + le.Text
-	bad := func(code int) (int, error) { return code, classed(errdefs.ErrInvalidArgument, "%s", text) }
+	bad := func(code int) (int, error) { return code, classed.Errorf(errdefs.ErrInvalidArgument, "%s", text) }
 	errno := syscall.Errno(le.Errno)
 	switch {
 	case le.Stage == "exec" && errno == syscall.ENOENT:
@@ -260,7 +261,7 @@ func (a *attempt) joins(context.Context) error {
 			return err
 		}
 		if other := e.snapshot(); !other.State.Status.Alive() {
-			return conflict("cannot join %s namespace of a non running container: container %s is %s", j.what, other.Name, other.State.Status)
+			return classed.Conflict("cannot join %s namespace of a non running container: container %s is %s", j.what, other.Name, other.State.Status)
 		}
 		a.launch.Join = append(a.launch.Join, spec.Join{Kind: j.kind, Container: e.id})
 	}
@@ -336,7 +337,7 @@ func mountSpec(m MountPoint, canRecursive bool) (specs.Mount, error) {
 				return sm, err
 			}
 			if m.Spec {
-				return sm, invalid("invalid mount config for type %q: bind source path does not exist: %s", m.Type, m.Source)
+				return sm, classed.Invalid("invalid mount config for type %q: bind source path does not exist: %s", m.Type, m.Source)
 			}
 			if err := os.MkdirAll(m.Source, 0o755); err != nil {
 				return sm, fmt.Errorf("error while creating mount source path '%s': %w", m.Source, err)
@@ -351,7 +352,7 @@ func mountSpec(m MountPoint, canRecursive bool) (specs.Mount, error) {
 	switch {
 	case m.RW:
 	case m.ReadOnlyForced && !canRecursive:
-		return sm, invalid("mount %s: this kernel cannot make mounts recursively read-only (mount_setattr is needed)", m.Destination)
+		return sm, classed.Invalid("mount %s: this kernel cannot make mounts recursively read-only (mount_setattr is needed)", m.Destination)
 	case m.ReadOnlyNonRecursive, m.NonRecursive, !canRecursive:
 		sm.Options = append(sm.Options, "ro")
 	default:

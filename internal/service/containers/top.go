@@ -15,6 +15,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
+
+	"github.com/gantry-engine/gantry/internal/kit/classed"
 )
 
 // ticks is the kernel's unit of times in /proc/<pid>/stat (USER_HZ), per second.
@@ -30,7 +32,7 @@ func (c *querier) Top(ctx context.Context, ref, psArgs string) (container.TopRes
 	}
 	rec := e.snapshot()
 	if !rec.State.Status.Running() {
-		return out, conflict("container %s is not running", rec.ID)
+		return out, classed.Conflict("container %s is not running", rec.ID)
 	}
 	if rec.State.Status == Restarting {
 		return out, isRestarting.For(rec.ID)
@@ -165,12 +167,12 @@ var renamed = regexp.MustCompile(`\s(\S*)=\s*(PID\S*)`)
 func topByPS(ctx context.Context, pids []int, psArgs string) (container.TopResponse, error) {
 	for _, m := range renamed.FindAllStringSubmatch(" "+psArgs, -1) {
 		if m[1] != "pid" {
-			return container.TopResponse{}, classed(errdefs.ErrInternal, "specifying \"%s=%s\" is not allowed", m[1], m[2])
+			return container.TopResponse{}, classed.Errorf(errdefs.ErrInternal, "specifying \"%s=%s\" is not allowed", m[1], m[2])
 		}
 	}
 	ps, err := exec.LookPath("ps")
 	if err != nil {
-		return container.TopResponse{}, unsupported("top with ps's own options on a host without the program ps")
+		return container.TopResponse{}, classed.Unsupported("top with ps's own options on a host without the program ps")
 	}
 	// Without -q, ps would list by the daemon's terminal: nothing, if that has one. Some options
 	// (f) do not go together with -q.
@@ -184,7 +186,7 @@ func topByPS(ctx context.Context, pids []int, psArgs string) (container.TopRespo
 		if ee, ok := err.(*exec.ExitError); ok && len(ee.Stderr) > 0 {
 			text, _, _ = strings.Cut(strings.TrimSpace(string(ee.Stderr)), "\n")
 		}
-		return container.TopResponse{}, classed(errdefs.ErrInternal, "ps: %s", strings.TrimPrefix(text, "ps: "))
+		return container.TopResponse{}, classed.Errorf(errdefs.ErrInternal, "ps: %s", strings.TrimPrefix(text, "ps: "))
 	}
 	return parsePS(string(b), pids)
 }
@@ -205,7 +207,7 @@ func parsePS(table string, pids []int) (container.TopResponse, error) {
 	out.Titles = strings.Fields(lines[0])
 	col := slices.Index(out.Titles, "PID")
 	if col < 0 {
-		return out, classed(errdefs.ErrInternal, "Couldn't find PID field in ps output")
+		return out, classed.Errorf(errdefs.ErrInternal, "Couldn't find PID field in ps output")
 	}
 	listed := false
 	for _, line := range lines[1:] {

@@ -15,7 +15,6 @@ import (
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
-	"github.com/distribution/reference"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/moby/api/types/events"
 	"github.com/opencontainers/go-digest"
@@ -80,7 +79,7 @@ func (s *Service) Import(ctx context.Context, body io.Reader, o ImportOptions, o
 		return err
 	}
 	out.Status(id.String())
-	s.publish(id, id.String(), events.ActionImport, img.Config.Labels)
+	s.announce.image(events.ActionImport, id, img.Config.Labels)
 	return nil
 }
 
@@ -122,7 +121,7 @@ func (s *Service) create(ctx context.Context, name string, img dockerspec.Docker
 	defer func() {
 		release()
 		if err != nil {
-			s.sweep(ctx)
+			s.catalog.sweep(ctx)
 		}
 	}()
 	layer, err := s.streamLayer(held, write)
@@ -153,7 +152,7 @@ func (s *Service) create(ctx context.Context, name string, img dockerspec.Docker
 		return "", err
 	}
 	defer unpacked()
-	_, err = s.name(held, name, target)
+	_, err = s.catalog.point(held, name, target)
 	return target.Digest, err
 }
 
@@ -206,7 +205,7 @@ type CommitOptions struct {
 
 // Commit makes an image of a container's file system and configuration.
 func (s *Service) Commit(ctx context.Context, o CommitOptions) (id digest.Digest, err error) {
-	if s.containers == nil {
+	if s.users.containers == nil {
 		return "", fmt.Errorf("commit: containers are not there yet: %w", errdefs.ErrUnavailable)
 	}
 	name := ""
@@ -217,11 +216,11 @@ func (s *Service) Commit(ctx context.Context, o CommitOptions) (id digest.Digest
 		}
 		name = named.String()
 	}
-	err = s.containers.Snapshot(ctx, o.Container, o.Pause, func(ctx context.Context, c Committable) error {
+	err = s.users.containers.Snapshot(ctx, o.Container, o.Pause, func(ctx context.Context, c Committable) error {
 		var base *manifest
 		img := dockerspec.DockerOCIImage{}
 		img.Platform = c.Image.Platform
-		if e := s.idx.byDigest(c.Image.Manifest); e != nil {
+		if e := s.catalog.byDigest(c.Image.Manifest); e != nil {
 			for _, m := range e.manifests {
 				if m.desc.Digest == c.Image.Manifest {
 					base = m
@@ -252,7 +251,7 @@ func (s *Service) Commit(ctx context.Context, o CommitOptions) (id digest.Digest
 		if err != nil {
 			return err
 		}
-		s.committed(c, o, id, name)
+		s.announce.committed(c, id, name, o.Comment)
 		return nil
 	})
 	return id, err
@@ -289,24 +288,4 @@ func mergeConfig(c, from spec.ImageConfig) spec.ImageConfig {
 		out.Labels[k] = v
 	}
 	return out
-}
-
-func (s *Service) committed(c Committable, o CommitOptions, id digest.Digest, name string) {
-	if s.events == nil {
-		return
-	}
-	attrs := maps.Clone(c.Attributes)
-	if attrs == nil {
-		attrs = map[string]string{}
-	}
-	attrs["comment"], attrs["imageID"], attrs["imageRef"] = o.Comment, id.String(), ""
-	if n, err := reference.ParseNormalizedNamed(name); err == nil {
-		attrs["imageRef"] = n.String()
-	}
-	now := time.Now()
-	s.events.Publish(events.Message{
-		Type: events.ContainerEventType, Action: events.ActionCommit, Actor: events.Actor{ID: c.ID, Attributes: attrs},
-		Scope: "local", Time: now.Unix(), TimeNano: now.UnixNano(),
-	})
-	s.publish(id, id.String(), events.ActionCreate, nil)
 }

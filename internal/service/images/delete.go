@@ -2,10 +2,8 @@ package images
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
@@ -39,21 +37,21 @@ func (s *Service) Delete(ctx context.Context, ref string, o DeleteOptions) ([]im
 	if len(o.Platforms) > 0 {
 		return nil, fmt.Errorf("deleting single platforms of an image is not implemented yet: %w", errdefs.ErrNotImplemented)
 	}
-	uses := s.uses(ctx) // before the lock: it asks another service
+	uses := s.users.all(ctx) // before the lock: it asks another service
 	out, err := s.untag(ctx, ref, o.Force, uses)
 	if err != nil {
 		return nil, err
 	}
 	if slices.ContainsFunc(out, func(r image.DeleteResponse) bool { return r.Deleted != "" }) {
-		s.sweep(ctx)
+		s.catalog.sweep(ctx)
 	}
 	return out, nil
 }
 
 func (s *Service) untag(ctx context.Context, ref string, force bool, uses []ContainerUse) (out []image.DeleteResponse, err error) {
-	s.write.Lock()
-	defer s.write.Unlock()
-	e, found, err := s.idx.find(ref)
+	s.catalog.write.Lock()
+	defer s.catalog.write.Unlock()
+	e, found, err := s.catalog.find(ref)
 	if err != nil {
 		return nil, err
 	}
@@ -87,16 +85,16 @@ func (s *Service) untag(ctx context.Context, ref string, force bool, uses []Cont
 		}
 		gone = e.names
 	}
-	if err := s.drop(ctx, e, gone, len(kept) > 0, delete); err != nil {
+	if err := s.catalog.drop(ctx, e, gone, len(kept) > 0, delete); err != nil {
 		return nil, err
 	}
 	for _, n := range gone {
 		out = append(out, image.DeleteResponse{Untagged: familiar(n)})
-		s.publish(e.target.Digest, e.target.Digest.String(), events.ActionUnTag, e.labels())
+		s.announce.image(events.ActionUnTag, e.target.Digest, e.labels())
 	}
 	if delete {
 		out = append(out, image.DeleteResponse{Deleted: e.target.Digest.String()})
-		s.publish(e.target.Digest, e.target.Digest.String(), events.ActionDelete, e.labels())
+		s.announce.image(events.ActionDelete, e.target.Digest, e.labels())
 	}
 	return out, nil
 }
@@ -125,28 +123,6 @@ func (s *Service) mayDelete(e *entry, force bool, user *ContainerUse) error {
 	return nil
 }
 
-// drop removes names in one commit; without delete, an image without further names gets a dangling one.
-func (s *Service) drop(ctx context.Context, e *entry, gone []string, others, delete bool) error {
-	err := s.content.Update(ctx, func(ctx context.Context) error {
-		store := s.content.Images()
-		names := gone
-		dangling := danglingPrefix + e.target.Digest.String()
-		if delete {
-			names = append(slices.Clone(gone), dangling)
-		}
-		for _, n := range names {
-			if err := store.Delete(ctx, n); err != nil && !errdefs.IsNotFound(err) {
-				return err
-			}
-		}
-		if !delete && !others {
-			return create(ctx, store, dangling, e.target)
-		}
-		return nil
-	})
-	return errors.Join(diskFull(err), s.reload(ctx))
-}
-
 // Prune removes images that no container uses: those without a name, or with the filter dangling=false all.
 func (s *Service) Prune(ctx context.Context, a filters.Args) (image.PruneReport, error) {
 	report := image.PruneReport{ImagesDeleted: []image.DeleteResponse{}}
@@ -165,8 +141,8 @@ func (s *Service) Prune(ctx context.Context, a filters.Args) (image.PruneReport,
 	if err != nil {
 		return report, err
 	}
-	uses := s.uses(ctx)
-	for _, e := range s.idx.all() {
+	uses := s.users.all(ctx)
+	for _, e := range s.catalog.all() {
 		if onlyDangling && len(e.names) > 0 || !until.IsZero() && !e.created().Before(until) ||
 			!a.Labels("label", e.labels()) || !a.NoLabels("label!", e.labels()) ||
 			slices.ContainsFunc(uses, func(u ContainerUse) bool { return u.Image == e.target.Digest }) {
@@ -191,15 +167,9 @@ func (s *Service) Prune(ctx context.Context, a filters.Args) (image.PruneReport,
 	if len(report.ImagesDeleted) == 0 {
 		return report, nil
 	}
-	s.sweep(ctx)
+	s.catalog.sweep(ctx)
 	after, err := s.DiskUsage(ctx)
 	report.SpaceReclaimed = uint64(max(0, before.TotalSize-after.TotalSize))
-	if s.events != nil {
-		now := time.Now()
-		s.events.Publish(events.Message{
-			Type: events.ImageEventType, Action: events.ActionPrune, Scope: "local", Time: now.Unix(), TimeNano: now.UnixNano(),
-			Actor: events.Actor{Attributes: map[string]string{"reclaimed": fmt.Sprint(report.SpaceReclaimed)}},
-		})
-	}
+	s.announce.pruned(report.SpaceReclaimed)
 	return report, err
 }

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
-	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/image"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -35,10 +34,10 @@ func (s *Service) List(ctx context.Context, o ListOptions) ([]image.Summary, err
 	if err != nil {
 		return nil, err
 	}
-	all := s.idx.all()
+	all := s.catalog.all()
 	var users map[digest.Digest][]string
 	if o.Containers || o.SharedSize || o.Manifests {
-		users = s.users(ctx)
+		users = s.users.byImage(ctx)
 	}
 	shares := s.shares(all)
 	out := []image.Summary{}
@@ -102,29 +101,6 @@ func (s *Service) unpackedSize(m *manifest) (n int64) {
 	return n
 }
 
-func (e *entry) repoTags() []string {
-	out := []string{}
-	for _, n := range e.names {
-		if named, err := reference.ParseNormalizedNamed(n); err == nil {
-			if _, ok := named.(reference.Tagged); ok {
-				out = append(out, reference.FamiliarString(named))
-			}
-		}
-	}
-	return out
-}
-
-func (e *entry) repoDigests() []string {
-	out := []string{}
-	for _, n := range e.names {
-		if named, err := reference.ParseNormalizedNamed(n); err == nil {
-			out = append(out, reference.FamiliarName(named)+"@"+e.target.Digest.String())
-		}
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
-}
-
 // filter makes one predicate of all filters.
 func (s *Service) filter(a filters.Args) (func(*entry) bool, error) {
 	dangling, err := a.Bool("dangling", false)
@@ -134,7 +110,7 @@ func (s *Service) filter(a filters.Args) (func(*entry) bool, error) {
 	before, after := time.Time{}, time.Time{}
 	for _, key := range []string{"before", "since"} {
 		for _, ref := range a[key] {
-			e, _, err := s.idx.find(ref)
+			e, _, err := s.catalog.find(ref)
 			if err != nil {
 				return nil, err
 			}
@@ -166,27 +142,6 @@ func (s *Service) filter(a filters.Args) (func(*entry) bool, error) {
 		}
 		return true
 	}, nil
-}
-
-func (e *entry) matches(patterns []string) bool {
-	return slices.ContainsFunc(e.names, func(n string) bool { return matches(n, patterns) })
-}
-
-// matches tells whether a name, with or without its tag, fits one of the patterns.
-func matches(name string, patterns []string) bool {
-	named, err := reference.ParseNormalizedNamed(name)
-	if err != nil {
-		return false
-	}
-	for _, p := range patterns {
-		if ok, _ := reference.FamiliarMatch(p, named); ok {
-			return true
-		}
-		if ok, _ := reference.FamiliarMatch(p, reference.TrimNamed(named)); ok {
-			return true
-		}
-	}
-	return false
 }
 
 // parseUntil reads the earliest of several times: UNIX seconds, a date, or a duration before now.
@@ -222,15 +177,6 @@ func parseTime(v string, now time.Time) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("neither a duration nor a time")
 }
 
-// users lists the containers of each image.
-func (s *Service) users(ctx context.Context) map[digest.Digest][]string {
-	out := map[digest.Digest][]string{}
-	for _, u := range s.uses(ctx) {
-		out[u.Image] = append(out[u.Image], u.ID)
-	}
-	return out
-}
-
 // sharing counts the images that have a layer.
 type sharing map[digest.Digest]int
 
@@ -242,16 +188,6 @@ func (s *Service) shares(all []*entry) sharing {
 		}
 	}
 	return n
-}
-
-func (e *entry) diffIDs() map[digest.Digest]bool {
-	set := map[digest.Digest]bool{}
-	for _, m := range e.manifests {
-		for _, d := range m.image.RootFS.DiffIDs {
-			set[d] = true
-		}
-	}
-	return set
 }
 
 // of is the size of the unpacked layers that an image has in common with others.
@@ -302,7 +238,7 @@ func (s *Service) Inspect(ctx context.Context, ref string, platform *ocispec.Pla
 	if platform != nil && manifests {
 		return nil, fmt.Errorf("conflicting options: manifests and platform options cannot both be set: %w", errdefs.ErrInvalidArgument)
 	}
-	e, _, err := s.idx.find(ref)
+	e, _, err := s.catalog.find(ref)
 	if err != nil {
 		return nil, err
 	}
@@ -332,14 +268,14 @@ func (s *Service) Inspect(ctx context.Context, ref string, platform *ocispec.Pla
 		r.RootFS.Layers = append(r.RootFS.Layers, d.String())
 	}
 	if manifests {
-		r.Manifests = s.manifests(e, s.users(ctx)[e.target.Digest])
+		r.Manifests = s.manifests(e, s.users.byImage(ctx)[e.target.Digest])
 	}
 	return r, nil
 }
 
 // History lists how an image was made, the last step first.
 func (s *Service) History(_ context.Context, ref string, platform *ocispec.Platform) ([]image.HistoryResponseItem, error) {
-	e, _, err := s.idx.find(ref)
+	e, _, err := s.catalog.find(ref)
 	if err != nil {
 		return nil, err
 	}
@@ -380,7 +316,7 @@ func (s *Service) DiskUsage(ctx context.Context) (image.DiskUsage, error) {
 		return image.DiskUsage{}, err
 	}
 	du := image.DiskUsage{Items: items, TotalCount: int64(len(items))}
-	users := s.users(ctx)
+	users := s.users.byImage(ctx)
 	blobs, dirs := map[digest.Digest]bool{}, map[digest.Digest]bool{}
 	var used int64
 	count := func(e *entry) (n int64) {
@@ -401,7 +337,7 @@ func (s *Service) DiskUsage(ctx context.Context) (image.DiskUsage, error) {
 		}
 		return n
 	}
-	all := s.idx.all()
+	all := s.catalog.all()
 	for _, active := range []bool{true, false} { // what an image in use shares is not reclaimable
 		for _, e := range all {
 			if (len(users[e.target.Digest]) > 0) != active {
@@ -422,7 +358,7 @@ func (s *Service) DiskUsage(ctx context.Context) (image.DiskUsage, error) {
 // Attestations checks what was asked for. No image here carries statements that
 // could be read yet: an image with attestation manifests is refused, truthfully.
 func (s *Service) Attestations(_ context.Context, ref string, platform *ocispec.Platform) error {
-	e, _, err := s.idx.find(ref)
+	e, _, err := s.catalog.find(ref)
 	if err != nil {
 		return err
 	}

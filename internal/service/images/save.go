@@ -72,7 +72,7 @@ func (s *Service) Save(ctx context.Context, refs []string, wanted []ocispec.Plat
 		err := s.writeSaved(held, a, w)
 		if err == nil {
 			for _, id := range a.ids {
-				s.publish(id, id.String(), events.ActionSave, nil)
+				s.announce.image(events.ActionSave, id, nil)
 			}
 		}
 		return err
@@ -80,7 +80,7 @@ func (s *Service) Save(ctx context.Context, refs []string, wanted []ocispec.Plat
 }
 
 func (s *Service) addSaved(a *saving, ref string, wanted []ocispec.Platform) error {
-	e, _, err := s.idx.find(ref)
+	e, _, err := s.catalog.find(ref)
 	if err != nil {
 		return err
 	}
