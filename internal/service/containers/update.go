@@ -10,6 +10,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 
 	"github.com/gantry-engine/gantry/internal/kit/classed"
+	"github.com/gantry-engine/gantry/internal/service/containers/limits"
 	"github.com/gantry-engine/gantry/internal/service/containers/ocispec"
 )
 
@@ -33,7 +34,7 @@ func (c *changer) Update(ctx context.Context, ref string, u container.UpdateConf
 	if err := mergeResources(&hc.Resources, &u.Resources); err != nil {
 		return out, err
 	}
-	warnings, err := c.CheckResources(&hc.Resources)
+	warnings, err := limits.Check(&hc.Resources, &c.Config.Host)
 	if err != nil {
 		return out, err
 	}

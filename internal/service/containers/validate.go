@@ -15,11 +15,9 @@ import (
 	"github.com/opencontainers/selinux/go-selinux/label"
 
 	"github.com/gantry-engine/gantry/internal/kit/classed"
+	"github.com/gantry-engine/gantry/internal/service/containers/limits"
 	"github.com/gantry-engine/gantry/internal/service/containers/ocispec"
 )
-
-// minMemory is the smallest memory limit that is accepted: 6 MiB.
-const minMemory = 6 << 20
 
 var (
 	hostnameRule   = regexp.MustCompile(`^(?:[[:alnum:]]|(?:[[:alnum:]][[:alnum:]-]*[[:alnum:]]))(?:\.(?:[[:alnum:]]|(?:[[:alnum:]][[:alnum:]-]*[[:alnum:]])))*$`)
@@ -37,7 +35,7 @@ func (c *creator) checkOptions(config *container.Config, hc *container.HostConfi
 			return nil, err
 		}
 	}
-	warnings, err := c.CheckResources(&hc.Resources)
+	warnings, err := limits.Check(&hc.Resources, &c.Config.Host)
 	if w := ocispec.Withheld(hc, c.Config.Host.CapBounding); len(w) > 0 {
 		warnings = append(warnings, "This host withholds "+strings.Join(w, ", ")+" from the engine. The container gets all other capabilities.")
 	}

@@ -1,7 +1,10 @@
-package containers
+// Package limits checks how much of the host a container asks for, against what
+// makes sense and what the host can limit.
+package limits
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -9,15 +12,16 @@ import (
 	"github.com/moby/moby/api/types/blkiodev"
 	"github.com/moby/moby/api/types/container"
 
-	"os"
-
 	"github.com/gantry-engine/gantry/internal/kit/classed"
+	"github.com/gantry-engine/gantry/internal/service/containers/ocispec/facts"
 )
 
-// CheckResources validates limits as create and update take them, with Docker's
-// texts. What the host cannot limit is taken out of r and returned as a warning.
-func (c *core) CheckResources(r *container.Resources) (warnings []string, err error) {
-	h := c.Config.Host
+// minMemory is the smallest memory limit that is accepted: 6 MiB.
+const minMemory = 6 << 20
+
+// Check validates limits as create and update take them, with Docker's texts.
+// What the host cannot limit is taken out of r and returned as a warning.
+func Check(r *container.Resources, h *facts.Host) (warnings []string, err error) {
 	warn := func(text string) { warnings = append(warnings, text) }
 	if err := checkMemory(r); err != nil {
 		return nil, err
@@ -51,11 +55,11 @@ func (c *core) CheckResources(r *container.Resources) (warnings []string, err er
 		warn("Your kernel does not support PIDs limit capabilities or the cgroup is not mounted. PIDs limit discarded.")
 		r.PidsLimit = nil
 	}
-	more, err := c.checkCPU(r)
+	more, err := checkCPU(r, h)
 	if err != nil {
 		return nil, err
 	}
-	blk, err := c.checkBlkio(r)
+	blk, err := checkBlkio(r, h)
 	if err != nil {
 		return nil, err
 	}
@@ -80,8 +84,7 @@ func checkMemory(r *container.Resources) error {
 	return nil
 }
 
-func (c *core) checkCPU(r *container.Resources) (warnings []string, err error) {
-	h := c.Config.Host
+func checkCPU(r *container.Resources, h *facts.Host) (warnings []string, err error) {
 	switch {
 	case r.NanoCPUs > 0 && r.CPUPeriod > 0:
 		return nil, classed.Invalid("Conflicting options: Nano CPUs and CPU Period cannot both be set")
@@ -156,8 +159,7 @@ func topOfList(list string) (int, error) {
 	return top, nil
 }
 
-func (c *core) checkBlkio(r *container.Resources) (warnings []string, err error) {
-	h := c.Config.Host
+func checkBlkio(r *container.Resources, h *facts.Host) (warnings []string, err error) {
 	if r.BlkioWeight > 0 && !h.BlkioWeight {
 		warnings = append(warnings, "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded.")
 		r.BlkioWeight = 0
