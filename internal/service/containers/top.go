@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 
@@ -159,44 +160,66 @@ func ttyName(dev int) string {
 	return "?"
 }
 
-// unsafeArgs are ps options that rename a column: they could hide which column holds the process ID.
-var unsafeArgs = regexp.MustCompile(`\s+(-?-o|o|--format=?)?\s*\S*pid\s*=`)
+// renamed finds columns that ps is asked to call PID: the rows are picked by that column.
+var renamed = regexp.MustCompile(`\s(\S*)=\s*(PID\S*)`)
 
+// topByPS asks the host's ps. What ps refuses is answered as the API describes it: a server error.
 func topByPS(ctx context.Context, pids []int, psArgs string) (container.TopResponse, error) {
-	if unsafeArgs.MatchString(" " + psArgs) {
-		return container.TopResponse{}, classed.Invalid("specifying \"PID\" column's name is not allowed: %q", psArgs)
+	for _, m := range renamed.FindAllStringSubmatch(" "+psArgs, -1) {
+		if m[1] != "pid" {
+			return container.TopResponse{}, classed.Errorf(errdefs.ErrInternal, "specifying \"%s=%s\" is not allowed", m[1], m[2])
+		}
 	}
 	ps, err := exec.LookPath("ps")
 	if err != nil {
 		return container.TopResponse{}, classed.Unsupported("top with ps's own options on a host without the program ps")
 	}
-	b, err := exec.CommandContext(ctx, ps, strings.Fields(psArgs)...).Output()
+	// Without -q, ps would list by the daemon's terminal: nothing, if that has one. Some options
+	// (f) do not go together with -q.
+	args := strings.Fields(psArgs)
+	b, err := exec.CommandContext(ctx, ps, append(slices.Clone(args), "-q"+joined(pids))...).Output()
+	if err != nil {
+		b, err = exec.CommandContext(ctx, ps, args...).Output()
+	}
 	if err != nil {
 		text := err.Error()
 		if ee, ok := err.(*exec.ExitError); ok && len(ee.Stderr) > 0 {
 			text, _, _ = strings.Cut(strings.TrimSpace(string(ee.Stderr)), "\n")
 		}
-		return container.TopResponse{}, classed.Invalid("Error running ps: %s", text)
+		return container.TopResponse{}, classed.Errorf(errdefs.ErrInternal, "ps: %s", strings.TrimPrefix(text, "ps: "))
 	}
 	return parsePS(string(b), pids)
 }
 
-// parsePS picks the rows of the given processes out of ps's table.
+func joined(pids []int) string {
+	list := make([]string, len(pids))
+	for i, pid := range pids {
+		list[i] = strconv.Itoa(pid)
+	}
+	return strings.Join(list, ",")
+}
+
+// parsePS picks the rows of the given processes out of ps's table. A row with "-" for its
+// process is a thread of the one above.
 func parsePS(table string, pids []int) (container.TopResponse, error) {
 	out := container.TopResponse{Processes: [][]string{}}
 	lines := strings.Split(strings.TrimRight(table, "\n"), "\n")
 	out.Titles = strings.Fields(lines[0])
 	col := slices.Index(out.Titles, "PID")
 	if col < 0 {
-		return out, classed.Invalid("Couldn't find PID field in ps output")
+		return out, classed.Errorf(errdefs.ErrInternal, "Couldn't find PID field in ps output")
 	}
+	listed := false
 	for _, line := range lines[1:] {
 		f := strings.Fields(line)
 		if len(f) <= col {
 			continue
 		}
-		pid, err := strconv.Atoi(f[col])
-		if err != nil || !slices.Contains(pids, pid) {
+		if f[col] != "-" {
+			pid, err := strconv.Atoi(f[col])
+			listed = err == nil && slices.Contains(pids, pid)
+		}
+		if !listed {
 			continue
 		}
 		if n := len(out.Titles); len(f) > n { // the last column holds spaces

@@ -25,9 +25,20 @@ type catalog struct {
 	index
 	content Content
 	layers  Layers
+	host    host
 	log     *slog.Logger
 
 	write sync.Mutex // held while names change, by who decides on the change
+}
+
+// lookUp finds what a user wrote, and its manifest for a platform (nil for the host's).
+func (c *catalog) lookUp(ref string, platform *ocispec.Platform) (*entry, *manifest, error) {
+	e, _, err := c.find(ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	m, err := c.host.choose(e, ref, platform)
+	return e, m, err
 }
 
 // reload reads the names again; what was parsed before is taken over.

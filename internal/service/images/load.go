@@ -359,7 +359,7 @@ func (s *Service) admit(ctx context.Context, n *named, wanted []ocispec.Platform
 			continue
 		}
 		unpacked++
-		if len(e.manifests) > 1 && len(wanted) == 0 && !s.host.Match(m.image.Platform) {
+		if len(e.manifests) > 1 && len(wanted) == 0 && !s.catalog.host.Match(m.image.Platform) {
 			continue // another platform's is unpacked when it is asked for
 		}
 		rel, err := s.unpack(ctx, m)

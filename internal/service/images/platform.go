@@ -8,9 +8,12 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
+// host is the platform of this machine, which images are made for unless another was asked for.
+type host struct{ platforms.MatchComparer }
+
 // choose takes the manifest for a platform; without one, the host's or else the first that is whole.
-func (s *Service) choose(e *entry, ref string, platform *ocispec.Platform) (*manifest, error) {
-	match := s.host
+func (h host) choose(e *entry, ref string, platform *ocispec.Platform) (*manifest, error) {
+	match := h.MatchComparer
 	if platform != nil {
 		match = platforms.OnlyStrict(platforms.Normalize(*platform))
 	}

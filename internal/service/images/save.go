@@ -85,7 +85,7 @@ func (s *Service) addSaved(a *saving, ref string, wanted []ocispec.Platform) err
 		return err
 	}
 	names := s.savedNames(e, ref)
-	first, err := s.choose(e, ref, nil)
+	first, err := s.catalog.host.choose(e, ref, nil)
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func (s *Service) addSaved(a *saving, ref string, wanted []ocispec.Platform) err
 	if len(wanted) > 0 {
 		chosen = nil
 		for _, p := range wanted {
-			m, err := s.choose(e, ref, &p)
+			m, err := s.catalog.host.choose(e, ref, &p)
 			if err != nil {
 				return err
 			}

@@ -6,10 +6,6 @@ import (
 	"log/slog"
 
 	"github.com/containerd/platforms"
-	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
-	"github.com/gantry-engine/gantry/internal/spec"
 )
 
 // Deps are the service's ports. Containers may be nil until SetContainers; Log and Events may be nil.
@@ -23,12 +19,15 @@ type Deps struct {
 
 // Service is the image store as the API sees it.
 type Service struct {
+	*resolver
+	*querier
+	*accountant
+
 	*blobs
 	catalog  *catalog
 	users    *users
 	announce announcer
 	log      *slog.Logger
-	host     platforms.MatchComparer
 }
 
 // New opens the image store: it reads all images into memory and sweeps what a crash left behind.
@@ -37,10 +36,14 @@ func New(ctx context.Context, d Deps) (*Service, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
+	store := &blobs{d.Content, d.Layers}
+	c := &catalog{content: d.Content, layers: d.Layers, host: host{platforms.Default()}, log: log}
+	u := &users{d.Containers}
 	s := &Service{
-		blobs: &blobs{d.Content, d.Layers}, catalog: &catalog{content: d.Content, layers: d.Layers, log: log},
-		users: &users{d.Containers}, announce: announcer{d.Events}, log: log, host: platforms.Default(),
+		resolver: &resolver{c, store}, querier: &querier{c, u, sizes{d.Layers}},
+		blobs: store, catalog: c, users: u, announce: announcer{d.Events}, log: log,
 	}
+	s.accountant = &accountant{s.querier}
 	if err := s.catalog.reload(ctx); err != nil {
 		return nil, fmt.Errorf("reading the images: %w", err)
 	}
@@ -50,36 +53,3 @@ func New(ctx context.Context, d Deps) (*Service, error) {
 
 // SetContainers fills the port that can only exist after this service. It is called once, before the first request.
 func (s *Service) SetContainers(c Containers) { s.users.containers = c }
-
-// Resolve finds an unpacked image. It implements containers.Images.
-func (s *Service) Resolve(ctx context.Context, ref string, platform *ocispec.Platform) (spec.Image, error) {
-	e, name, err := s.catalog.find(ref)
-	if err != nil {
-		return spec.Image{}, err
-	}
-	m, err := s.choose(e, ref, platform)
-	if err != nil {
-		return spec.Image{}, err
-	}
-	if _, ok := s.layers.Unpacked(m.image.RootFS.DiffIDs); !ok {
-		// Only after an image of another platform was loaded, or by a loss on disk.
-		release, err := s.unpack(ctx, m)
-		if err != nil {
-			return spec.Image{}, fmt.Errorf("unpacking image %s: %w", ref, err)
-		}
-		release()
-	}
-	img := spec.Image{
-		ID: e.target.Digest, Manifest: m.desc.Digest, MediaType: m.desc.MediaType, Size: m.desc.Size, Config: m.config.Digest, Name: name,
-		Platform: m.image.Platform, Runtime: m.image.Config, DiffIDs: m.image.RootFS.DiffIDs,
-	}
-	if m.image.Created != nil {
-		img.Created = *m.image.Created
-	}
-	return img, nil
-}
-
-// Exists implements containers.Images.
-func (s *Service) Exists(_ context.Context, id string) bool {
-	return s.catalog.byDigest(digest.Digest(id)) != nil
-}
