@@ -41,6 +41,20 @@ func (c *catalog) lookUp(ref string, platform *ocispec.Platform) (*entry, *manif
 	return e, m, err
 }
 
+// platformOf is the manifest with this digest, or nil.
+func (c *catalog) platformOf(d digest.Digest) *manifest {
+	e := c.byDigest(d)
+	if e == nil {
+		return nil
+	}
+	for _, m := range e.manifests {
+		if m.desc.Digest == d {
+			return m
+		}
+	}
+	return nil
+}
+
 // reload reads the names again; what was parsed before is taken over.
 func (c *catalog) reload(ctx context.Context) error {
 	ctx = c.content.Context(ctx)

@@ -10,6 +10,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/gantry-engine/gantry/internal/kit/classed"
 )
 
 // index answers look-ups from memory.
@@ -154,15 +156,10 @@ func hexPrefix(ref string) (string, bool) {
 }
 
 func notFound(ref string) error {
-	return fmt.Errorf("No such image: %s%w", ref, quiet{errdefs.ErrNotFound})
+	return classed.Errorf(errdefs.ErrNotFound, "No such image: %s", ref)
 }
 
-// quiet gives an error a class without a text, for texts that clients compare.
-type quiet struct{ class error }
-
-func (quiet) Error() string   { return "" }
-func (q quiet) Unwrap() error { return q.class }
-
+// replace puts all images in the place of those before.
 func (x *index) replace(byID map[digest.Digest]*entry) {
 	byName, further := map[string]*entry{}, map[digest.Digest]*entry{}
 	for _, e := range byID {

@@ -30,6 +30,18 @@ func parseName(repo, tag string) (reference.Named, error) {
 	return reference.TagNameOnly(named), nil
 }
 
+// nameOrNone is the canonical name of what a user wrote for a new image, or "" where no repository was given.
+func nameOrNone(repo, tag string) (string, error) {
+	if repo == "" {
+		return "", nil
+	}
+	named, err := parseName(repo, tag)
+	if err != nil {
+		return "", err
+	}
+	return named.String(), nil
+}
+
 // familiar is a canonical name as users write it.
 func familiar(name string) string {
 	named, err := reference.ParseNormalizedNamed(name)
@@ -37,4 +49,12 @@ func familiar(name string) string {
 		return name
 	}
 	return reference.FamiliarString(named)
+}
+
+// short is an ID as messages show it: 12 digits, without the algorithm.
+func short(id string) string {
+	if d := digest.Digest(id); d.Validate() == nil {
+		id = d.Encoded()
+	}
+	return id[:min(12, len(id))]
 }

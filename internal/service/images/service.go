@@ -22,12 +22,16 @@ type Service struct {
 	*resolver
 	*querier
 	*accountant
+	*tagger
+	*remover
+	*pruner
+	*importer
+	*committer
 
 	*blobs
 	catalog  *catalog
 	users    *users
 	announce announcer
-	log      *slog.Logger
 }
 
 // New opens the image store: it reads all images into memory and sweeps what a crash left behind.
@@ -39,11 +43,15 @@ func New(ctx context.Context, d Deps) (*Service, error) {
 	store := &blobs{d.Content, d.Layers}
 	c := &catalog{content: d.Content, layers: d.Layers, host: host{platforms.Default()}, log: log}
 	u := &users{d.Containers}
+	tell := announcer{d.Events}
 	s := &Service{
-		resolver: &resolver{c, store}, querier: &querier{c, u, sizes{d.Layers}},
-		blobs: store, catalog: c, users: u, announce: announcer{d.Events}, log: log,
+		resolver: &resolver{c, store}, querier: &querier{c, u, sizes{d.Layers}}, tagger: &tagger{c, tell}, remover: &remover{c, u, tell},
+		blobs: store, catalog: c, users: u, announce: tell,
 	}
 	s.accountant = &accountant{s.querier}
+	s.pruner = &pruner{c, u, s.accountant, s.remover, tell, log}
+	assemble := &assembler{c, store}
+	s.importer, s.committer = &importer{assemble, tell}, &committer{c, u, d.Layers, assemble, tell}
 	if err := s.catalog.reload(ctx); err != nil {
 		return nil, fmt.Errorf("reading the images: %w", err)
 	}

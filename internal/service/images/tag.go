@@ -6,9 +6,15 @@ import (
 	"github.com/distribution/reference"
 )
 
+// tagger gives images names.
+type tagger struct {
+	catalog  *catalog
+	announce announcer
+}
+
 // Tag gives an image a further name.
-func (s *Service) Tag(ctx context.Context, ref, repo, tag string) error {
-	e, _, err := s.catalog.find(ref)
+func (t *tagger) Tag(ctx context.Context, ref, repo, tag string) error {
+	e, _, err := t.catalog.find(ref)
 	if err != nil {
 		return err
 	}
@@ -16,9 +22,9 @@ func (s *Service) Tag(ctx context.Context, ref, repo, tag string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.catalog.point(ctx, named.String(), e.target); err != nil {
+	if _, err := t.catalog.point(ctx, named.String(), e.target); err != nil {
 		return err
 	}
-	s.announce.tagged(e.target.Digest, reference.FamiliarString(named), e.labels())
+	t.announce.tagged(e.target.Digest, reference.FamiliarString(named), e.labels())
 	return nil
 }
