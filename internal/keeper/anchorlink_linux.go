@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,10 +17,20 @@ import (
 
 // anchorLink is the keeper's side of the socket to the anchor.
 type anchorLink struct {
-	k  *Keeper
-	mu sync.Mutex
-	fd int // -1 while there is no anchor
+	log   *boundedLog
+	table *table
+	loop  *eventLoop
+	path  string   // of the anchor's binary; empty to start none
+	args  []string // its arguments
+
+	stopped atomic.Bool
+
+	mu sync.Mutex // after any proc.mu
+	fd int        // -1 while there is no anchor
 }
+
+// orphanReaper looks after a process that the anchor has seen to end. The loop calls it.
+type orphanReaper interface{ reap(p *proc) }
 
 // heldProc is what the anchor gave back for one process.
 type heldProc struct {
@@ -65,31 +76,31 @@ func (a *anchorLink) open(fd int) (map[string]heldProc, error) {
 }
 
 // run listens to the anchor, and looks for a new one when it is gone.
-func (a *anchorLink) run() {
+func (a *anchorLink) run(r orphanReaper) {
 	for {
 		a.mu.Lock()
 		fd := a.fd
 		a.mu.Unlock()
 		if fd >= 0 {
-			a.listen(fd)
+			a.listen(fd, r)
 		}
-		if a.k.stopAsked.Load() || a.k.cfg.AnchorPath == "" {
+		if a.stopped.Load() || a.path == "" {
 			return
 		}
-		a.k.log.printf("the anchor is gone; starting another")
+		a.log.printf("the anchor is gone; starting another")
 		if err := a.restart(); err != nil {
-			a.k.log.printf("starting an anchor: %v", err)
+			a.log.printf("starting an anchor: %v", err)
 			time.Sleep(time.Second)
 		}
 	}
 }
 
-func (a *anchorLink) listen(fd int) {
+func (a *anchorLink) listen(fd int, r orphanReaper) {
 	for {
 		m, err := keeperproto.ReceivePacket(fd)
 		if err != nil {
 			if !errors.Is(err, io.EOF) {
-				a.k.log.printf("anchor: %v", err)
+				a.log.printf("anchor: %v", err)
 			}
 			a.mu.Lock()
 			_ = unix.Close(fd)
@@ -105,8 +116,8 @@ func (a *anchorLink) listen(fd int) {
 		if err != nil {
 			continue
 		}
-		if p := a.k.table.named(o.Name); p != nil {
-			a.k.loop.post(func() { a.k.reap(p) })
+		if p := a.table.named(o.Name); p != nil {
+			a.loop.post(func() { r.reap(p) })
 		}
 	}
 }
@@ -117,7 +128,7 @@ func (a *anchorLink) restart() error {
 	// Until there is a proper anchor above, orphans of containers come here.
 	failpoint.Hit("keeper.anchor-lost")
 	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-	fd, err := anchor.StartBelow(a.k.cfg.AnchorPath, a.k.cfg.AnchorArgs)
+	fd, err := anchor.StartBelow(a.path, a.args)
 	if err != nil {
 		return err
 	}
@@ -125,9 +136,9 @@ func (a *anchorLink) restart() error {
 	a.fd = fd
 	a.mu.Unlock()
 	failpoint.Hit("keeper.anchor-restarted")
-	for _, p := range a.k.table.all() {
+	for _, p := range a.table.all() {
 		done := make(chan struct{})
-		a.k.loop.post(func() { a.hold(p); close(done) })
+		a.loop.post(func() { a.hold(p); close(done) })
 		<-done
 	}
 	failpoint.Hit("keeper.anchor-fed")
@@ -141,7 +152,7 @@ func (a *anchorLink) send(m keeperproto.Message) {
 		return
 	}
 	if err := keeperproto.SendPacket(a.fd, m); err != nil {
-		a.k.log.printf("anchor: %v", err)
+		a.log.printf("anchor: %v", err)
 	}
 }
 
@@ -177,6 +188,7 @@ func (a *anchorLink) drop(p *proc) { a.name(keeperproto.TypeDrop, p) }
 
 // stop says that the anchor shall end with this keeper.
 func (a *anchorLink) stop() {
+	a.stopped.Store(true)
 	a.send(keeperproto.Message{Type: keeperproto.TypeAnchorStop})
 }
 

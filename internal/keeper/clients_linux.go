@@ -89,7 +89,7 @@ func (c *client) close() {
 	for _, w := range ws {
 		w.p.mu.Lock()
 		delete(w.p.watches, w)
-		c.k.punch(w.p)
+		c.k.kept.punch(w.p)
 		w.p.mu.Unlock()
 	}
 }
@@ -242,7 +242,7 @@ func (c *client) handle(m keeperproto.Message) {
 	case keeperproto.TypeSubscribe:
 		c.subscribe(m.ID)
 	case keeperproto.TypeResumed:
-		k.grace.Store(0)
+		k.kept.resumed()
 		c.reply(m.ID, nil)
 	case keeperproto.TypeUpgrade:
 		var r keeperproto.KeyRequest
@@ -411,7 +411,7 @@ func (c *client) watch(m keeperproto.Message) error {
 		return err
 	}
 	defer closeFDs(fds)
-	w := c.k.addWatch(p, c, r.ID, r.Pos)
+	w := p.addWatch(c, r.ID, r.Pos)
 	c.reply(m.ID, keeperproto.WatchReply{Pos: w.pos, Gen: p.gen}.Encode(), fds...)
 	failpoint.Hit("keeper.watch-replied")
 	return nil
@@ -436,11 +436,11 @@ func (c *client) ack(m keeperproto.Message) {
 	defer w.p.mu.Unlock()
 	if m.Type == keeperproto.TypeUnwatch {
 		delete(w.p.watches, w)
-		c.k.punch(w.p)
+		c.k.kept.punch(w.p)
 		return
 	}
 	if !w.p.gone {
-		w.ack(a.Pos, c.k)
+		w.ack(a.Pos, c.k.kept)
 	}
 }
 

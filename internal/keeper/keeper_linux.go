@@ -48,47 +48,30 @@ type Keeper struct {
 	anchor *anchorLink
 	log    *boundedLog
 
-	loop  *eventLoop
-	table *table
+	loop   *eventLoop
+	table  *table
+	kept   *retention
+	logs   *logWorkers
+	pump   *pump
+	exits  *exits
+	reaper *reaper
 
-	done    chan struct{}
-	closing sync.WaitGroup // mount namespaces on their way out
-
-	queue []*proc // the loop's
-	spare []*proc
-	trash []byte
+	done chan struct{}
 
 	cmu      sync.Mutex // clients, launches; after any proc.mu
 	clients  map[*client]struct{}
 	launches map[chan struct{}]*client // those under way
 
-	bufs   chan *logBuf
-	unread atomic.Int64
-	grace  atomic.Int64 // until when (Unix ns) nothing is punched: watches are coming back
-
 	stopAsked atomic.Bool
 }
 
-// resumeGrace is how long a new keeper keeps everything for clients that were attached
-// to the former one.
-const resumeGrace = 10 * time.Second
-
 // Open takes the exec root over, recovers what is there, and listens.
 func Open(cfg Config) (_ *Keeper, err error) {
-	if cfg.SpoolLimit <= 0 {
-		cfg.SpoolLimit = defaultSpool
-	}
-	if cfg.SpoolTotal <= 0 {
-		cfg.SpoolTotal = defaultTotal
-	}
 	k := &Keeper{
 		cfg: cfg, dir: filepath.Join(cfg.ExecRoot, keeperproto.Dir), clients: map[*client]struct{}{}, launches: map[chan struct{}]*client{},
-		done: make(chan struct{}), bufs: make(chan *logBuf, logWorkers),
+		done: make(chan struct{}),
 	}
 	k.procsD = filepath.Join(k.dir, keeperproto.ProcsDir)
-	for range logWorkers {
-		k.bufs <- &logBuf{}
-	}
 	if err := os.MkdirAll(k.procsD, 0o700); err != nil {
 		return nil, fmt.Errorf("keeper: making its folder: %w", err)
 	}
@@ -101,7 +84,7 @@ func Open(cfg Config) (_ *Keeper, err error) {
 	if k.loop, err = openEventLoop(); err != nil {
 		return nil, err
 	}
-	k.anchor = &anchorLink{k: k, fd: -1}
+	k.furnish()
 	held, err := k.anchor.open(cfg.AnchorFD)
 	if err != nil {
 		return nil, err
@@ -110,6 +93,18 @@ func Open(cfg Config) (_ *Keeper, err error) {
 	k.recover(held)
 	failpoint.Hit("keeper.open-recovered")
 	return k, k.listen()
+}
+
+// furnish makes what works on processes, and makes it known to each other.
+func (k *Keeper) furnish() {
+	k.anchor = &anchorLink{log: k.log, table: k.table, loop: k.loop, path: k.cfg.AnchorPath, args: k.cfg.AnchorArgs, fd: -1}
+	k.kept = newRetention(k.cfg.SpoolLimit, k.cfg.SpoolTotal)
+	k.logs = newLogWorkers(k.log, k.kept)
+	k.pump = &pump{loop: k.loop, log: k.log, kept: k.kept, logs: k.logs}
+	k.exits = &exits{loop: k.loop, anchor: k.anchor, pump: k.pump, logs: k.logs, news: k}
+	k.reaper = &reaper{loop: k.loop, log: k.log, exits: k.exits}
+	k.logs.waiting, k.logs.news = k.pump, k.exits
+	k.pump.ends, k.pump.sinks = k.exits, k
 }
 
 func (k *Keeper) takeLock() error {
@@ -150,10 +145,10 @@ func (k *Keeper) listen() error {
 func (k *Keeper) Run() error {
 	go k.handleEvents()
 	go k.accept()
-	go k.anchor.run()
+	go k.anchor.run(k.reaper)
 	<-k.done
 	k.cfg.Spawner.Close()
-	k.closing.Wait()
+	k.exits.closing.Wait()
 	return nil
 }
 
@@ -191,18 +186,6 @@ func (k *Keeper) stopNow() error {
 	return nil
 }
 
-func (k *Keeper) graceful() bool {
-	until := k.grace.Load()
-	if until == 0 {
-		return false
-	}
-	if time.Now().UnixNano() < until {
-		return true
-	}
-	k.grace.Store(0)
-	return false
-}
-
 func newGen() uint64 {
 	var b [8]byte
 	_, _ = rand.Read(b[:])
@@ -210,26 +193,31 @@ func newGen() uint64 {
 }
 
 func (k *Keeper) handleEvents() {
-	if err := k.loop.run(k); err != nil {
+	if err := k.loop.run(events{k.pump, k.table, k.reaper}); err != nil {
 		k.log.printf("%v", err)
 	}
 }
 
-func (k *Keeper) event(id, kind int32) {
-	p := k.table.numbered(id)
+// events hands what the loop sees to those whose work it is.
+type events struct {
+	*pump
+	table  *table
+	reaper *reaper
+}
+
+func (e events) event(id, kind int32) {
+	p := e.table.numbered(id)
 	if p == nil {
 		return
 	}
 	switch kind {
 	case evStdout, evTerminal:
 		p.ready |= 1
-		k.enqueue(p)
+		e.enqueue(p)
 	case evStderr:
 		p.ready |= 2
-		k.enqueue(p)
+		e.enqueue(p)
 	case evPidfd:
-		k.reap(p)
+		e.reaper.reap(p)
 	}
 }
-
-func (k *Keeper) busy() bool { return len(k.queue) > 0 }

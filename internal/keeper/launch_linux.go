@@ -98,7 +98,7 @@ func (k *Keeper) start(p *proc, l keeperproto.Launch, files []int, c *client) (e
 	if c != nil {
 		p.mu.Lock()
 		for _, id := range l.Watches {
-			k.addWatch(p, c, id, 0)
+			p.addWatch(c, id, 0)
 		}
 		p.mu.Unlock()
 	}
@@ -269,7 +269,7 @@ func (k *Keeper) remove(p *proc) {
 	}
 	p.watches = nil
 	if p.sp.slot != nil {
-		k.unread.Add(-int64(p.sp.slot.tail.Load() - p.sp.slot.floor.Load()))
+		k.kept.gave(&p.sp)
 	}
 	if !p.logBusy {
 		p.closeAll()
@@ -318,7 +318,7 @@ func (k *Keeper) toSink(p *proc) {
 	}
 	failpoint.Hit("keeper.sink-emptied")
 	p.ready = 3
-	k.enqueue(p)
+	k.pump.enqueue(p)
 }
 
 // sinkDone ends a sink when its last writer is gone.

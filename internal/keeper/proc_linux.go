@@ -236,6 +236,13 @@ func (p *proc) closeAll() {
 // alive tells whether the process has not been seen to end. p.mu is held.
 func (p *proc) alive() bool { return p.exit == nil }
 
+// waitsForLog tells whether the process's output stays in its pipes until the log has caught up.
+func (p *proc) waitsForLog() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.paused
+}
+
 // readExit reads the exit record in a process's folder; nil if there is none.
 func readExit(dir string) (*keeperproto.Exited, error) {
 	b, err := os.ReadFile(filepath.Join(dir, keeperproto.ExitName))

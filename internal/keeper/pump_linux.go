@@ -8,37 +8,61 @@ import (
 	"github.com/gantry-engine/gantry/internal/spec"
 )
 
+// pump moves output from the processes' pipes and terminals into their spools. All of it belongs to the loop's goroutine,
+// but for resume.
+type pump struct {
+	loop  *eventLoop
+	log   *boundedLog
+	kept  *retention
+	logs  *logWorkers
+	ends  outputEnds
+	sinks sinkEnds
+
+	queue []*proc // those that have something
+	spare []*proc
+	trash []byte
+}
+
+// outputEnds hears that a process's pipes have no writer any more.
+type outputEnds interface{ drainedNow(p *proc) }
+
+// sinkEnds hears it of a process whose output is thrown away.
+type sinkEnds interface{ sinkDone(p *proc) }
+
 // enqueue puts p among those that are pumped next. Only the loop calls it.
-func (k *Keeper) enqueue(p *proc) {
+func (q *pump) enqueue(p *proc) {
 	if !p.queued && p.ready != 0 {
 		p.queued = true
-		k.queue = append(k.queue, p)
+		q.queue = append(q.queue, p)
 	}
 }
 
-// move gives every waiting process one turn, and the number of bytes moved.
-func (k *Keeper) move() int {
-	batch := k.queue
-	k.queue, k.spare = k.spare[:0], batch
+// resume has a process pumped again that waited for its log. Any goroutine may call it.
+func (q *pump) resume(p *proc) { q.loop.post(func() { q.enqueue(p) }) }
+
+// busy tells whether anything waits.
+func (q *pump) busy() bool { return len(q.queue) > 0 }
+
+// move gives every waiting process one turn, and returns the number of bytes moved.
+func (q *pump) move() int {
+	batch := q.queue
+	q.queue, q.spare = q.spare[:0], batch
 	total := 0
 	for i, p := range batch {
 		batch[i] = nil
 		p.queued = false
-		total += k.pump(p)
-		p.mu.Lock()
-		paused := p.paused
-		p.mu.Unlock()
-		if !paused {
-			k.enqueue(p)
+		total += q.turn(p)
+		if !p.waitsForLog() {
+			q.enqueue(p)
 		}
 	}
 	return total
 }
 
-// pump moves what p's pipes hold, one splice per stream.
-func (k *Keeper) pump(p *proc) (total int) {
+// turn moves what p's pipes hold, one splice per stream.
+func (q *pump) turn(p *proc) (total int) {
 	if p.sink {
-		k.discard(p)
+		q.discard(p)
 		return 0
 	}
 	if p.sp.slot == nil {
@@ -50,7 +74,7 @@ func (k *Keeper) pump(p *proc) (total int) {
 		if p.ready&bit == 0 {
 			continue
 		}
-		n, err := k.take(p, i)
+		n, err := q.take(p, i)
 		switch {
 		case n > 0:
 			total += n
@@ -61,17 +85,17 @@ func (k *Keeper) pump(p *proc) (total int) {
 			p.ready &^= bit
 		case err == unix.EINTR:
 		case err == unix.ENOSPC || err == unix.ENOMEM:
-			k.spoolFull(p, i)
+			q.spoolFull(p, i)
 		default:
 			if err != nil && err != unix.EIO {
-				k.log.printf("output of %s: %v", p.key, err)
+				q.log.printf("output of %s: %v", p.key, err)
 			}
 			p.ready &^= bit
-			k.endOfStream(p, i)
+			q.endOfStream(p, i)
 		}
 	}
 	if total > 0 {
-		k.grown(p, total)
+		q.grown(p, total)
 	}
 	return total
 }
@@ -86,7 +110,7 @@ func emptied(fd int) bool {
 // take splices one stream into the spool. A terminal's bytes pass through the
 // FIFO, because the kernel splices only to or from pipes; what a kill leaves there is
 // taken first.
-func (k *Keeper) take(p *proc, i int) (int, error) {
+func (q *pump) take(p *proc, i int) (int, error) {
 	stream := spec.Stdout + spec.Stream(i)
 	if p.tty < 0 || i != 0 {
 		if p.in[i] < 0 {
@@ -106,35 +130,25 @@ func (k *Keeper) take(p *proc, i int) (int, error) {
 }
 
 // grown tells the log writer and the watches of n more bytes.
-func (k *Keeper) grown(p *proc, n int) {
-	k.unread.Add(int64(n))
+func (q *pump) grown(p *proc, n int) {
+	q.kept.grew(n)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	tail := p.sp.slot.tail.Load()
-	for w := range p.watches {
-		w.announce(tail)
-	}
-	k.kick(p)
-	limit := uint64(pauseAt)
-	if p.meta.log.NonBlocking {
-		limit = uint64(k.cfg.SpoolLimit) // the log writer skips; only a disk that hangs gets here
-	}
-	if p.meta.log.Driver != keeperproto.LogNone && tail-p.logPos > limit {
+	p.announce()
+	q.logs.kick(p)
+	if p.meta.log.Driver != keeperproto.LogNone && p.sp.slot.tail.Load()-p.logPos > q.kept.pauseAt(p) {
 		p.paused = true
 	}
-	k.punch(p)
+	q.kept.punch(p)
 }
 
 // spoolFull makes room when the exec root's file system is full: laggards lose
 // first; then the process waits for its log; when there is nothing to wait for, output is dropped.
-func (k *Keeper) spoolFull(p *proc, i int) {
+func (q *pump) spoolFull(p *proc, i int) {
 	p.mu.Lock()
-	before := p.sp.slot.floor.Load()
-	p.dropLaggards(0)
-	k.punch(p)
-	if p.sp.slot.floor.Load() > before {
+	if q.kept.makeRoom(p) {
 		p.mu.Unlock()
-		return // there is room again
+		return
 	}
 	waits := p.logBusy
 	if waits {
@@ -144,7 +158,7 @@ func (k *Keeper) spoolFull(p *proc, i int) {
 	if waits {
 		return
 	}
-	buf := k.scratch()
+	buf := q.scratch()
 	fd := p.in[i]
 	if p.tty >= 0 {
 		fd = p.tty
@@ -156,21 +170,21 @@ func (k *Keeper) spoolFull(p *proc, i int) {
 	}
 	p.ready &^= 1 << i
 	if err != unix.EAGAIN {
-		k.endOfStream(p, i)
+		q.endOfStream(p, i)
 	}
 }
 
 // scratch is the loop's buffer for bytes that nobody will see.
-func (k *Keeper) scratch() []byte {
-	if k.trash == nil {
-		k.trash = make([]byte, 64<<10)
+func (q *pump) scratch() []byte {
+	if q.trash == nil {
+		q.trash = make([]byte, 64<<10)
 	}
-	return k.trash
+	return q.trash
 }
 
 // discard empties the pipes of a process that was forgotten while others still write to it.
-func (k *Keeper) discard(p *proc) {
-	buf := k.scratch()
+func (q *pump) discard(p *proc) {
+	buf := q.scratch()
 	for i := range p.in {
 		bit := uint8(1) << i
 		if p.ready&bit == 0 {
@@ -191,17 +205,17 @@ func (k *Keeper) discard(p *proc) {
 		}
 	}
 	if p.in[0] < 0 && p.in[1] < 0 {
-		k.sinkDone(p)
+		q.sinks.sinkDone(p)
 	}
 }
 
 // endOfStream notes that a stream has no writer any more.
-func (k *Keeper) endOfStream(p *proc, i int) {
+func (q *pump) endOfStream(p *proc, i int) {
 	closeFD(&p.in[i])
 	if i == 0 {
 		closeFD(&p.tty)
 	}
 	if p.in[0] < 0 && p.in[1] < 0 {
-		k.drainedNow(p)
+		q.ends.drainedNow(p)
 	}
 }

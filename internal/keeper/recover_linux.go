@@ -44,7 +44,7 @@ func (k *Keeper) recover(held map[string]heldProc) {
 		k.anchor.drop(&proc{name: name, pid: h.pid})
 	}
 	if n > 0 {
-		k.grace.Store(time.Now().Add(resumeGrace).UnixNano())
+		k.kept.keepAll()
 		k.log.printf("took %d processes over", n)
 	}
 }
@@ -121,9 +121,9 @@ func (k *Keeper) recoverProc(name string, h heldProc) error {
 	var cur logCursor
 	p.sp.slot.load(&cur)
 	p.logPos = cur.frame
-	p.drained = p.ended()
+	p.drained = p.sp.ended()
 	p.flushed = p.drained && cur.flushed != 0
-	k.unread.Add(int64(p.sp.slot.tail.Load() - p.sp.slot.floor.Load()))
+	k.kept.took(&p.sp)
 	failpoint.Hit("keeper.recover-proc")
 	k.table.add(p)
 	return k.resume(p)
@@ -167,7 +167,7 @@ func (p *proc) hasOutput(h heldProc) bool {
 func (k *Keeper) recoverStreams(p *proc, h heldProc) (err error) {
 	p.stdin = h.take(keeperproto.FDStdin)
 	p.tty = h.take(keeperproto.FDTerminal)
-	if p.ended() {
+	if p.sp.ended() {
 		return nil
 	}
 	mode := unix.O_RDONLY
@@ -203,40 +203,20 @@ func (k *Keeper) resume(p *proc) error {
 	}
 	k.loop.post(func() {
 		p.ready |= 3
-		k.enqueue(p)
+		k.pump.enqueue(p)
 		switch {
 		case rec != nil && rec.Gen == p.gen:
-			k.reapRecorded(p, *rec)
+			k.reaper.recorded(p, *rec)
 		case p.pidfd < 0:
 			// It is gone, and nobody saw how.
-			k.reapForeign(p)
+			k.reaper.reapForeign(p)
 		default:
 			p.mu.Lock()
-			k.kick(p)
+			k.logs.kick(p)
 			p.mu.Unlock()
 		}
 	})
 	return nil
-}
-
-// reapRecorded goes on after an exit record that was written before a kill: the process may be a
-// zombie of ours still (exec keeps children).
-func (k *Keeper) reapRecorded(p *proc, x keeperproto.Exited) {
-	if p.pidfd >= 0 {
-		_ = unix.Waitid(unix.P_PIDFD, p.pidfd, nil, unix.WEXITED|unix.WALL|unix.WNOHANG, nil)
-	}
-	if !x.Exit.OOM && p.oomKilled() {
-		x.Exit.OOM = true
-		k.record(p, x)
-	}
-	already := p.drained
-	k.ended(p, x)
-	if already {
-		p.mu.Lock()
-		k.kick(p)
-		k.tellIfDone(p)
-		p.mu.Unlock()
-	}
 }
 
 // recoverSink goes on throwing away what is written to a forgotten process's pipes.
@@ -253,5 +233,5 @@ func (k *Keeper) recoverSink(name string) {
 	if err := k.loop.attach(p); err != nil {
 		k.log.printf("recovering %s: %v", name, err)
 	}
-	k.loop.post(func() { p.ready = 3; k.enqueue(p) })
+	k.loop.post(func() { p.ready = 3; k.pump.enqueue(p) })
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/gantry-engine/gantry/internal/kit/classed"
 	"github.com/gantry-engine/gantry/internal/kit/filters"
+	"github.com/gantry-engine/gantry/internal/service/containers/mounts"
 )
 
 // listKeys are the filters of GET /containers/json.
@@ -141,7 +142,7 @@ func (s *selection) match(rec *Container, health container.HealthStatus) bool {
 
 func (s *selection) matchMounts(rec *Container) bool {
 	wanted := s.args["volume"]
-	return len(wanted) == 0 || slices.ContainsFunc(rec.Mounts, func(m MountPoint) bool {
+	return len(wanted) == 0 || slices.ContainsFunc(rec.Mounts, func(m mounts.Point) bool {
 		return m.Name != "" && slices.Contains(wanted, m.Name) ||
 			slices.ContainsFunc(wanted, func(w string) bool { return w == m.Source || path.Clean(w) == m.Destination })
 	})

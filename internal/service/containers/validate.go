@@ -1,7 +1,6 @@
 package containers
 
 import (
-	"errors"
 	"net/netip"
 	"os"
 	"regexp"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/mount"
 	"github.com/opencontainers/selinux/go-selinux/label"
 
 	"github.com/gantry-engine/gantry/internal/kit/classed"
@@ -308,11 +306,4 @@ func sizeLimit(opts map[string]string) (int64, error) {
 		return 0, classed.Invalid("invalid --storage-opt size=%s: a number of bytes with an optional unit is needed", s)
 	}
 	return n, nil
-}
-
-var errEmptyTarget = errors.New("field Target must not be empty")
-
-// mountErr is Docker's frame around what is wrong with a --mount.
-func mountErr(m mount.Mount, err error) error {
-	return classed.Invalid("invalid mount config for type %q: %s", m.Type, err)
 }
