@@ -16,6 +16,7 @@ import (
 	"github.com/gantry-engine/gantry/internal/kit/classed"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/kit/undo"
+	"github.com/gantry-engine/gantry/internal/service/containers/names"
 	"github.com/gantry-engine/gantry/internal/service/containers/ocispec"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
@@ -44,7 +45,7 @@ func (c *creator) Create(ctx context.Context, req CreateRequest) (resp container
 	}
 	name := strings.TrimPrefix(req.Name, "/")
 	if name != "" || req.Name != "" {
-		if err := ValidName(name); err != nil {
+		if err := names.Check(name); err != nil {
 			return resp, err
 		}
 	}
@@ -64,7 +65,7 @@ func (c *creator) Create(ctx context.Context, req CreateRequest) (resp container
 		warnings = append(warnings, w)
 	}
 
-	rec := &Container{ID: newID(), Created: c.now(), Config: &config, HostConfig: &hc, Volatile: hc.AutoRemove,
+	rec := &Container{ID: names.NewID(), Created: c.now(), Config: &config, HostConfig: &hc, Volatile: hc.AutoRemove,
 		Image: ImageRef{ID: img.ID.String(), Manifest: img.Manifest.String(), MediaType: img.MediaType, Size: img.Size, Platform: img.Platform},
 		State: State{Status: Created}}
 	rec.Path, rec.Args = commandOf(&config)
@@ -113,7 +114,7 @@ func (c *creator) name(rec *Container, name string, u *undo.Stack) error {
 	for attempt := 0; ; attempt++ {
 		rec.Name = name
 		if name == "" {
-			rec.Name = randomName(attempt)
+			rec.Name = names.Random(attempt)
 		}
 		err := c.reg.reserve(rec.Name, rec.ID)
 		if err == nil {

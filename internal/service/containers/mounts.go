@@ -16,6 +16,7 @@ import (
 	"github.com/gantry-engine/gantry/internal/kit/classed"
 	"github.com/gantry-engine/gantry/internal/kit/undo"
 	"github.com/gantry-engine/gantry/internal/service/containers/mounts"
+	"github.com/gantry-engine/gantry/internal/service/containers/names"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
 
@@ -114,7 +115,7 @@ func (p *mountPlanner) volume(ctx context.Context, m *mounts.Point) error {
 	}
 	name := m.Name
 	if anonymous { // named here, so that it can be noted before it is there
-		name = newID()
+		name = names.NewID()
 		labels = maps.Clone(labels)
 		if labels == nil {
 			labels = map[string]string{}
