@@ -99,7 +99,7 @@ func (c *creator) Create(ctx context.Context, req CreateRequest) (resp container
 	if err := c.save(ctx, rec, durable); err != nil {
 		return resp, err
 	}
-	_ = c.finished(rec.ID)
+	_ = c.unfinished.End(rec.ID)
 	failpoint.Hit("gantryd.create-saved")
 	c.reg.add(e)
 	c.publish(rec, events.ActionCreate, nil)
@@ -135,11 +135,11 @@ func (c *creator) materialize(ctx context.Context, rec *Container, img spec.Imag
 		return err
 	}
 	if !rec.Volatile { // a volatile layer without a record is swept anyway
-		if err := c.unfinished(rec.ID); err != nil {
+		if err := c.unfinished.Begin(rec.ID); err != nil {
 			return err
 		}
 	}
-	u.Push("note", func(context.Context) error { return c.finished(rec.ID) })
+	u.Push("note", func(context.Context) error { return c.unfinished.End(rec.ID) })
 	root, err := c.Layers.Create(ctx, rec.ID, img, LayerOptions{SizeLimit: size, Volatile: rec.Volatile})
 	if err != nil {
 		return err

@@ -246,7 +246,7 @@ func (x *execs) later(p *execProc) {
 	p.owner.mu.Lock()
 	delete(p.owner.execs, p.id)
 	p.owner.mu.Unlock()
-	x.strike(p)
+	x.notes(p.owner.id).Drop(p.id)
 	x.after(execKeep, func() {
 		x.mu.Lock()
 		defer x.mu.Unlock()
