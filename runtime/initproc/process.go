@@ -243,10 +243,10 @@ func (m *machine) seccomp(flags uint64, filter []byte) *failure {
 		return fail("seccomp", "loading the filter", e)
 	}
 	if flags&program.SeccompNotify != 0 {
-		e := m.send(program.MsgNotify, nil, fd)
+		e := m.sock.send(program.MsgNotify, nil, fd)
 		closeFD(fd)
 		if e == 0 {
-			e = m.await()
+			e = m.sock.await()
 		}
 		if e != 0 {
 			return fail("seccomp", "handing over the listener", e)
