@@ -136,9 +136,9 @@ const (
 // to the parent. The slave is had from the master itself, so that nothing that
 // the container put at /dev/pts or /dev/console can take its place (CVE-2025-52565).
 func (m *machine) openTerminal(flags, rows, cols uint64) *failure {
-	master, e := openat2(m.rootFD(), []byte("/dev/pts/ptmx\x00"), syscall.O_RDWR|syscall.O_NOCTTY, 0, resolveRoot)
+	master, e := openat2(m.root.handle(), []byte("/dev/pts/ptmx\x00"), syscall.O_RDWR|syscall.O_NOCTTY, 0, resolveRoot)
 	if e == syscall.ENOENT || e == syscall.EACCES {
-		master, e = openat2(m.rootFD(), []byte("/dev/ptmx\x00"), syscall.O_RDWR|syscall.O_NOCTTY, 0, resolveRoot)
+		master, e = openat2(m.root.handle(), []byte("/dev/ptmx\x00"), syscall.O_RDWR|syscall.O_NOCTTY, 0, resolveRoot)
 	}
 	if e != 0 {
 		return fail("terminal", "/dev/pts/ptmx", e)
@@ -181,11 +181,11 @@ func (m *machine) openTerminal(flags, rows, cols uint64) *failure {
 }
 
 func (m *machine) console(slave uintptr) *failure {
-	m.leaveDir()
-	target, e := openat2(m.rootFD(), []byte("/dev/console\x00"), oPath|uint64(oNoFollow), 0, resolveRoot)
+	m.root.leaveDir()
+	target, e := openat2(m.root.handle(), []byte("/dev/console\x00"), oPath|uint64(oNoFollow), 0, resolveRoot)
 	if e == syscall.ENOENT {
-		if e = m.makeOne("/dev", "console", true); e == 0 {
-			target, e = openat2(m.rootFD(), []byte("/dev/console\x00"), oPath|uint64(oNoFollow), 0, resolveRoot)
+		if e = m.root.makeOne("/dev", "console", true); e == 0 {
+			target, e = openat2(m.root.handle(), []byte("/dev/console\x00"), oPath|uint64(oNoFollow), 0, resolveRoot)
 		}
 	}
 	if e != 0 {

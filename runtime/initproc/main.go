@@ -10,14 +10,10 @@ import (
 
 // machine is the interpreter's state.
 type machine struct {
-	sock     socket  // to the parent
-	root     uintptr // the container's root: a detached or attached mount, or -1 for "/"
+	sock     socket // to the parent
+	root     rootfs
+	masks    masks
 	proc     uintptr // private procfs, or -1 until it is needed
-	null     uintptr // the host's /dev/null, verified; -1 until it is needed
-	dir      uintptr // the folder that the last paths were in, see target; or -1
-	dirPath  string
-	blank    uintptr // an empty read-only tmpfs for masked folders, or -1
-	pivoted  bool
 	keep     int
 	envText  [][]byte
 	argText  [][]byte
@@ -72,12 +68,13 @@ func Main(arg string, parked bool) int {
 	if len(given) < 2 {
 		return 127
 	}
-	m := &machine{sock: socket{fd: uintptr(numbers[0])}, nofile: uint64(numbers[1]), root: none, proc: none, null: none, blank: none, self: none, handOn: none, dir: none}
+	m := &machine{sock: socket{fd: uintptr(numbers[0])}, nofile: uint64(numbers[1]), root: rootfs{fd: none, dir: none}, masks: masks{null: none, blank: none},
+		proc: none, self: none, handOn: none}
 	cloexec(m.sock.fd)
 	from := m.sock.fd
 	if len(given) == 3 {
 		from = uintptr(numbers[2])
-		m.pivoted = true
+		m.root.pivoted = true
 		cloexec(from)
 	} else {
 		// Behind the socket and the gate nothing was meant for a container: what the engine leaked by
@@ -177,33 +174,28 @@ func (m *machine) stepRoot(op program.Op, o *program.Reader) *failure {
 	case program.OpPropagation:
 		return propagation(uintptr(o.Num()), uintptr(o.Num()))
 	case program.OpRootOverlay:
-		return m.rootOverlay(o.List(), o.Str(), o.Str(), o.List(), o.Num() != 0)
+		layers := overlay{o.List(), o.Str(), o.Str(), o.List(), o.Num() != 0}
+		return layers.attach(&m.root)
 	case program.OpRootBind:
-		return m.rootBind(o.Str(), o.Num() != 0, o.Num() != 0)
+		return m.root.bind(o.Str(), o.Num() != 0, o.Num() != 0)
 	case program.OpMount:
-		return m.mount(o)
+		return mountNew(&m.root, o)
 	case program.OpBind:
-		return m.bind(o)
+		return mountBind(&m.root, o)
 	case program.OpMknod:
-		return m.mknod(o)
+		return makeDevice(&m.root, o)
 	case program.OpSymlink:
-		return m.symlink(o.Str(), o.Str())
+		return symlink(&m.root, o.Str(), o.Str())
 	case program.OpMask:
-		return m.mask(o.Str())
+		return m.masks.hide(&m.root, o.Str())
 	case program.OpReadonly:
-		return m.readonly(o.Str())
+		return readonlyPath(&m.root, o.Str())
 	case program.OpPivot:
-		return m.pivot(o.Num())
+		return m.root.pivot(o.Num())
 	case program.OpRootReadonly:
-		a := mountAttr{set: attrRdonly}
-		if e := setattr(m.root, nil, atEmptyPath, &a); e != 0 {
-			return fail("read-only root", "/", e)
-		}
+		return m.root.readonly()
 	case program.OpRootFlags:
-		_, e := call6(syscall.SYS_MOUNT, ptr(nil), ptr([]byte("/\x00")), 0, uintptr(o.Num()), 0, 0)
-		if e != 0 {
-			return fail("root propagation", "/", e)
-		}
+		return propagate("root propagation", uintptr(o.Num()))
 	}
 	return nil
 }
