@@ -33,7 +33,7 @@ func (k *Keeper) serve(uc *net.UnixConn) {
 	c := &client{k: k, conn: keeperproto.NewConn(uc), sock: uc, watches: map[uint32]*watch{}, grew: map[*watch]struct{}{}}
 	c.cond = sync.NewCond(&c.mu)
 	if err := checkPeer(uc); err != nil {
-		k.logf("%v", err)
+		k.log.printf("%v", err)
 		_ = uc.Close()
 		return
 	}
@@ -89,7 +89,7 @@ func (c *client) close() {
 	for _, w := range ws {
 		w.p.mu.Lock()
 		delete(w.p.watches, w)
-		c.k.punch(w.p)
+		c.k.kept.punch(w.p)
 		w.p.mu.Unlock()
 	}
 }
@@ -192,7 +192,7 @@ func (c *client) launch(m keeperproto.Message) {
 	if hungUp(c.sock) {
 		return // nobody is there to know of the process
 	}
-	p, err := c.k.launch(l, m.FDs, c)
+	p, err := c.k.launcher.launch(l, m.FDs, c)
 	if err != nil {
 		c.fail(m.ID, err)
 		return
@@ -209,7 +209,7 @@ func (c *client) launch(m keeperproto.Message) {
 	p.mu.Unlock()
 	defer closeFDs(fds)
 	if err != nil {
-		c.k.logf("watch of %s: %v", p.key, err)
+		c.k.log.printf("watch of %s: %v", p.key, err)
 	}
 	failpoint.Hit("keeper.launch-attached")
 	c.reply(m.ID, reply.Encode(), fds...)
@@ -238,11 +238,11 @@ func (c *client) handle(m keeperproto.Message) {
 		c.ack(m)
 	case keeperproto.TypeList:
 		k.waitForLaunches(c)
-		c.reply(m.ID, k.list().Encode())
+		c.reply(m.ID, k.table.list().Encode())
 	case keeperproto.TypeSubscribe:
 		c.subscribe(m.ID)
 	case keeperproto.TypeResumed:
-		k.grace.Store(0)
+		k.kept.resumed()
 		c.reply(m.ID, nil)
 	case keeperproto.TypeUpgrade:
 		var r keeperproto.KeyRequest
@@ -250,7 +250,7 @@ func (c *client) handle(m keeperproto.Message) {
 			// The answer first: after the exec there is nobody to give it.
 			c.reply(m.ID, nil)
 			if err := k.upgrade(r.Name); err != nil {
-				k.logf("upgrade to %s: %v", r.Name, err)
+				k.log.printf("upgrade to %s: %v", r.Name, err)
 			}
 		}
 	case keeperproto.TypeStop:
@@ -278,30 +278,10 @@ func (c *client) hello(m keeperproto.Message) error {
 	return nil
 }
 
-func (k *Keeper) list() (l keeperproto.List) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for _, p := range k.procs {
-		p.mu.Lock()
-		if p.sp.slot != nil && p.sp.slot.started.Load() != 0 {
-			l.Entries = append(l.Entries, keeperproto.Entry{
-				Key: p.key, PID: int32(p.pid), Started: p.sp.slot.started.Load(), Gen: p.gen, Alive: p.alive() || !p.told, Note: p.meta.note,
-			})
-		}
-		p.mu.Unlock()
-	}
-	return l
-}
-
 // subscribe delivers every exit that is not forgotten, and those to come.
 func (c *client) subscribe(id uint32) {
 	c.reply(id, nil)
-	c.k.mu.Lock()
-	all := make([]*proc, 0, len(c.k.procs))
-	for _, p := range c.k.procs {
-		all = append(all, p)
-	}
-	c.k.mu.Unlock()
+	all := c.k.table.all()
 	c.k.cmu.Lock()
 	c.mu.Lock()
 	c.subscribed = true
@@ -320,40 +300,22 @@ func (c *client) subscribe(id uint32) {
 	}
 }
 
-// find gives a process by key.
-func (k *Keeper) find(r keeperproto.KeyRequest) (*proc, error) {
-	name, err := keeperproto.ProcName(r.Key)
-	if err != nil {
-		return nil, err
-	}
-	k.mu.Lock()
-	p := k.procs[name]
-	k.mu.Unlock()
-	if p == nil {
-		return nil, protoError(keeperproto.ClassNotFound, "the keeper has no process %s", r.Key)
-	}
-	return p, nil
-}
-
 // about serves a request about one process.
 func (c *client) about(m keeperproto.Message) error {
 	r, err := keeperproto.DecodeKeyRequest(m.Payload)
 	if err != nil {
 		return err
 	}
-	p, err := c.k.find(r)
+	p, err := c.k.table.find(r)
 	if err != nil {
 		return err
 	}
 	if m.Type == keeperproto.TypeForget {
-		p.mu.Lock()
-		alive := p.alive()
-		p.mu.Unlock()
-		if alive {
+		if p.runs() {
 			return protoError(keeperproto.ClassPrecondition, "%s still runs", r.Key)
 		}
 		failpoint.Hit("keeper.forget-received")
-		c.k.forget(p)
+		c.k.remover.forget(p)
 		c.reply(m.ID, nil)
 		failpoint.Hit("keeper.forget-replied")
 		return nil
@@ -432,7 +394,7 @@ func (c *client) watch(m keeperproto.Message) error {
 	if err != nil {
 		return err
 	}
-	p, err := c.k.find(keeperproto.KeyRequest{Key: r.Key})
+	p, err := c.k.table.find(keeperproto.KeyRequest{Key: r.Key})
 	if err != nil {
 		return err
 	}
@@ -446,7 +408,7 @@ func (c *client) watch(m keeperproto.Message) error {
 		return err
 	}
 	defer closeFDs(fds)
-	w := c.k.addWatch(p, c, r.ID, r.Pos)
+	w := p.addWatch(c, r.ID, r.Pos)
 	c.reply(m.ID, keeperproto.WatchReply{Pos: w.pos, Gen: p.gen}.Encode(), fds...)
 	failpoint.Hit("keeper.watch-replied")
 	return nil
@@ -471,11 +433,11 @@ func (c *client) ack(m keeperproto.Message) {
 	defer w.p.mu.Unlock()
 	if m.Type == keeperproto.TypeUnwatch {
 		delete(w.p.watches, w)
-		c.k.punch(w.p)
+		c.k.kept.punch(w.p)
 		return
 	}
 	if !w.p.gone {
-		w.ack(a.Pos, c.k)
+		w.ack(a.Pos, c.k.kept)
 	}
 }
 
@@ -487,7 +449,7 @@ func (k *Keeper) upgrade(path string) error {
 	if err != nil {
 		return fmt.Errorf("there is no anchor to hold the descriptors: %w", err)
 	}
-	k.logf("upgrade: executing %s", path)
+	k.log.printf("upgrade: executing %s", path)
 	do := k.cfg.Exec
 	if do == nil {
 		do = unix.Exec

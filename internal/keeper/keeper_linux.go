@@ -1,8 +1,6 @@
 package keeper
 
 import (
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -10,7 +8,6 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -49,60 +46,32 @@ type Keeper struct {
 	anchor *anchorLink
 	log    *boundedLog
 
-	ep, wake int
-	epFile   *os.File        // ep
-	waiter   syscall.RawConn // of epFile
-	stop     atomic.Bool
-	done     chan struct{}
-	closing  sync.WaitGroup // mount namespaces on their way out
+	loop     *eventLoop
+	table    *table
+	kept     *retention
+	logs     *logWorkers
+	pump     *pump
+	exits    *exits
+	reaper   *reaper
+	remover  *remover
+	launcher *launcher
 
-	postMu sync.Mutex
-	posted []func()
-	queue  []*proc // the loop's
-	spare  []*proc
-	trash  []byte
-
-	mu     sync.Mutex // procs, byID, nextID; before any proc.mu
-	procs  map[string]*proc
-	byID   map[int32]*proc
-	nextID int32
+	done chan struct{}
 
 	cmu      sync.Mutex // clients, launches; after any proc.mu
 	clients  map[*client]struct{}
 	launches map[chan struct{}]*client // those under way
 
-	bufs   chan *logBuf
-	unread atomic.Int64
-	grace  atomic.Int64 // until when (Unix ns) nothing is punched: watches are coming back
-	nofile uint64
-
 	stopAsked atomic.Bool
 }
 
-// resumeGrace is how long a new keeper keeps everything for clients that were attached
-// to the former one.
-const resumeGrace = 10 * time.Second
-
-// fdsPerProc is what one process may take of the descriptor budget.
-const fdsPerProc = 8
-
 // Open takes the exec root over, recovers what is there, and listens.
 func Open(cfg Config) (_ *Keeper, err error) {
-	if cfg.SpoolLimit <= 0 {
-		cfg.SpoolLimit = defaultSpool
-	}
-	if cfg.SpoolTotal <= 0 {
-		cfg.SpoolTotal = defaultTotal
-	}
 	k := &Keeper{
-		cfg: cfg, dir: filepath.Join(cfg.ExecRoot, keeperproto.Dir), ep: -1, wake: -1,
-		procs: map[string]*proc{}, byID: map[int32]*proc{}, clients: map[*client]struct{}{}, launches: map[chan struct{}]*client{},
-		done: make(chan struct{}), bufs: make(chan *logBuf, logWorkers),
+		cfg: cfg, dir: filepath.Join(cfg.ExecRoot, keeperproto.Dir), clients: map[*client]struct{}{}, launches: map[chan struct{}]*client{},
+		done: make(chan struct{}),
 	}
 	k.procsD = filepath.Join(k.dir, keeperproto.ProcsDir)
-	for range logWorkers {
-		k.bufs <- &logBuf{}
-	}
 	if err := os.MkdirAll(k.procsD, 0o700); err != nil {
 		return nil, fmt.Errorf("keeper: making its folder: %w", err)
 	}
@@ -111,25 +80,38 @@ func Open(cfg Config) (_ *Keeper, err error) {
 		return nil, err
 	}
 	failpoint.Hit("keeper.open-locked")
-	raiseNofile(&k.nofile)
-	if err := k.openLoop(); err != nil {
+	k.table = newTable(raiseNofile())
+	if k.loop, err = openEventLoop(); err != nil {
 		return nil, err
 	}
-	if k.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
-		return nil, err
-	}
-	if err := k.epollAdd(k.wake, 0, evWake, unix.EPOLLIN); err != nil {
-		return nil, err
-	}
-	k.anchor = &anchorLink{k: k, fd: -1}
+	k.furnish()
 	held, err := k.anchor.open(cfg.AnchorFD)
 	if err != nil {
 		return nil, err
 	}
 	failpoint.Hit("keeper.open-held")
-	k.recover(held)
+	(&recovery{
+		dir: k.procsD, log: k.log, table: k.table, loop: k.loop, anchor: k.anchor, kept: k.kept, logs: k.logs, pump: k.pump,
+		reaper: k.reaper, spawner: cfg.Spawner,
+	}).run(held)
 	failpoint.Hit("keeper.open-recovered")
 	return k, k.listen()
+}
+
+// furnish makes what works on processes, and makes it known to each other.
+func (k *Keeper) furnish() {
+	k.anchor = &anchorLink{log: k.log, table: k.table, loop: k.loop, path: k.cfg.AnchorPath, args: k.cfg.AnchorArgs, fd: -1}
+	k.kept = newRetention(k.cfg.SpoolLimit, k.cfg.SpoolTotal)
+	k.logs = newLogWorkers(k.log, k.kept)
+	k.pump = &pump{loop: k.loop, log: k.log, kept: k.kept, logs: k.logs}
+	k.exits = &exits{loop: k.loop, anchor: k.anchor, pump: k.pump, logs: k.logs, news: k}
+	k.reaper = &reaper{loop: k.loop, log: k.log, exits: k.exits}
+	k.remover = &remover{table: k.table, loop: k.loop, anchor: k.anchor, kept: k.kept, pump: k.pump}
+	k.launcher = &launcher{
+		dir: k.procsD, log: k.log, table: k.table, loop: k.loop, anchor: k.anchor, remover: k.remover, spawner: k.cfg.Spawner,
+	}
+	k.logs.waiting, k.logs.news = k.pump, k.exits
+	k.pump.ends, k.pump.sinks = k.exits, k.remover
 }
 
 func (k *Keeper) takeLock() error {
@@ -168,12 +150,12 @@ func (k *Keeper) listen() error {
 
 // Run serves until Stop was asked for and nothing is left, or an upgrade replaces the process.
 func (k *Keeper) Run() error {
-	go k.loop()
+	go k.handleEvents()
 	go k.accept()
-	go k.anchor.run()
+	go k.anchor.run(k.reaper)
 	<-k.done
 	k.cfg.Spawner.Close()
-	k.closing.Wait()
+	k.exits.closing.Wait()
 	return nil
 }
 
@@ -184,7 +166,7 @@ func (k *Keeper) accept() {
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
-			k.logf("accept: %v", err)
+			k.log.printf("accept: %v", err)
 			time.Sleep(50 * time.Millisecond)
 			continue
 		}
@@ -194,105 +176,49 @@ func (k *Keeper) accept() {
 
 // stopNow ends the keeper, when no process lives.
 func (k *Keeper) stopNow() error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for _, p := range k.procs {
-		p.mu.Lock()
-		alive := p.alive()
-		p.mu.Unlock()
-		if alive {
-			return keeperproto.Error{Class: keeperproto.ClassPrecondition, Text: "the keeper cannot stop: " + p.key.String() + " still runs"}
+	running := k.table.whileIdle(func() {
+		if k.stopAsked.Swap(true) {
+			return
 		}
+		k.anchor.stop()
+		_ = os.Remove(filepath.Join(k.dir, keeperproto.SocketName))
+		_ = k.ln.Close()
+		k.loop.end()
+		// The answer to the one who asked goes out first.
+		time.AfterFunc(20*time.Millisecond, func() { close(k.done) })
+	})
+	if running != nil {
+		return keeperproto.Error{Class: keeperproto.ClassPrecondition, Text: "the keeper cannot stop: " + running.key.String() + " still runs"}
 	}
-	if k.stopAsked.Swap(true) {
-		return nil
-	}
-	k.anchor.stop()
-	_ = os.Remove(filepath.Join(k.dir, keeperproto.SocketName))
-	_ = k.ln.Close()
-	k.stop.Store(true)
-	k.post(func() {})
-	// The answer to the one who asked goes out first.
-	time.AfterFunc(20*time.Millisecond, func() { close(k.done) })
 	return nil
 }
 
-func (k *Keeper) graceful() bool {
-	until := k.grace.Load()
-	if until == 0 {
-		return false
+func (k *Keeper) handleEvents() {
+	if err := k.loop.run(events{k.pump, k.table, k.reaper}); err != nil {
+		k.log.printf("%v", err)
 	}
-	if time.Now().UnixNano() < until {
-		return true
-	}
-	k.grace.Store(0)
-	return false
 }
 
-func (k *Keeper) logf(format string, args ...any) { k.log.printf(format, args...) }
-
-func newGen() uint64 {
-	var b [8]byte
-	_, _ = rand.Read(b[:])
-	return binary.BigEndian.Uint64(b[:]) | 1
+// events hands what the loop sees to those whose work it is.
+type events struct {
+	*pump
+	table  *table
+	reaper *reaper
 }
 
-// raiseNofile makes the soft limit of descriptors the hard one.
-func raiseNofile(limit *uint64) {
-	var r syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
-		*limit = 1024
+func (e events) event(id, kind int32) {
+	p := e.table.numbered(id)
+	if p == nil {
 		return
 	}
-	if r.Cur+1 < r.Max {
-		r.Cur = r.Max
-		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &r)
+	switch kind {
+	case evStdout, evTerminal:
+		p.ready |= 1
+		e.enqueue(p)
+	case evStderr:
+		p.ready |= 2
+		e.enqueue(p)
+	case evPidfd:
+		e.reaper.reap(p)
 	}
-	*limit = r.Cur
-}
-
-// boundedLog is the keeper's own log: a file on the exec root that is begun anew when it is big.
-type boundedLog struct {
-	mu   sync.Mutex
-	path string
-	f    *os.File
-	size int64
-}
-
-const ownLogMax = 1 << 20
-
-func openBoundedLog(path string) *boundedLog {
-	l := &boundedLog{path: path}
-	l.reopen()
-	return l
-}
-
-func (l *boundedLog) reopen() {
-	f, err := os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-	if err != nil {
-		return
-	}
-	l.f = f
-	if st, err := f.Stat(); err == nil {
-		l.size = st.Size()
-	}
-}
-
-func (l *boundedLog) printf(format string, args ...any) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.f == nil {
-		return
-	}
-	if l.size > ownLogMax {
-		_ = l.f.Close()
-		_ = os.Rename(l.path, l.path+".1")
-		l.f, l.size = nil, 0
-		if l.reopen(); l.f == nil {
-			return
-		}
-	}
-	line := time.Now().UTC().Format(time.RFC3339Nano) + " keeper[" + fmt.Sprint(os.Getpid()) + "] " + fmt.Sprintf(format, args...) + "\n"
-	n, _ := l.f.WriteString(line)
-	l.size += int64(n)
 }

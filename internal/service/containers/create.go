@@ -13,6 +13,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 	ociimage "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/gantry-engine/gantry/internal/kit/classed"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/kit/undo"
 	"github.com/gantry-engine/gantry/internal/service/containers/ocispec"
@@ -35,7 +36,7 @@ type creator struct{ *core }
 // Docker's texts; nothing is left behind by a create that fails.
 func (c *creator) Create(ctx context.Context, req CreateRequest) (resp container.CreateResponse, err error) {
 	if req.Config == nil {
-		return resp, invalid("config cannot be empty in order to create a container")
+		return resp, classed.Invalid("config cannot be empty in order to create a container")
 	}
 	config, hc := *req.Config, container.HostConfig{}
 	if req.HostConfig != nil {
@@ -218,11 +219,11 @@ func mergeImage(c *container.Config, img *spec.ImageConfig) error {
 	c.Volumes = volumes
 	mergeHealth(c, img)
 	if len(c.Entrypoint) == 0 && len(c.Cmd) == 0 {
-		return invalid("no command specified")
+		return classed.Invalid("no command specified")
 	}
 	if c.WorkingDir != "" {
 		if !filepath.IsAbs(c.WorkingDir) {
-			return invalid("the working directory '%s' is invalid, it needs to be an absolute path", c.WorkingDir)
+			return classed.Invalid("the working directory '%s' is invalid, it needs to be an absolute path", c.WorkingDir)
 		}
 		c.WorkingDir = filepath.Clean(c.WorkingDir)
 	}
@@ -240,7 +241,7 @@ func mergePorts(c *container.Config, img *spec.ImageConfig) error {
 	for p := range img.ExposedPorts {
 		port, err := network.ParsePort(p)
 		if err != nil {
-			return invalid("the image exposes an invalid port %q: %v", p, err)
+			return classed.Invalid("the image exposes an invalid port %q: %v", p, err)
 		}
 		ports[port] = struct{}{}
 	}
@@ -414,7 +415,7 @@ func (c *creator) resolveModes(rec *Container) error {
 		}
 		other, err := c.reg.get(ref)
 		if err != nil {
-			return invalid("%v", err) // of the class "not found" clients would think that the image is missing
+			return classed.Invalid("%v", err) // of the class "not found" clients would think that the image is missing
 		}
 		m.set("container:" + other.id)
 	}
@@ -424,7 +425,7 @@ func (c *creator) resolveModes(rec *Container) error {
 			return err
 		}
 		if m := other.snapshot().HostConfig.IpcMode; m.IsPrivate() || m.IsNone() {
-			return classed(errdefs.ErrInvalidArgument, "cannot join IPC of a container %s: non-shareable IPC (hint: use IpcMode:shareable for the donor container)", other.id)
+			return classed.Errorf(errdefs.ErrInvalidArgument, "cannot join IPC of a container %s: non-shareable IPC (hint: use IpcMode:shareable for the donor container)", other.id)
 		}
 	}
 	if rec.Config.Hostname == "" {

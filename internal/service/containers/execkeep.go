@@ -7,6 +7,7 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 
+	"github.com/gantry-engine/gantry/internal/service/containers/detach"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
 
@@ -58,7 +59,7 @@ func (x *execs) adopt(e *entry, alive map[spec.ProcessKey]spec.Running) {
 			continue
 		}
 		p := &execProc{id: f.Name(), owner: e, req: req, r: newRun(), begun: true}
-		if p.keys, err = parseDetachKeys(req.DetachKeys); err != nil {
+		if p.keys, err = detach.Parse(req.DetachKeys); err != nil {
 			p.keys = nil
 		}
 		running, runs := alive[p.key()]

@@ -21,6 +21,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/gantry-engine/gantry/internal/kit/classed"
 	"github.com/gantry-engine/gantry/internal/service/containers/ocispec/facts"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
@@ -193,7 +194,7 @@ func (w *world) All(context.Context) iter.Seq2[string, []byte] {
 
 func (w *world) Resolve(_ context.Context, ref string, _ *ocispec.Platform) (spec.Image, error) {
 	if ref != "busybox" {
-		return spec.Image{}, classed(errdefs.ErrNotFound, "No such image: %s", ref)
+		return spec.Image{}, classed.Errorf(errdefs.ErrNotFound, "No such image: %s", ref)
 	}
 	return w.image, nil
 }
@@ -460,7 +461,7 @@ func (fakeLogs) Read(context.Context, spec.LogConfig, LogOptions, <-chan struct{
 func (fakeLogs) Readable(string) error { return nil }
 func (fakeLogs) Validate(driver string, _ map[string]string) error {
 	if driver != "json-file" && driver != "local" && driver != "none" {
-		return invalid("logger: no log driver named '%s' is registered", driver)
+		return classed.Invalid("logger: no log driver named '%s' is registered", driver)
 	}
 	return nil
 }

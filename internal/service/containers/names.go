@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/gantry-engine/gantry/internal/kit/classed"
 )
 
 var nameRule = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
@@ -55,7 +57,7 @@ func pick(words []string) string {
 // ValidName tells whether a container may have the name (without slash).
 func ValidName(name string) error {
 	if !nameRule.MatchString(name) {
-		return invalid("Invalid container name (%s), only %s are allowed", name, "[a-zA-Z0-9][a-zA-Z0-9_.-]")
+		return classed.Invalid("Invalid container name (%s), only %s are allowed", name, "[a-zA-Z0-9][a-zA-Z0-9_.-]")
 	}
 	return nil
 }

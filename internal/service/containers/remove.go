@@ -11,6 +11,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/mount"
 
+	"github.com/gantry-engine/gantry/internal/kit/classed"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 )
 
@@ -26,7 +27,7 @@ type remover struct{ *core }
 // Remove deletes a container with its writable layer and files.
 func (r *remover) Remove(ctx context.Context, ref string, opts RemoveOptions) error {
 	if opts.Link {
-		return unsupported("removing links (link=true)")
+		return classed.Unsupported("removing links (link=true)")
 	}
 	e, unlock, err := r.open(ctx, ref)
 	if err != nil {
@@ -82,7 +83,7 @@ func (r *remover) end(ctx context.Context, e *entry) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-t.C:
-		return classed(context.DeadlineExceeded, "cannot remove container %q: could not kill: it did not end within %v after SIGKILL", "/"+rec.Name, killPatience)
+		return classed.Errorf(context.DeadlineExceeded, "cannot remove container %q: could not kill: it did not end within %v after SIGKILL", "/"+rec.Name, killPatience)
 	}
 }
 

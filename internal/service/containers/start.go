@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -14,6 +13,7 @@ import (
 	"github.com/moby/moby/api/types/mount"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/gantry-engine/gantry/internal/kit/classed"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/kit/undo"
 	"github.com/gantry-engine/gantry/internal/service/containers/ocispec"
@@ -130,7 +130,7 @@ func startError(prefix string, cause error) (int, error) {
 		return 128, cause
 	}
 	text := prefix + le.Text
-	bad := func(code int) (int, error) { return code, classed(errdefs.ErrInvalidArgument, "%s", text) }
+	bad := func(code int) (int, error) { return code, classed.Errorf(errdefs.ErrInvalidArgument, "%s", text) }
 	errno := syscall.Errno(le.Errno)
 	switch {
 	case le.Stage == "exec" && errno == syscall.ENOENT:
@@ -260,7 +260,7 @@ func (a *attempt) joins(context.Context) error {
 			return err
 		}
 		if other := e.snapshot(); !other.State.Status.Alive() {
-			return conflict("cannot join %s namespace of a non running container: container %s is %s", j.what, other.Name, other.State.Status)
+			return classed.Conflict("cannot join %s namespace of a non running container: container %s is %s", j.what, other.Name, other.State.Status)
 		}
 		a.launch.Join = append(a.launch.Join, spec.Join{Kind: j.kind, Container: e.id})
 	}
@@ -297,7 +297,7 @@ func (a *attempt) mountsOf(context.Context) ([]specs.Mount, error) {
 			a.held = append(a.held, done)
 			m.Source = p
 		}
-		sm, err := mountSpec(m, a.Config.Host.RecursiveReadOnly)
+		sm, err := m.OCI(a.Config.Host.RecursiveReadOnly)
 		if err != nil {
 			return nil, err
 		}
@@ -321,48 +321,6 @@ func (a *attempt) mountsOf(context.Context) ([]specs.Mount, error) {
 		}
 	}
 	return out, nil
-}
-
-// mountSpec turns a mount point into a mount; a missing source of -v is made, as Docker does.
-func mountSpec(m MountPoint, canRecursive bool) (specs.Mount, error) {
-	sm := specs.Mount{Destination: m.Destination, Type: "bind", Source: m.Source}
-	if m.Type == mount.TypeTmpfs {
-		sm.Type, sm.Source, sm.Options = "tmpfs", "tmpfs", m.TmpfsOptions
-		return sm, nil
-	}
-	if m.Type == mount.TypeBind {
-		if _, err := os.Stat(m.Source); err != nil {
-			if !os.IsNotExist(err) {
-				return sm, err
-			}
-			if m.Spec {
-				return sm, invalid("invalid mount config for type %q: bind source path does not exist: %s", m.Type, m.Source)
-			}
-			if err := os.MkdirAll(m.Source, 0o755); err != nil {
-				return sm, fmt.Errorf("error while creating mount source path '%s': %w", m.Source, err)
-			}
-		}
-	}
-	kind := "rbind"
-	if m.NonRecursive {
-		kind = "bind"
-	}
-	sm.Options = []string{kind}
-	switch {
-	case m.RW:
-	case m.ReadOnlyForced && !canRecursive:
-		return sm, invalid("mount %s: this kernel cannot make mounts recursively read-only (mount_setattr is needed)", m.Destination)
-	case m.ReadOnlyNonRecursive, m.NonRecursive, !canRecursive:
-		sm.Options = append(sm.Options, "ro")
-	default:
-		sm.Options = append(sm.Options, "rro")
-	}
-	prop := string(m.Propagation)
-	if prop == "" {
-		prop = "rprivate"
-	}
-	sm.Options = append(sm.Options, prop)
-	return sm, nil
 }
 
 // specInput is what the runtime configuration is made of, as far as the record knows it.

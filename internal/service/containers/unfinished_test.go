@@ -17,6 +17,7 @@ func TestRunThatNobodyRecorded(t *testing.T) {
 	s := w.service()
 	id := create(t, s)
 	key := spec.ProcessKey{Container: id}
+	s.core.stop(errors.New("killed")) // before the exit: it is for the next daemon
 	w.ended = map[spec.ProcessKey]spec.Running{key: {PID: 4243, Started: time.Now()}}
 	w.exits <- spec.Exit{Key: key, Code: 7, Time: time.Now()}
 	s2 := restart(w, s)

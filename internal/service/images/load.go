@@ -64,7 +64,7 @@ func (s *Service) Load(ctx context.Context, r io.Reader, wanted []ocispec.Platfo
 		f()
 	}
 	if err != nil {
-		s.sweep(ctx)
+		s.catalog.sweep(ctx)
 	}
 	return err
 }
@@ -97,7 +97,7 @@ func (s *Service) load(ctx context.Context, r io.Reader, wanted []ocispec.Platfo
 		}
 	}
 	for _, n := range list {
-		moved, err := s.name(ctx, n.name, n.target)
+		moved, err := s.catalog.point(ctx, n.name, n.target)
 		if err != nil {
 			return err
 		}
@@ -110,7 +110,7 @@ func (s *Service) load(ctx context.Context, r io.Reader, wanted []ocispec.Platfo
 		} else {
 			out.Stream("Loaded image ID: " + id + "\n")
 		}
-		s.publish(n.target.Digest, id, events.ActionLoad, s.idx.byExact(n.target.Digest).labels())
+		s.announce.image(events.ActionLoad, n.target.Digest, s.catalog.byExact(n.target.Digest).labels())
 	}
 	return nil
 }
@@ -339,8 +339,8 @@ func (s *blobs) layerType(ctx context.Context, d ocispec.Descriptor) (string, er
 
 // admit checks that an image is whole for at least one platform, protects its blobs from collection and unpacks it.
 func (s *Service) admit(ctx context.Context, n *named, wanted []ocispec.Platform) (release []func(), err error) {
-	e := &entry{target: n.target}
-	if err := s.parse(ctx, e); err != nil {
+	e, err := readEntry(ctx, s.content.Blobs(), n.target)
+	if err != nil {
 		if errdefs.IsNotFound(err) {
 			err = fmt.Errorf("the image %s is not whole in the archive: %w: %w", n.target.Digest, err, errdefs.ErrInvalidArgument)
 		}
@@ -359,7 +359,7 @@ func (s *Service) admit(ctx context.Context, n *named, wanted []ocispec.Platform
 			continue
 		}
 		unpacked++
-		if len(e.manifests) > 1 && len(wanted) == 0 && !s.host.Match(m.image.Platform) {
+		if len(e.manifests) > 1 && len(wanted) == 0 && !s.catalog.host.Match(m.image.Platform) {
 			continue // another platform's is unpacked when it is asked for
 		}
 		rel, err := s.unpack(ctx, m)
@@ -377,7 +377,7 @@ func (s *Service) admit(ctx context.Context, n *named, wanted []ocispec.Platform
 // incomplete names the first blob that an image lacks.
 func (s *blobs) incomplete(ctx context.Context, e *entry) error {
 	for _, m := range e.manifests {
-		for _, d := range append([]ocispec.Descriptor{m.config}, m.layers...) {
+		for _, d := range m.children() {
 			if _, err := s.content.Blobs().Info(ctx, d.Digest); errdefs.IsNotFound(err) {
 				return fmt.Errorf("the image %s is not whole: %s %s is missing in the archive: %w", e.target.Digest, d.MediaType, d.Digest, errdefs.ErrInvalidArgument)
 			}
@@ -409,7 +409,7 @@ func (s *blobs) labelTree(ctx context.Context, e *entry) error {
 			continue // not here
 		}
 		children = append(children, m.desc)
-		if err := s.label(ctx, m.desc.Digest, append([]ocispec.Descriptor{m.config}, m.layers...)); err != nil {
+		if err := s.label(ctx, m.desc.Digest, m.children()); err != nil {
 			return err
 		}
 	}

@@ -72,7 +72,7 @@ func (s *Service) Save(ctx context.Context, refs []string, wanted []ocispec.Plat
 		err := s.writeSaved(held, a, w)
 		if err == nil {
 			for _, id := range a.ids {
-				s.publish(id, id.String(), events.ActionSave, nil)
+				s.announce.image(events.ActionSave, id, nil)
 			}
 		}
 		return err
@@ -80,12 +80,12 @@ func (s *Service) Save(ctx context.Context, refs []string, wanted []ocispec.Plat
 }
 
 func (s *Service) addSaved(a *saving, ref string, wanted []ocispec.Platform) error {
-	e, _, err := s.idx.find(ref)
+	e, _, err := s.catalog.find(ref)
 	if err != nil {
 		return err
 	}
 	names := s.savedNames(e, ref)
-	first, err := s.choose(e, ref, nil)
+	first, err := s.catalog.host.choose(e, ref, nil)
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func (s *Service) addSaved(a *saving, ref string, wanted []ocispec.Platform) err
 	if len(wanted) > 0 {
 		chosen = nil
 		for _, p := range wanted {
-			m, err := s.choose(e, ref, &p)
+			m, err := s.catalog.host.choose(e, ref, &p)
 			if err != nil {
 				return err
 			}
