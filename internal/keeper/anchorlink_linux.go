@@ -32,12 +32,6 @@ type anchorLink struct {
 // orphanReaper looks after a process that the anchor has seen to end. The loop calls it.
 type orphanReaper interface{ reap(p *proc) }
 
-// heldProc is what the anchor gave back for one process.
-type heldProc struct {
-	pid int
-	fds map[keeperproto.FDKind]int
-}
-
 // open takes the inherited socket over and receives what a former keeper left with the anchor.
 func (a *anchorLink) open(fd int) (map[string]heldProc, error) {
 	held := map[string]heldProc{}

@@ -192,7 +192,7 @@ func (c *client) launch(m keeperproto.Message) {
 	if hungUp(c.sock) {
 		return // nobody is there to know of the process
 	}
-	p, err := c.k.launch(l, m.FDs, c)
+	p, err := c.k.launcher.launch(l, m.FDs, c)
 	if err != nil {
 		c.fail(m.ID, err)
 		return
@@ -311,14 +311,11 @@ func (c *client) about(m keeperproto.Message) error {
 		return err
 	}
 	if m.Type == keeperproto.TypeForget {
-		p.mu.Lock()
-		alive := p.alive()
-		p.mu.Unlock()
-		if alive {
+		if p.runs() {
 			return protoError(keeperproto.ClassPrecondition, "%s still runs", r.Key)
 		}
 		failpoint.Hit("keeper.forget-received")
-		c.k.forget(p)
+		c.k.remover.forget(p)
 		c.reply(m.ID, nil)
 		failpoint.Hit("keeper.forget-replied")
 		return nil

@@ -1,8 +1,6 @@
 package keeper
 
 import (
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -48,13 +46,15 @@ type Keeper struct {
 	anchor *anchorLink
 	log    *boundedLog
 
-	loop   *eventLoop
-	table  *table
-	kept   *retention
-	logs   *logWorkers
-	pump   *pump
-	exits  *exits
-	reaper *reaper
+	loop     *eventLoop
+	table    *table
+	kept     *retention
+	logs     *logWorkers
+	pump     *pump
+	exits    *exits
+	reaper   *reaper
+	remover  *remover
+	launcher *launcher
 
 	done chan struct{}
 
@@ -90,7 +90,10 @@ func Open(cfg Config) (_ *Keeper, err error) {
 		return nil, err
 	}
 	failpoint.Hit("keeper.open-held")
-	k.recover(held)
+	(&recovery{
+		dir: k.procsD, log: k.log, table: k.table, loop: k.loop, anchor: k.anchor, kept: k.kept, logs: k.logs, pump: k.pump,
+		reaper: k.reaper, spawner: cfg.Spawner,
+	}).run(held)
 	failpoint.Hit("keeper.open-recovered")
 	return k, k.listen()
 }
@@ -103,8 +106,12 @@ func (k *Keeper) furnish() {
 	k.pump = &pump{loop: k.loop, log: k.log, kept: k.kept, logs: k.logs}
 	k.exits = &exits{loop: k.loop, anchor: k.anchor, pump: k.pump, logs: k.logs, news: k}
 	k.reaper = &reaper{loop: k.loop, log: k.log, exits: k.exits}
+	k.remover = &remover{table: k.table, loop: k.loop, anchor: k.anchor, kept: k.kept, pump: k.pump}
+	k.launcher = &launcher{
+		dir: k.procsD, log: k.log, table: k.table, loop: k.loop, anchor: k.anchor, remover: k.remover, spawner: k.cfg.Spawner,
+	}
 	k.logs.waiting, k.logs.news = k.pump, k.exits
-	k.pump.ends, k.pump.sinks = k.exits, k
+	k.pump.ends, k.pump.sinks = k.exits, k.remover
 }
 
 func (k *Keeper) takeLock() error {
@@ -184,12 +191,6 @@ func (k *Keeper) stopNow() error {
 		return keeperproto.Error{Class: keeperproto.ClassPrecondition, Text: "the keeper cannot stop: " + running.key.String() + " still runs"}
 	}
 	return nil
-}
-
-func newGen() uint64 {
-	var b [8]byte
-	_, _ = rand.Read(b[:])
-	return binary.BigEndian.Uint64(b[:]) | 1
 }
 
 func (k *Keeper) handleEvents() {

@@ -84,10 +84,7 @@ func (t *table) whileIdle(do func()) (running *proc) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, p := range t.procs {
-		p.mu.Lock()
-		alive := p.alive()
-		p.mu.Unlock()
-		if alive {
+		if p.runs() {
 			return p
 		}
 	}

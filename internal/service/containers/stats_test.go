@@ -5,10 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
-	"os/exec"
-	"slices"
 	"strconv"
-	"syscall"
 	"testing"
 	"time"
 
@@ -133,35 +130,6 @@ type ownCgroup struct{ fakeCgroups }
 
 func (ownCgroup) Pids(context.Context, spec.Cgroup) ([]int, error) {
 	return []int{os.Getpid(), 1 << 22}, nil // the second does not exist
-}
-
-// Without a choice of its own ps lists its own user's processes: others are named to it.
-func TestTopOtherUser(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("needs to be root to start another user's process")
-	}
-	cmd := exec.Command("/bin/sleep", "60")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}, Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
-	top, err := topByPS(ctx, []int{cmd.Process.Pid}, "-o uid,pid")
-	if err != nil || len(top.Processes) != 1 || top.Processes[0][0] != "65534" {
-		t.Errorf("%+v, %v", top, err)
-	}
-}
-
-// ps lists threads below their process, without its number.
-func TestTopThreads(t *testing.T) {
-	top, err := parsePS("  PID   LWP CMD\n    7     - other\n    -     7 -\n    8     - mine  and more\n    -     8 -\n    -     9 -\n   10     - another\n    -    10 -\n", []int{8})
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := [][]string{{"8", "-", "mine and more"}, {"-", "8", "-"}, {"-", "9", "-"}}
-	if !slices.EqualFunc(top.Processes, want, slices.Equal) {
-		t.Errorf("%q", top.Processes)
-	}
 }
 
 func TestTop(t *testing.T) {
