@@ -22,6 +22,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/gantry-engine/gantry/internal/kit/classed"
+	"github.com/gantry-engine/gantry/internal/service/containers/names"
 	"github.com/gantry-engine/gantry/internal/service/containers/ocispec/facts"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
@@ -419,7 +420,7 @@ func (v fakeVolumes) Ensure(_ context.Context, name, driver string, _, _ map[str
 		return spec.Volume{}, err
 	}
 	if name == "" {
-		name = newID()
+		name = names.NewID()
 	}
 	v.w.mu.Lock()
 	defer v.w.mu.Unlock()
