@@ -50,6 +50,7 @@ type world struct {
 	events  []events.Message
 	onSig   func(p *fakeProc, sig int) // what a process does with a signal; nil: 9 and 15 end it
 	image   spec.Image
+	ooms    sync.Map // cgroup path → *fakeOOM
 }
 
 type fakeProc struct {
@@ -83,7 +84,7 @@ func (w *world) service(edit ...func(*Config)) *Service {
 	for _, e := range edit {
 		e(&cfg)
 	}
-	s := New(Deps{Records: w, Images: w, Layers: fakeLayers{w}, Processes: w, Lifetimes: w, Outputs: w, Logs: fakeLogs{}, Cgroups: fakeCgroups{w},
+	s := New(Deps{Records: w, Images: w, Layers: fakeLayers{w}, Processes: w, Lifetimes: w, Outputs: w, Logs: fakeLogs{}, Cgroups: fakeCgroups{w}, OOMs: fakeOOMs{w},
 		Networks: fakeNets{w}, Volumes: fakeVolumes{w}, HostMounts: fakeMounts{w}, Events: w, Config: cfg})
 	if err := s.Recover(context.Background()); err != nil {
 		w.t.Fatal(err)

@@ -84,6 +84,7 @@ func (s *starter) launch(ctx context.Context, e *entry, ev Event) error {
 	s.publish(rec, events.ActionStart, nil)
 	failpoint.Hit("gantryd.start-told")
 	s.health.begin(e, rec)
+	s.watchOOM(e, rec)
 	return nil
 }
 
