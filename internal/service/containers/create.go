@@ -361,9 +361,9 @@ func (c *creator) logConfig(rec *Container) spec.LogConfig {
 	out := spec.LogConfig{Driver: lc.Type, Options: lc.Config, Attrs: logAttrs(rec)}
 	switch lc.Type {
 	case "json-file":
-		out.Path = filepath.Join(c.Dir(rec), rec.ID+"-json.log")
+		out.Path = filepath.Join(c.Config.dir(rec), rec.ID+"-json.log")
 	case "local":
-		out.Path = filepath.Join(c.Dir(rec), "local-logs", "container.log")
+		out.Path = filepath.Join(c.Config.dir(rec), "local-logs", "container.log")
 	}
 	return out
 }

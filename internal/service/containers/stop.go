@@ -111,13 +111,13 @@ func (e *entry) setKeep(on bool) {
 }
 
 // stopTimeout is how long to wait; negative means for ever.
-func (c *core) stopTimeout(rec *Container, asked *int) time.Duration {
+func (s *stopper) stopTimeout(rec *Container, asked *int) time.Duration {
 	secs := asked
 	if secs == nil {
 		secs = rec.Config.StopTimeout
 	}
 	if secs == nil {
-		secs = c.tuning.Load().StopTimeout
+		secs = s.tuning.Load().StopTimeout
 	}
 	if secs == nil {
 		return defaultStopTimeout

@@ -266,7 +266,7 @@ func checkDevices(_ *container.Config, hc *container.HostConfig) error {
 // checkSpec makes the runtime configuration once, so that what cannot be built
 // is an error of create and not of start.
 func (c *creator) checkSpec(rec *Container) error {
-	_, err := ocispec.Build(c.specInput(rec))
+	_, err := ocispec.Build(c.Config.specInput(rec))
 	return err
 }
 
