@@ -114,13 +114,8 @@ func (m *machine) become(uid, gid int, groups []uint32) *failure {
 		return fail("user", cat("uid ", itoa(uid)), e)
 	}
 	call6(syscall.SYS_PRCTL, prSetKeepCaps, 0, 0, 0, 0, 0)
-	if m.cwd != nil {
-		if _, e := call(syscall.SYS_CHDIR, ptr(m.cwd), 0, 0); e != 0 {
-			return failText("cwd", string(m.cwd), e, cat("chdir to cwd (\"", string(m.cwd), "\") set in config.json failed: ", e.Error()))
-		}
-		if f := insideRoot(string(m.cwd)); f != nil {
-			return f
-		}
+	if f := m.cwd.enterLate(); f != nil {
+		return f
 	}
 	return m.setCaps()
 }

@@ -281,7 +281,7 @@ func (m *machine) exec() *failure {
 	resetSignals()
 	call6(syscall.SYS_PRCTL, prSetTimerslack, defaultSlack, 0, 0, 0, 0) // spawn raised it
 	setSignals(0)
-	m.restoreNofile()
+	m.limits.restore()
 	if m.keep >= 0 {
 		call(sysCloseRange, uintptr(3+m.keep), ^uintptr(0)>>32, 4) // close on exec
 	}

@@ -13,7 +13,8 @@ type machine struct {
 	sock     socket // to the parent
 	root     rootfs
 	masks    masks
-	proc     uintptr // private procfs, or -1 until it is needed
+	proc     procfs
+	limits   limits
 	keep     int
 	envText  [][]byte
 	argText  [][]byte
@@ -26,8 +27,7 @@ type machine struct {
 	handOn   uintptr // a memory file for the program that OpStayInit hands on, or -1
 	terminal bool
 	caps     capSets
-	cwd      []byte
-	nofile   uint64 // soft limit of descriptors for the program; 0 leaves it
+	cwd      workdir
 }
 
 const none = ^uintptr(0)
@@ -68,8 +68,9 @@ func Main(arg string, parked bool) int {
 	if len(given) < 2 {
 		return 127
 	}
-	m := &machine{sock: socket{fd: uintptr(numbers[0])}, nofile: uint64(numbers[1]), root: rootfs{fd: none, dir: none}, masks: masks{null: none, blank: none},
-		proc: none, self: none, handOn: none}
+	m := &machine{sock: socket{fd: uintptr(numbers[0])}, limits: limits{uint64(numbers[1])}, root: rootfs{fd: none, dir: none}, masks: masks{null: none, blank: none},
+		self: none, handOn: none}
+	m.proc = procfs{none, &m.root}
 	cloexec(m.sock.fd)
 	from := m.sock.fd
 	if len(given) == 3 {
@@ -170,7 +171,7 @@ func (m *machine) stepRoot(op program.Op, o *program.Reader) *failure {
 			return fail("namespace", "unshare", e)
 		}
 	case program.OpTimeOffsets:
-		return m.procWrite("time namespace", cat(itoa(syscall.Getpid()), "/timens_offsets"), o.Str())
+		return m.proc.write("time namespace", cat(itoa(syscall.Getpid()), "/timens_offsets"), o.Str())
 	case program.OpPropagation:
 		return propagation(uintptr(o.Num()), uintptr(o.Num()))
 	case program.OpRootOverlay:

@@ -27,7 +27,7 @@ func (m *machine) keepSelf(proc bool) *failure {
 		return fail("init", "memory file", e)
 	}
 	if proc {
-		return m.procHandle()
+		return m.proc.open()
 	}
 	return nil
 }
@@ -42,15 +42,10 @@ const (
 // process of the container that traces PID 1, as its root may, would take them over. exec leaves one thread
 // with a new memory.
 func (m *machine) again(rest *program.Reader) *failure {
-	soft := m.nofile
-	if soft == 0 { // as the configuration says: Go raises it again
-		var l [2]uint64
-		call6(syscall.SYS_PRLIMIT64, 0, rlimitNofile, 0, uintptr(unsafe.Pointer(&l)), 0, 0)
-		soft = l[0]
-	}
+	soft := m.limits.soft()
 	w := program.NewWriter().Begin(program.OpEnv).List(texts(m.envText)).Begin(program.OpArgs).List(texts(m.argText))
 	w.Begin(program.OpKeepFDs).Num(uint64(m.keep)).Begin(program.OpStayed).Str(string(m.exe[:len(m.exe)-1])).Bool(m.terminal).Num(soft)
-	proc := m.proc
+	proc := m.proc.fd
 	if proc == none {
 		proc = 0
 	}
@@ -87,10 +82,10 @@ func (m *machine) stayed(o, rest *program.Reader) *failure {
 	if o.Bad {
 		return failText("init", "", 0, "an instruction is cut short")
 	}
-	m.exe, m.terminal, m.nofile = cstr(string(exe)), terminal, soft
+	m.exe, m.terminal, m.limits.nofile = cstr(string(exe)), terminal, soft
 	if proc != 0 {
 		cloexec(proc)
-		m.proc = proc
+		m.proc.fd = proc
 	}
 	return m.stayInit(rest)
 }
