@@ -270,6 +270,28 @@ func (m *machine) executable(path string) *failure {
 	return nil
 }
 
+// setHome adds HOME to the environment where it is missing or empty.
+func (m *machine) setHome(u *user) {
+	for i, e := range m.envText {
+		if len(e) >= 5 && string(e[:5]) == "HOME=" {
+			if len(e) > 5 {
+				return
+			}
+			m.envText = append(m.envText[:i:i], m.envText[i+1:]...)
+			break
+		}
+	}
+	home := u.home
+	if home == "" {
+		home = m.accounts.home(u.uid)
+	}
+	if home == "" {
+		home = "/"
+	}
+	b := cstr(cat("HOME=", home))
+	m.envText = append(m.envText, b[:len(b)-1])
+}
+
 // exec becomes the user's program.
 func (m *machine) exec() *failure {
 	args, env := pointers(m.argText), pointers(m.envText)

@@ -19,10 +19,8 @@ type machine struct {
 	envText  [][]byte
 	argText  [][]byte
 	exe      []byte // zero-terminated path found by lookup
-	uid, gid int
-	home     string
-	passwd   []byte
-	readPw   bool
+	accounts accounts
+	user     user
 	self     uintptr // gantry-init's executable, for OpStayInit; or -1
 	handOn   uintptr // a memory file for the program that OpStayInit hands on, or -1
 	terminal bool

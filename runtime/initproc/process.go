@@ -13,20 +13,10 @@ const (
 	prSetDumpable   = 4
 	prSetTimerslack = 29
 	defaultSlack    = 50_000 // ns, the kernel's
-	prSetKeepCaps   = 8
-	prCapbsetRead   = 23
-	prCapbsetDrop   = 24
 	prSetNoNewPrivs = 38
-	prCapAmbient    = 47
-	lastCap         = 40
 	keyJoinSession  = 1
 	sysSeccomp      = seccompNumber
 )
-
-type capSets struct {
-	bounding, effective, permitted, inheritable, ambient, flags uint64
-	set                                                         bool
-}
 
 func (m *machine) stepProcess(op program.Op, o *program.Reader) *failure {
 	switch op {
@@ -60,12 +50,21 @@ func (m *machine) stepProcess(op program.Op, o *program.Reader) *failure {
 	case program.OpLabel:
 		return m.proc.label(string(o.Str()), o.Str(), string(o.Str()))
 	case program.OpUser:
-		return m.user(o.Int(), o.Int(), o.List())
+		u, f := userByNumber(o.Int(), o.Int(), o.List())
+		if f != nil {
+			return f
+		}
+		return m.become(u)
 	case program.OpUserName:
-		return m.userName(string(o.Str()), o.List())
+		u, f := m.accounts.user(string(o.Str()), o.List())
+		if f != nil {
+			return f
+		}
+		m.setHome(&u)
+		return m.become(u)
 	case program.OpCaps:
 		m.caps = capSets{o.Num(), o.Num(), o.Num(), o.Num(), o.Num(), o.Num(), true}
-		return m.bounding()
+		return m.caps.confine(&m.sock)
 	case program.OpNoNewPrivs:
 		if _, e := call6(syscall.SYS_PRCTL, prSetNoNewPrivs, 1, 0, 0, 0, 0); e != 0 {
 			return fail("no_new_privs", "", e)
@@ -75,7 +74,7 @@ func (m *machine) stepProcess(op program.Op, o *program.Reader) *failure {
 	case program.OpCwd:
 		return m.cwd.enter(&m.root, o.Str(), o.Num() != 0)
 	case program.OpSetHome:
-		m.setHome()
+		m.setHome(&m.user)
 	case program.OpHideProc:
 		call6(syscall.SYS_PRCTL, prSetDumpable, 0, 0, 0, 0, 0)
 	case program.OpCPUAffinity:
