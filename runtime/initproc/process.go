@@ -11,26 +11,30 @@ import (
 
 const (
 	prSetDumpable   = 4
-	prSetTimerslack = 29
-	defaultSlack    = 50_000 // ns, the kernel's
 	prSetNoNewPrivs = 38
 	keyJoinSession  = 1
 	sysSeccomp      = seccompNumber
 )
 
-func (m *machine) stepProcess(op program.Op, o *program.Reader) *failure {
+// setting carries out an instruction that is a system call on this process and nothing else.
+func setting(op program.Op, o *program.Reader) *failure {
 	switch op {
-	case program.OpSysctl:
-		path, value := string(o.Str()), o.Str()
-		return m.proc.write("sysctl", cat("sys/", path), value)
+	case program.OpUnshare:
+		if _, e := call(syscall.SYS_UNSHARE, uintptr(o.Num()), 0, 0); e != 0 {
+			return fail("namespace", "unshare", e)
+		}
+	case program.OpPropagation:
+		return propagation(uintptr(o.Num()), uintptr(o.Num()))
+	case program.OpRootFlags:
+		return propagate("root propagation", uintptr(o.Num()))
+	case program.OpSession:
+		if _, e := call(syscall.SYS_SETSID, 0, 0, 0); e != 0 && e != syscall.EPERM {
+			return fail("session", "", e)
+		}
 	case program.OpHostname:
 		return named("hostname", syscall.SYS_SETHOSTNAME, o.Str())
 	case program.OpDomainname:
 		return named("domain name", syscall.SYS_SETDOMAINNAME, o.Str())
-	case program.OpRlimit:
-		return m.limits.set(o.Num(), o.Num(), o.Num())
-	case program.OpOOMScore:
-		return m.proc.oomScore(o.Str())
 	case program.OpKeyring:
 		if _, e := call6(keyctlNumber, keyJoinSession, ptr(o.Str()), 0, 0, 0, 0); e != 0 && e != syscall.ENOSYS {
 			return failText("session keyring", "", e, cat("session keyring: ", e.Error()))
@@ -47,34 +51,10 @@ func (m *machine) stepProcess(op program.Op, o *program.Reader) *failure {
 		if _, e := call(syscall.SYS_IOPRIO_SET, 1, 0, uintptr(o.Num())); e != 0 {
 			return fail("io priority", "", e)
 		}
-	case program.OpLabel:
-		return m.proc.label(string(o.Str()), o.Str(), string(o.Str()))
-	case program.OpUser:
-		u, f := userByNumber(o.Int(), o.Int(), o.List())
-		if f != nil {
-			return f
-		}
-		return m.become(u)
-	case program.OpUserName:
-		u, f := m.accounts.user(string(o.Str()), o.List())
-		if f != nil {
-			return f
-		}
-		m.setHome(&u)
-		return m.become(u)
-	case program.OpCaps:
-		m.caps = capSets{o.Num(), o.Num(), o.Num(), o.Num(), o.Num(), o.Num(), true}
-		return m.caps.confine(&m.sock)
 	case program.OpNoNewPrivs:
 		if _, e := call6(syscall.SYS_PRCTL, prSetNoNewPrivs, 1, 0, 0, 0, 0); e != 0 {
 			return fail("no_new_privs", "", e)
 		}
-	case program.OpSeccomp:
-		return seccomp(&m.sock, o.Num(), o.Str())
-	case program.OpCwd:
-		return m.cwd.enter(&m.root, o.Str(), o.Num() != 0)
-	case program.OpSetHome:
-		m.setHome(&m.user)
 	case program.OpHideProc:
 		call6(syscall.SYS_PRCTL, prSetDumpable, 0, 0, 0, 0, 0)
 	case program.OpCPUAffinity:

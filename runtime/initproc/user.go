@@ -45,20 +45,3 @@ func (u *user) takeIDs() *failure {
 	}
 	return nil
 }
-
-// become takes on user, groups and capabilities; the last thing before no_new_privs and exec.
-func (m *machine) become(u user) *failure {
-	m.user = u
-	call6(syscall.SYS_PRCTL, prSetKeepCaps, 1, 0, 0, 0, 0)
-	if m.terminal && u.uid != 0 {
-		call(syscall.SYS_FCHOWN, 0, uintptr(u.uid), ^uintptr(0))
-	}
-	if f := u.takeIDs(); f != nil {
-		return f
-	}
-	call6(syscall.SYS_PRCTL, prSetKeepCaps, 0, 0, 0, 0, 0)
-	if f := m.cwd.enterLate(); f != nil {
-		return f
-	}
-	return m.caps.apply(&m.sock)
-}
