@@ -169,13 +169,16 @@ func (a *anchorLink) hold(p *proc) {
 	a.send(keeperproto.Message{Type: keeperproto.TypeHold, Payload: h.Encode(), FDs: fds})
 }
 
-func (a *anchorLink) name(t keeperproto.Type, p *proc) {
-	h := keeperproto.Hold{Name: p.name, Gen: p.gen, PID: int32(p.pid)}
+func (a *anchorLink) name(t keeperproto.Type, p *proc, kinds ...keeperproto.FDKind) {
+	h := keeperproto.Hold{Name: p.name, Gen: p.gen, PID: int32(p.pid), Kinds: kinds}
 	a.send(keeperproto.Message{Type: t, Payload: h.Encode()})
 }
 
-// retire says that a process has ended: input and terminal need no holding any more.
-func (a *anchorLink) retire(p *proc) { a.name(keeperproto.TypeRetire, p) }
+// retire says which descriptors of a process need no holding any more; with none named it has ended, and they are
+// its input and its pidfd.
+func (a *anchorLink) retire(p *proc, kinds ...keeperproto.FDKind) {
+	a.name(keeperproto.TypeRetire, p, kinds...)
+}
 
 // drop says that nothing of a process is wanted any more.
 func (a *anchorLink) drop(p *proc) { a.name(keeperproto.TypeDrop, p) }

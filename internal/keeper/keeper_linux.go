@@ -1,12 +1,10 @@
 package keeper
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -36,43 +34,30 @@ type Config struct {
 	SpoolLimit, SpoolTotal int64
 }
 
-// Keeper looks after processes.
+// Keeper looks after processes: it makes all that does so, and ends it.
 type Keeper struct {
-	cfg    Config
-	dir    string // <exec root>/keeper
-	procsD string
-	lock   *os.File
-	ln     *net.UnixListener
-	anchor *anchorLink
-	log    *boundedLog
+	cfg  Config
+	dir  string // <exec root>/keeper
+	lock *os.File
+	ln   *net.UnixListener
+	log  *boundedLog
 
-	loop     *eventLoop
-	table    *table
-	kept     *retention
-	logs     *logWorkers
-	pump     *pump
-	exits    *exits
-	reaper   *reaper
-	remover  *remover
-	launcher *launcher
-
-	done chan struct{}
-
-	cmu      sync.Mutex // clients, launches; after any proc.mu
-	clients  map[*client]struct{}
-	launches map[chan struct{}]*client // those under way
+	table   *table
+	loop    *eventLoop
+	anchor  *anchorLink
+	events  events
+	exits   *exits
+	service *service
 
 	stopAsked atomic.Bool
+	done      chan struct{}
 }
 
 // Open takes the exec root over, recovers what is there, and listens.
 func Open(cfg Config) (_ *Keeper, err error) {
-	k := &Keeper{
-		cfg: cfg, dir: filepath.Join(cfg.ExecRoot, keeperproto.Dir), clients: map[*client]struct{}{}, launches: map[chan struct{}]*client{},
-		done: make(chan struct{}),
-	}
-	k.procsD = filepath.Join(k.dir, keeperproto.ProcsDir)
-	if err := os.MkdirAll(k.procsD, 0o700); err != nil {
+	k := &Keeper{cfg: cfg, dir: filepath.Join(cfg.ExecRoot, keeperproto.Dir), done: make(chan struct{})}
+	procs := filepath.Join(k.dir, keeperproto.ProcsDir)
+	if err := os.MkdirAll(procs, 0o700); err != nil {
 		return nil, fmt.Errorf("keeper: making its folder: %w", err)
 	}
 	k.log = openBoundedLog(filepath.Join(k.dir, keeperproto.LogName))
@@ -84,34 +69,44 @@ func Open(cfg Config) (_ *Keeper, err error) {
 	if k.loop, err = openEventLoop(); err != nil {
 		return nil, err
 	}
-	k.furnish()
+	former := k.furnish(procs)
 	held, err := k.anchor.open(cfg.AnchorFD)
 	if err != nil {
 		return nil, err
 	}
 	failpoint.Hit("keeper.open-held")
-	(&recovery{
-		dir: k.procsD, log: k.log, table: k.table, loop: k.loop, anchor: k.anchor, kept: k.kept, logs: k.logs, pump: k.pump,
-		reaper: k.reaper, spawner: cfg.Spawner,
-	}).run(held)
+	former.recover(held)
 	failpoint.Hit("keeper.open-recovered")
 	return k, k.listen()
 }
 
-// furnish makes what works on processes, and makes it known to each other.
-func (k *Keeper) furnish() {
-	k.anchor = &anchorLink{log: k.log, table: k.table, loop: k.loop, path: k.cfg.AnchorPath, args: k.cfg.AnchorArgs, fd: -1}
-	k.kept = newRetention(k.cfg.SpoolLimit, k.cfg.SpoolTotal)
-	k.logs = newLogWorkers(k.log, k.kept)
-	k.pump = &pump{loop: k.loop, log: k.log, kept: k.kept, logs: k.logs}
-	k.exits = &exits{loop: k.loop, anchor: k.anchor, pump: k.pump, logs: k.logs, news: k}
-	k.reaper = &reaper{loop: k.loop, log: k.log, exits: k.exits}
-	k.remover = &remover{table: k.table, loop: k.loop, anchor: k.anchor, kept: k.kept, pump: k.pump}
-	k.launcher = &launcher{
-		dir: k.procsD, log: k.log, table: k.table, loop: k.loop, anchor: k.anchor, remover: k.remover, spawner: k.cfg.Spawner,
+// furnish makes what works on processes, whose folders are in procs, and makes it known to each other. It gives what takes
+// over a former keeper's.
+func (k *Keeper) furnish(procs string) *recovery {
+	log, table, loop, spawner := k.log, k.table, k.loop, k.cfg.Spawner
+	link := &anchorLink{log: log, table: table, loop: loop, path: k.cfg.AnchorPath, args: k.cfg.AnchorArgs, fd: -1}
+	audience := &clients{conns: map[*client]struct{}{}}
+
+	kept := newRetention(k.cfg.SpoolLimit, k.cfg.SpoolTotal)
+	logs := newLogWorkers(log, kept)
+	mover := &pump{loop: loop, log: log, kept: kept, logs: logs}
+	ends := &exits{loop: loop, anchor: link, pump: mover, logs: logs, news: audience}
+	wait := &reaper{loop: loop, log: log, exits: ends}
+	away := &remover{table: table, loop: loop, anchor: link, kept: kept, pump: mover}
+	logs.waiting, logs.news = mover, ends
+	mover.ends, mover.sinks = ends, away
+
+	k.anchor, k.exits = link, ends
+	k.events = events{pump: mover, table: table, reaper: wait}
+	k.service = &service{
+		build: k.cfg.Build, log: log, table: table, anchor: link, kept: kept, remover: away, clients: audience, life: k,
+		launcher: &launcher{dir: procs, log: log, table: table, loop: loop, anchor: link, remover: away, spawner: spawner},
+		inflight: &inflight{by: map[chan struct{}]*client{}},
 	}
-	k.logs.waiting, k.logs.news = k.pump, k.exits
-	k.pump.ends, k.pump.sinks = k.exits, k.remover
+	return &recovery{
+		dir: procs, log: log, table: table, loop: loop, anchor: link, kept: kept, logs: logs, pump: mover, reaper: wait,
+		spawner: spawner,
+	}
 }
 
 func (k *Keeper) takeLock() error {
@@ -150,28 +145,17 @@ func (k *Keeper) listen() error {
 
 // Run serves until Stop was asked for and nothing is left, or an upgrade replaces the process.
 func (k *Keeper) Run() error {
-	go k.handleEvents()
-	go k.accept()
-	go k.anchor.run(k.reaper)
+	go func() {
+		if err := k.loop.run(k.events); err != nil {
+			k.log.printf("%v", err)
+		}
+	}()
+	go k.service.accept(k.ln)
+	go k.anchor.run(k.events.reaper)
 	<-k.done
 	k.cfg.Spawner.Close()
 	k.exits.closing.Wait()
 	return nil
-}
-
-func (k *Keeper) accept() {
-	for {
-		c, err := k.ln.AcceptUnix()
-		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				return
-			}
-			k.log.printf("accept: %v", err)
-			time.Sleep(50 * time.Millisecond)
-			continue
-		}
-		go k.serve(c)
-	}
 }
 
 // stopNow ends the keeper, when no process lives.
@@ -191,34 +175,4 @@ func (k *Keeper) stopNow() error {
 		return keeperproto.Error{Class: keeperproto.ClassPrecondition, Text: "the keeper cannot stop: " + running.key.String() + " still runs"}
 	}
 	return nil
-}
-
-func (k *Keeper) handleEvents() {
-	if err := k.loop.run(events{k.pump, k.table, k.reaper}); err != nil {
-		k.log.printf("%v", err)
-	}
-}
-
-// events hands what the loop sees to those whose work it is.
-type events struct {
-	*pump
-	table  *table
-	reaper *reaper
-}
-
-func (e events) event(id, kind int32) {
-	p := e.table.numbered(id)
-	if p == nil {
-		return
-	}
-	switch kind {
-	case evStdout, evTerminal:
-		p.ready |= 1
-		e.enqueue(p)
-	case evStderr:
-		p.ready |= 2
-		e.enqueue(p)
-	case evPidfd:
-		e.reaper.reap(p)
-	}
 }

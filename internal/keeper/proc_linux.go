@@ -183,6 +183,12 @@ func closeFD(fd *int) {
 	}
 }
 
+func closeFDs(fds []int) {
+	for _, fd := range fds {
+		_ = unix.Close(fd)
+	}
+}
+
 func (p *proc) closeAll() {
 	closeFD(&p.in[0])
 	closeFD(&p.in[1])
@@ -213,4 +219,36 @@ func (p *proc) waitsForLog() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.paused
+}
+
+// handle gives one of the process's descriptors, or -1. p.mu is held.
+func (p *proc) handle(name string) int {
+	switch name {
+	case "stdin":
+		if p.tty >= 0 {
+			return p.tty
+		}
+		return p.stdin
+	case "terminal":
+		return p.tty
+	case "pidfd":
+		return p.pidfd
+	case "mnt":
+		return p.mountNS
+	}
+	return -1
+}
+
+// viewFDs opens spool and slot for a reader. p.mu is held.
+func (p *proc) viewFDs() ([]int, error) {
+	var fds []int
+	for _, name := range []string{spoolName, slotName} {
+		fd, err := unix.Open(p.dir+"/"+name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			closeFDs(fds)
+			return nil, err
+		}
+		fds = append(fds, fd)
+	}
+	return fds, nil
 }

@@ -29,8 +29,8 @@ type recovery struct {
 	spawner Spawner
 }
 
-// run takes over what a former keeper left: after a crash, and after an exec.
-func (r *recovery) run(held map[string]heldProc) {
+// recover takes over what a former keeper left: after a crash, and after an exec.
+func (r *recovery) recover(held map[string]heldProc) {
 	entries, err := os.ReadDir(r.dir)
 	if err != nil {
 		r.log.printf("recovering: %v", err)

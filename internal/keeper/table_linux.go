@@ -5,6 +5,7 @@ import (
 	"syscall"
 
 	"github.com/gantry-engine/gantry/internal/keeperproto"
+	"github.com/gantry-engine/gantry/internal/spec"
 )
 
 // fdsPerProc is what one process may take of the descriptor budget.
@@ -40,14 +41,14 @@ func (t *table) numbered(id int32) *proc {
 }
 
 // find gives the process that a request is about.
-func (t *table) find(r keeperproto.KeyRequest) (*proc, error) {
-	name, err := keeperproto.ProcName(r.Key)
+func (t *table) find(key spec.ProcessKey) (*proc, error) {
+	name, err := keeperproto.ProcName(key)
 	if err != nil {
 		return nil, err
 	}
 	p := t.named(name)
 	if p == nil {
-		return nil, protoError(keeperproto.ClassNotFound, "the keeper has no process %s", r.Key)
+		return nil, protoError(keeperproto.ClassNotFound, "the keeper has no process %s", key)
 	}
 	return p, nil
 }

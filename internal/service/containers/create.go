@@ -16,6 +16,7 @@ import (
 	"github.com/gantry-engine/gantry/internal/kit/classed"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/kit/undo"
+	"github.com/gantry-engine/gantry/internal/service/containers/names"
 	"github.com/gantry-engine/gantry/internal/service/containers/ocispec"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
@@ -44,7 +45,7 @@ func (c *creator) Create(ctx context.Context, req CreateRequest) (resp container
 	}
 	name := strings.TrimPrefix(req.Name, "/")
 	if name != "" || req.Name != "" {
-		if err := ValidName(name); err != nil {
+		if err := names.Check(name); err != nil {
 			return resp, err
 		}
 	}
@@ -64,7 +65,7 @@ func (c *creator) Create(ctx context.Context, req CreateRequest) (resp container
 		warnings = append(warnings, w)
 	}
 
-	rec := &Container{ID: newID(), Created: c.now(), Config: &config, HostConfig: &hc, Volatile: hc.AutoRemove,
+	rec := &Container{ID: names.NewID(), Created: c.now(), Config: &config, HostConfig: &hc, Volatile: hc.AutoRemove,
 		Image: ImageRef{ID: img.ID.String(), Manifest: img.Manifest.String(), MediaType: img.MediaType, Size: img.Size, Platform: img.Platform},
 		State: State{Status: Created}}
 	rec.Path, rec.Args = commandOf(&config)
@@ -98,7 +99,7 @@ func (c *creator) Create(ctx context.Context, req CreateRequest) (resp container
 	if err := c.save(ctx, rec, durable); err != nil {
 		return resp, err
 	}
-	_ = c.finished(rec.ID)
+	_ = c.unfinished.End(rec.ID)
 	failpoint.Hit("gantryd.create-saved")
 	c.reg.add(e)
 	c.publish(rec, events.ActionCreate, nil)
@@ -113,7 +114,7 @@ func (c *creator) name(rec *Container, name string, u *undo.Stack) error {
 	for attempt := 0; ; attempt++ {
 		rec.Name = name
 		if name == "" {
-			rec.Name = randomName(attempt)
+			rec.Name = names.Random(attempt)
 		}
 		err := c.reg.reserve(rec.Name, rec.ID)
 		if err == nil {
@@ -134,11 +135,11 @@ func (c *creator) materialize(ctx context.Context, rec *Container, img spec.Imag
 		return err
 	}
 	if !rec.Volatile { // a volatile layer without a record is swept anyway
-		if err := c.unfinished(rec.ID); err != nil {
+		if err := c.unfinished.Begin(rec.ID); err != nil {
 			return err
 		}
 	}
-	u.Push("note", func(context.Context) error { return c.finished(rec.ID) })
+	u.Push("note", func(context.Context) error { return c.unfinished.End(rec.ID) })
 	root, err := c.Layers.Create(ctx, rec.ID, img, LayerOptions{SizeLimit: size, Volatile: rec.Volatile})
 	if err != nil {
 		return err

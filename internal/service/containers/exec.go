@@ -16,6 +16,7 @@ import (
 	"github.com/gantry-engine/gantry/internal/kit/classed"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/service/containers/detach"
+	"github.com/gantry-engine/gantry/internal/service/containers/names"
 	"github.com/gantry-engine/gantry/internal/service/containers/ocispec"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
@@ -86,7 +87,7 @@ func (x *execs) ExecCreate(_ context.Context, ref string, req container.ExecCrea
 }
 
 func (x *execs) add(e *entry, req container.ExecCreateRequest, keys []byte) *execProc {
-	p := &execProc{id: newID(), owner: e, req: req, keys: keys, r: newRun()}
+	p := &execProc{id: names.NewID(), owner: e, req: req, keys: keys, r: newRun()}
 	x.keep(p)
 	return p
 }
@@ -245,7 +246,7 @@ func (x *execs) later(p *execProc) {
 	p.owner.mu.Lock()
 	delete(p.owner.execs, p.id)
 	p.owner.mu.Unlock()
-	x.strike(p)
+	x.notes(p.owner.id).Drop(p.id)
 	x.after(execKeep, func() {
 		x.mu.Lock()
 		defer x.mu.Unlock()

@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"os"
 	"path"
-	"path/filepath"
 	"slices"
 
 	"github.com/containerd/errdefs"
@@ -16,6 +14,7 @@ import (
 	"github.com/gantry-engine/gantry/internal/kit/classed"
 	"github.com/gantry-engine/gantry/internal/kit/undo"
 	"github.com/gantry-engine/gantry/internal/service/containers/mounts"
+	"github.com/gantry-engine/gantry/internal/service/containers/names"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
 
@@ -114,20 +113,20 @@ func (p *mountPlanner) volume(ctx context.Context, m *mounts.Point) error {
 	}
 	name := m.Name
 	if anonymous { // named here, so that it can be noted before it is there
-		name = newID()
+		name = names.NewID()
 		labels = maps.Clone(labels)
 		if labels == nil {
 			labels = map[string]string{}
 		}
 		labels[anonymousLabel] = ""
-		if err := p.unfinished(p.rec.ID, name); err != nil {
+		if err := p.unfinished.Begin(p.rec.ID, name); err != nil {
 			return err
 		}
 		if p.rec.Volatile {
-			if err := p.own(p.rec.ID, name); err != nil {
+			if err := p.owners.Set(name, p.rec.ID); err != nil {
 				return fmt.Errorf("noting an anonymous volume: %w", err)
 			}
-			p.undo.Push("note of the volume", func(context.Context) error { return os.Remove(filepath.Join(p.ownedDir(), name)) })
+			p.undo.Push("note of the volume", func(context.Context) error { return p.owners.Drop(name) })
 		}
 	}
 	v, err := p.Volumes.Ensure(ctx, name, m.Driver, opts, labels)

@@ -41,6 +41,7 @@ type entry struct {
 	stopping bool            // a stop or kill of the user is under way: no restart afterwards
 	keep     bool            // a restart is under way: no auto-remove at this exit
 	backoff  backoff
+	oom      *oomWatch // of the present run, or nil
 }
 
 func newEntry(rec *Container) *entry {

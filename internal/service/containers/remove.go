@@ -146,6 +146,34 @@ func (r *remover) discard(ctx context.Context, rec *Container, volumes bool) err
 	}
 	failpoint.Hit("gantryd.remove-volumes")
 	errs = append(errs, r.disown(rec), r.dropShared(rec), os.RemoveAll(r.Dir(rec)), os.RemoveAll(r.FilesDir(rec.ID)))
-	errs = append(errs, r.finished(rec.ID))
+	errs = append(errs, r.unfinished.End(rec.ID))
+	return errors.Join(errs...)
+}
+
+// noteRemoval notes what goes with a container, if there is anything that would not be swept anyway.
+func (r *remover) noteRemoval(rec *Container, volumes bool) error {
+	var names []string
+	for _, m := range rec.Mounts {
+		if volumes && m.Anonymous && m.Type == mount.TypeVolume {
+			names = append(names, m.Name)
+		}
+	}
+	if rec.Volatile && len(names) == 0 {
+		return nil
+	}
+	return r.unfinished.Begin(rec.ID, names...)
+}
+
+// disown forgets whose the volumes of an auto-remove container are.
+func (r *remover) disown(rec *Container) error {
+	if !rec.Volatile {
+		return nil
+	}
+	var errs []error
+	for _, m := range rec.Mounts {
+		if m.Anonymous && m.Type == mount.TypeVolume {
+			errs = append(errs, r.owners.Drop(m.Name))
+		}
+	}
 	return errors.Join(errs...)
 }

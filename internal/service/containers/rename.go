@@ -8,6 +8,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 
 	"github.com/gantry-engine/gantry/internal/kit/classed"
+	"github.com/gantry-engine/gantry/internal/service/containers/names"
 )
 
 // changer changes containers' records: names, limits, restart policies.
@@ -28,7 +29,7 @@ func (c *changer) Rename(ctx context.Context, ref, to string) error {
 	if name == old {
 		return classed.Invalid("Renaming a container with the same name as its current name")
 	}
-	if ValidName(name) != nil {
+	if names.Check(name) != nil {
 		return classed.Invalid("Error when allocating new name: Invalid container name (/%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)
 	}
 	if err := e.snapshot().may(EvUpdate); err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/gantry-engine/gantry/internal/kit/classed"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/kit/undo"
+	"github.com/gantry-engine/gantry/internal/service/containers/notes"
 	"github.com/gantry-engine/gantry/internal/service/containers/ocispec"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
@@ -83,6 +84,7 @@ func (s *starter) launch(ctx context.Context, e *entry, ev Event) error {
 	s.publish(rec, events.ActionStart, nil)
 	failpoint.Hit("gantryd.start-told")
 	s.health.begin(e, rec)
+	s.watchOOM(e, rec)
 	return nil
 }
 
@@ -268,7 +270,8 @@ func (a *attempt) joins(context.Context) error {
 }
 
 func (a *attempt) start(ctx context.Context) (err error) {
-	if a.launch.Note, err = noteOf(a.sandbox, a.launch.Cgroup); err != nil {
+	note := notes.Run{Sandbox: a.sandbox, Cgroup: a.launch.Cgroup}
+	if a.launch.Note, err = note.Encode(); err != nil {
 		return err
 	}
 	a.running, err = a.Processes.Launch(ctx, a.launch)

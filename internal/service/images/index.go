@@ -22,14 +22,15 @@ type index struct {
 	further map[digest.Digest]*entry // by digest of a platform's manifest or configuration
 }
 
+// byDigest finds an image by its ID or by a digest of one of its manifests or configurations.
 func (x *index) byDigest(d digest.Digest) *entry {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	if e := x.byID[d]; e != nil {
-		return e
-	}
-	return x.further[d]
+	return x.at(d)
 }
+
+// at is the image with this ID, or else with this manifest or configuration. The caller holds mu.
+func (x *index) at(d digest.Digest) *entry { return cmp.Or(x.byID[d], x.further[d]) }
 
 // all lists the entries, newest first.
 func (x *index) all() []*entry {
@@ -63,18 +64,15 @@ func (x *index) find(ref string) (e *entry, name string, err error) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	if d := digest.Digest(ref); strings.HasPrefix(ref, "sha256:") && d.Validate() == nil {
-		if e = x.byID[d]; e == nil {
-			e = x.further[d]
+		if e = x.at(d); e != nil {
+			return e, e.target.Digest.String(), nil
 		}
-		if e == nil {
-			return nil, "", notFound(ref)
-		}
-		return e, e.target.Digest.String(), nil
+		return nil, "", notFound(ref)
 	}
 	prefix, isHex := hexPrefix(ref)
 	if len(prefix) == 64 && isHex {
 		d := digest.NewDigestFromEncoded(digest.SHA256, prefix)
-		if e = cmp.Or(x.byID[d], x.further[d]); e != nil {
+		if e = x.at(d); e != nil {
 			return e, e.target.Digest.String(), nil
 		}
 		return nil, "", notFound(ref)
@@ -112,7 +110,7 @@ func idOf(e *entry) string {
 
 func (x *index) named(named reference.Named) (*entry, string) {
 	if c, ok := named.(reference.Canonical); ok {
-		e := cmp.Or(x.byID[c.Digest()], x.further[c.Digest()])
+		e := x.at(c.Digest())
 		if e == nil {
 			return nil, ""
 		}
@@ -178,12 +176,14 @@ func (x *index) replace(byID map[digest.Digest]*entry) {
 	x.byID, x.byName, x.further = byID, byName, further
 }
 
+// byExact finds an image by its ID only.
 func (x *index) byExact(d digest.Digest) *entry {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	return x.byID[d]
 }
 
+// byNameExact finds an image by a canonical name.
 func (x *index) byNameExact(name string) *entry {
 	x.mu.RLock()
 	defer x.mu.RUnlock()

@@ -39,3 +39,18 @@ func (h host) choose(e *entry, ref string, platform *ocispec.Platform) (*manifes
 	}
 	return nil, fmt.Errorf("image with reference %s was found but its content is not complete: %w", ref, errdefs.ErrNotFound)
 }
+
+// provides checks that an archive's image is there for all platforms asked for.
+func (e *entry) provides(wanted []ocispec.Platform) error {
+	for _, p := range wanted {
+		match := platforms.OnlyStrict(platforms.Normalize(p))
+		found := false
+		for _, m := range e.manifests {
+			found = found || m.kind == kindImage && m.available && match.Match(m.image.Platform)
+		}
+		if !found {
+			return fmt.Errorf("the image %s in the archive does not provide the platform %s: %w", e.target.Digest, platforms.FormatAll(p), errdefs.ErrNotFound)
+		}
+	}
+	return nil
+}

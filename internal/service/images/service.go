@@ -17,7 +17,8 @@ type Deps struct {
 	Log        *slog.Logger
 }
 
-// Service is the image store as the API sees it.
+// Service is the image store as the API sees it. It has no work of its own: each
+// embedded part is a group of use cases over the catalog and the blobs.
 type Service struct {
 	*resolver
 	*querier
@@ -27,11 +28,10 @@ type Service struct {
 	*pruner
 	*importer
 	*committer
+	*loader
+	*saver
 
-	*blobs
-	catalog  *catalog
-	users    *users
-	announce announcer
+	users *users
 }
 
 // New opens the image store: it reads all images into memory and sweeps what a crash left behind.
@@ -46,16 +46,16 @@ func New(ctx context.Context, d Deps) (*Service, error) {
 	tell := announcer{d.Events}
 	s := &Service{
 		resolver: &resolver{c, store}, querier: &querier{c, u, sizes{d.Layers}}, tagger: &tagger{c, tell}, remover: &remover{c, u, tell},
-		blobs: store, catalog: c, users: u, announce: tell,
+		loader: &loader{c, store, tell}, saver: &saver{c, store, tell}, users: u,
 	}
 	s.accountant = &accountant{s.querier}
 	s.pruner = &pruner{c, u, s.accountant, s.remover, tell, log}
 	assemble := &assembler{c, store}
 	s.importer, s.committer = &importer{assemble, tell}, &committer{c, u, d.Layers, assemble, tell}
-	if err := s.catalog.reload(ctx); err != nil {
+	if err := c.reload(ctx); err != nil {
 		return nil, fmt.Errorf("reading the images: %w", err)
 	}
-	s.catalog.sweep(ctx)
+	c.sweep(ctx)
 	return s, nil
 }
 
