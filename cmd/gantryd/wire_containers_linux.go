@@ -64,7 +64,7 @@ func (e *engine) wireContainers(ctx context.Context, d *daemon, host hostPorts) 
 	cfg.AppArmorProfile = defaultAppArmor(d.log, cfg.Host.AppArmor)
 	e.containers = containersservice.New(containersservice.Deps{
 		Records: d.store.Bucket("containers"), Images: e.images, Layers: e.layers, Views: rootview.New(),
-		Processes: k, Lifetimes: k, Outputs: k, Logs: host.logs, Cgroups: host.cgroups, Meters: host.meters,
+		Processes: k, Lifetimes: k, Outputs: k, Logs: host.logs, Cgroups: host.cgroups, Meters: host.meters, OOMs: host.cgroups,
 		Networks: e.networks, Volumes: e.volumes, HostMounts: hostmount.New(filepath.Join(d.cfg.ExecRoot, "subpaths")), Events: e.events, Config: cfg,
 	})
 	if err := e.containers.Recover(ctx); err != nil {

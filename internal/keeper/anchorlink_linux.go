@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,16 +17,20 @@ import (
 
 // anchorLink is the keeper's side of the socket to the anchor.
 type anchorLink struct {
-	k  *Keeper
-	mu sync.Mutex
-	fd int // -1 while there is no anchor
+	log   *boundedLog
+	table *table
+	loop  *eventLoop
+	path  string   // of the anchor's binary; empty to start none
+	args  []string // its arguments
+
+	stopped atomic.Bool
+
+	mu sync.Mutex // after any proc.mu
+	fd int        // -1 while there is no anchor
 }
 
-// heldProc is what the anchor gave back for one process.
-type heldProc struct {
-	pid int
-	fds map[keeperproto.FDKind]int
-}
+// orphanReaper looks after a process that the anchor has seen to end. The loop calls it.
+type orphanReaper interface{ reap(p *proc) }
 
 // open takes the inherited socket over and receives what a former keeper left with the anchor.
 func (a *anchorLink) open(fd int) (map[string]heldProc, error) {
@@ -65,31 +70,31 @@ func (a *anchorLink) open(fd int) (map[string]heldProc, error) {
 }
 
 // run listens to the anchor, and looks for a new one when it is gone.
-func (a *anchorLink) run() {
+func (a *anchorLink) run(r orphanReaper) {
 	for {
 		a.mu.Lock()
 		fd := a.fd
 		a.mu.Unlock()
 		if fd >= 0 {
-			a.listen(fd)
+			a.listen(fd, r)
 		}
-		if a.k.stopAsked.Load() || a.k.cfg.AnchorPath == "" {
+		if a.stopped.Load() || a.path == "" {
 			return
 		}
-		a.k.logf("the anchor is gone; starting another")
+		a.log.printf("the anchor is gone; starting another")
 		if err := a.restart(); err != nil {
-			a.k.logf("starting an anchor: %v", err)
+			a.log.printf("starting an anchor: %v", err)
 			time.Sleep(time.Second)
 		}
 	}
 }
 
-func (a *anchorLink) listen(fd int) {
+func (a *anchorLink) listen(fd int, r orphanReaper) {
 	for {
 		m, err := keeperproto.ReceivePacket(fd)
 		if err != nil {
 			if !errors.Is(err, io.EOF) {
-				a.k.logf("anchor: %v", err)
+				a.log.printf("anchor: %v", err)
 			}
 			a.mu.Lock()
 			_ = unix.Close(fd)
@@ -105,11 +110,8 @@ func (a *anchorLink) listen(fd int) {
 		if err != nil {
 			continue
 		}
-		a.k.mu.Lock()
-		p := a.k.procs[o.Name]
-		a.k.mu.Unlock()
-		if p != nil {
-			a.k.post(func() { a.k.reap(p) })
+		if p := a.table.named(o.Name); p != nil {
+			a.loop.post(func() { r.reap(p) })
 		}
 	}
 }
@@ -120,7 +122,7 @@ func (a *anchorLink) restart() error {
 	// Until there is a proper anchor above, orphans of containers come here.
 	failpoint.Hit("keeper.anchor-lost")
 	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-	fd, err := anchor.StartBelow(a.k.cfg.AnchorPath, a.k.cfg.AnchorArgs)
+	fd, err := anchor.StartBelow(a.path, a.args)
 	if err != nil {
 		return err
 	}
@@ -128,15 +130,9 @@ func (a *anchorLink) restart() error {
 	a.fd = fd
 	a.mu.Unlock()
 	failpoint.Hit("keeper.anchor-restarted")
-	a.k.mu.Lock()
-	all := make([]*proc, 0, len(a.k.procs))
-	for _, p := range a.k.procs {
-		all = append(all, p)
-	}
-	a.k.mu.Unlock()
-	for _, p := range all {
+	for _, p := range a.table.all() {
 		done := make(chan struct{})
-		a.k.post(func() { a.hold(p); close(done) })
+		a.loop.post(func() { a.hold(p); close(done) })
 		<-done
 	}
 	failpoint.Hit("keeper.anchor-fed")
@@ -150,7 +146,7 @@ func (a *anchorLink) send(m keeperproto.Message) {
 		return
 	}
 	if err := keeperproto.SendPacket(a.fd, m); err != nil {
-		a.k.logf("anchor: %v", err)
+		a.log.printf("anchor: %v", err)
 	}
 }
 
@@ -173,19 +169,23 @@ func (a *anchorLink) hold(p *proc) {
 	a.send(keeperproto.Message{Type: keeperproto.TypeHold, Payload: h.Encode(), FDs: fds})
 }
 
-func (a *anchorLink) name(t keeperproto.Type, p *proc) {
-	h := keeperproto.Hold{Name: p.name, Gen: p.gen, PID: int32(p.pid)}
+func (a *anchorLink) name(t keeperproto.Type, p *proc, kinds ...keeperproto.FDKind) {
+	h := keeperproto.Hold{Name: p.name, Gen: p.gen, PID: int32(p.pid), Kinds: kinds}
 	a.send(keeperproto.Message{Type: t, Payload: h.Encode()})
 }
 
-// retire says that a process has ended: input and terminal need no holding any more.
-func (a *anchorLink) retire(p *proc) { a.name(keeperproto.TypeRetire, p) }
+// retire says which descriptors of a process need no holding any more; with none named it has ended, and they are
+// its input and its pidfd.
+func (a *anchorLink) retire(p *proc, kinds ...keeperproto.FDKind) {
+	a.name(keeperproto.TypeRetire, p, kinds...)
+}
 
 // drop says that nothing of a process is wanted any more.
 func (a *anchorLink) drop(p *proc) { a.name(keeperproto.TypeDrop, p) }
 
 // stop says that the anchor shall end with this keeper.
 func (a *anchorLink) stop() {
+	a.stopped.Store(true)
 	a.send(keeperproto.Message{Type: keeperproto.TypeAnchorStop})
 }
 

@@ -6,7 +6,6 @@ import (
 	"net"
 	"os"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -14,9 +13,44 @@ import (
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 )
 
-// client is one connection of gantryd.
+// clients are the connections of gantryd. Any goroutine may ask.
+type clients struct {
+	mu    sync.Mutex // after any proc.mu, before any client.mu
+	conns map[*client]struct{}
+}
+
+func (s *clients) add(c *client) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns[c] = struct{}{}
+}
+
+func (s *clients) remove(c *client) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+}
+
+// subscribe has c hear of every exit to come.
+func (s *clients) subscribe(c *client) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.subscribed = true
+}
+
+// broadcastExit tells all that have subscribed. p.mu is held.
+func (s *clients) broadcastExit(p *proc) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		c.exited(*p.exit)
+	}
+}
+
+// client is one connection of gantryd: answers go out at once, what happens meanwhile by a goroutine of its own.
 type client struct {
-	k    *Keeper
 	conn *keeperproto.Conn
 	sock *net.UnixConn
 
@@ -29,55 +63,17 @@ type client struct {
 	closed     bool
 }
 
-func (k *Keeper) serve(uc *net.UnixConn) {
-	c := &client{k: k, conn: keeperproto.NewConn(uc), sock: uc, watches: map[uint32]*watch{}, grew: map[*watch]struct{}{}}
+func newClient(uc *net.UnixConn) *client {
+	c := &client{conn: keeperproto.NewConn(uc), sock: uc, watches: map[uint32]*watch{}, grew: map[*watch]struct{}{}}
 	c.cond = sync.NewCond(&c.mu)
-	if err := checkPeer(uc); err != nil {
-		k.logf("%v", err)
-		_ = uc.Close()
-		return
-	}
-	k.cmu.Lock()
-	k.clients[c] = struct{}{}
-	k.cmu.Unlock()
-	go c.events()
-	for {
-		m, err := c.conn.Receive()
-		if err != nil {
-			break
-		}
-		if m.Type == keeperproto.TypeLaunch {
-			go c.launch(m)
-			continue
-		}
-		c.handle(m)
-		m.CloseFDs()
-	}
-	c.close()
+	return c
 }
 
-// checkPeer lets only the keeper's own user in.
-func checkPeer(uc *net.UnixConn) error {
-	raw, err := uc.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var cred *unix.Ucred
-	if cerr := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); cerr != nil {
-		return cerr
-	}
-	if err == nil && cred.Uid != uint32(os.Geteuid()) {
-		err = fmt.Errorf("a client of user %d was refused", cred.Uid)
-	}
-	return err
-}
-
-func (c *client) close() {
+// close ends the connection, and gives the watches that nobody reads any more.
+func (c *client) close() []*watch {
 	_ = c.conn.Close()
-	c.k.cmu.Lock()
-	delete(c.k.clients, c)
-	c.k.cmu.Unlock()
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.closed = true
 	ws := make([]*watch, 0, len(c.watches))
 	for _, w := range c.watches {
@@ -85,13 +81,7 @@ func (c *client) close() {
 	}
 	c.watches = map[uint32]*watch{}
 	c.cond.Broadcast()
-	c.mu.Unlock()
-	for _, w := range ws {
-		w.p.mu.Lock()
-		delete(w.p.watches, w)
-		c.k.punch(w.p)
-		w.p.mu.Unlock()
-	}
+	return ws
 }
 
 func (c *client) addWatch(w *watch) {
@@ -109,6 +99,18 @@ func (c *client) dropWatch(w *watch) {
 	// What was to be announced still is: the reader has its own descriptors.
 }
 
+// watched gives the watch with a number, or nil; the last time, it is the client's no longer.
+func (c *client) watched(id uint32, last bool) *watch {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w := c.watches[id]
+	if last {
+		delete(c.watches, id)
+		delete(c.grew, w)
+	}
+	return w
+}
+
 // notify has a watch announced soon. It never waits.
 func (c *client) notify(w *watch) {
 	c.mu.Lock()
@@ -119,16 +121,13 @@ func (c *client) notify(w *watch) {
 	}
 }
 
-func (k *Keeper) broadcastExit(p *proc) {
-	k.cmu.Lock()
-	defer k.cmu.Unlock()
-	for c := range k.clients {
-		c.mu.Lock()
-		if c.subscribed {
-			c.exits = append(c.exits, *p.exit)
-			c.cond.Signal()
-		}
-		c.mu.Unlock()
+// exited has an exit told soon, if the client has subscribed. It never waits.
+func (c *client) exited(x keeperproto.Exited) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.subscribed {
+		c.exits = append(c.exits, x)
+		c.cond.Signal()
 	}
 }
 
@@ -180,335 +179,34 @@ func (c *client) fail(id uint32, err error) {
 	_ = c.conn.Send(keeperproto.Message{Type: keeperproto.TypeError, ID: id, Payload: e.Encode()})
 }
 
-func (c *client) launch(m keeperproto.Message) {
-	defer m.CloseFDs()
-	failpoint.Hit("keeper.launch-received")
-	defer c.k.launching(c)()
-	l, err := keeperproto.DecodeLaunch(m.Payload)
+// hungUp tells whether the other side has closed the connection. What it said before may still be
+// unread.
+func (c *client) hungUp() bool {
+	raw, err := c.sock.SyscallConn()
 	if err != nil {
-		c.fail(m.ID, err)
-		return
+		return true
 	}
-	if hungUp(c.sock) {
-		return // nobody is there to know of the process
-	}
-	p, err := c.k.launch(l, m.FDs, c)
-	if err != nil {
-		c.fail(m.ID, err)
-		return
-	}
-	p.mu.Lock()
-	reply := keeperproto.LaunchReply{PID: int32(p.pid), Gen: p.gen}
-	var fds []int
-	if p.sp.slot != nil {
-		reply.Started = p.sp.slot.started.Load()
-		if len(l.Watches) > 0 {
-			fds, err = p.viewFDs()
-		}
-	}
-	p.mu.Unlock()
-	defer closeFDs(fds)
-	if err != nil {
-		c.k.logf("watch of %s: %v", p.key, err)
-	}
-	failpoint.Hit("keeper.launch-attached")
-	c.reply(m.ID, reply.Encode(), fds...)
-	failpoint.Hit("keeper.launch-replied")
+	gone := false
+	err = raw.Control(func(fd uintptr) {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+		n, perr := unix.Poll(p, 0)
+		gone = perr == nil && n > 0 && p[0].Revents&(unix.POLLHUP|unix.POLLRDHUP|unix.POLLERR) != 0
+	})
+	return err != nil || gone
 }
 
-func closeFDs(fds []int) {
-	for _, fd := range fds {
-		_ = unix.Close(fd)
-	}
-}
-
-// handle serves one short request.
-func (c *client) handle(m keeperproto.Message) {
-	k := c.k
-	var err error
-	switch m.Type {
-	case keeperproto.TypeHello:
-		err = c.hello(m)
-	case keeperproto.TypeSignal, keeperproto.TypeResize, keeperproto.TypeHandle, keeperproto.TypeCloseStdin,
-		keeperproto.TypeForget:
-		err = c.about(m)
-	case keeperproto.TypeWatch:
-		err = c.watch(m)
-	case keeperproto.TypeAck, keeperproto.TypeUnwatch:
-		c.ack(m)
-	case keeperproto.TypeList:
-		k.waitForLaunches(c)
-		c.reply(m.ID, k.list().Encode())
-	case keeperproto.TypeSubscribe:
-		c.subscribe(m.ID)
-	case keeperproto.TypeResumed:
-		k.grace.Store(0)
-		c.reply(m.ID, nil)
-	case keeperproto.TypeUpgrade:
-		var r keeperproto.KeyRequest
-		if r, err = keeperproto.DecodeKeyRequest(m.Payload); err == nil {
-			// The answer first: after the exec there is nobody to give it.
-			c.reply(m.ID, nil)
-			if err := k.upgrade(r.Name); err != nil {
-				k.logf("upgrade to %s: %v", r.Name, err)
-			}
-		}
-	case keeperproto.TypeStop:
-		if err = k.stopNow(); err == nil {
-			c.reply(m.ID, nil)
-		}
-	default:
-		err = protoError(keeperproto.ClassUnimplemented, "the keeper does not know request %d", m.Type)
-	}
-	if err != nil {
-		c.fail(m.ID, err)
-	}
-}
-
-func (c *client) hello(m keeperproto.Message) error {
-	h, err := keeperproto.DecodeHello(m.Payload)
+// checkPeer lets only the keeper's own user in.
+func checkPeer(uc *net.UnixConn) error {
+	raw, err := uc.SyscallConn()
 	if err != nil {
 		return err
 	}
-	if h.Version < keeperproto.MinVersion {
-		return protoError(keeperproto.ClassInvalid, "this keeper speaks versions %d to %d of its protocol, not %d", keeperproto.MinVersion, keeperproto.Version, h.Version)
+	var cred *unix.Ucred
+	if cerr := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); cerr != nil {
+		return cerr
 	}
-	r := keeperproto.HelloReply{Version: min(h.Version, keeperproto.Version), PID: int32(os.Getpid()), Build: c.k.cfg.Build}
-	c.reply(m.ID, r.Encode())
-	return nil
-}
-
-func (k *Keeper) list() (l keeperproto.List) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for _, p := range k.procs {
-		p.mu.Lock()
-		if p.sp.slot != nil && p.sp.slot.started.Load() != 0 {
-			l.Entries = append(l.Entries, keeperproto.Entry{
-				Key: p.key, PID: int32(p.pid), Started: p.sp.slot.started.Load(), Gen: p.gen, Alive: p.alive() || !p.told, Note: p.meta.note,
-			})
-		}
-		p.mu.Unlock()
+	if err == nil && cred.Uid != uint32(os.Geteuid()) {
+		err = fmt.Errorf("a client of user %d was refused", cred.Uid)
 	}
-	return l
-}
-
-// subscribe delivers every exit that is not forgotten, and those to come.
-func (c *client) subscribe(id uint32) {
-	c.reply(id, nil)
-	c.k.mu.Lock()
-	all := make([]*proc, 0, len(c.k.procs))
-	for _, p := range c.k.procs {
-		all = append(all, p)
-	}
-	c.k.mu.Unlock()
-	c.k.cmu.Lock()
-	c.mu.Lock()
-	c.subscribed = true
-	c.mu.Unlock()
-	c.k.cmu.Unlock()
-	// An exit that happens meanwhile may come twice; the client tells by its Gen.
-	for _, p := range all {
-		p.mu.Lock()
-		if p.told {
-			c.mu.Lock()
-			c.exits = append(c.exits, *p.exit)
-			c.cond.Signal()
-			c.mu.Unlock()
-		}
-		p.mu.Unlock()
-	}
-}
-
-// find gives a process by key.
-func (k *Keeper) find(r keeperproto.KeyRequest) (*proc, error) {
-	name, err := keeperproto.ProcName(r.Key)
-	if err != nil {
-		return nil, err
-	}
-	k.mu.Lock()
-	p := k.procs[name]
-	k.mu.Unlock()
-	if p == nil {
-		return nil, protoError(keeperproto.ClassNotFound, "the keeper has no process %s", r.Key)
-	}
-	return p, nil
-}
-
-// about serves a request about one process.
-func (c *client) about(m keeperproto.Message) error {
-	r, err := keeperproto.DecodeKeyRequest(m.Payload)
-	if err != nil {
-		return err
-	}
-	p, err := c.k.find(r)
-	if err != nil {
-		return err
-	}
-	if m.Type == keeperproto.TypeForget {
-		p.mu.Lock()
-		alive := p.alive()
-		p.mu.Unlock()
-		if alive {
-			return protoError(keeperproto.ClassPrecondition, "%s still runs", r.Key)
-		}
-		failpoint.Hit("keeper.forget-received")
-		c.k.forget(p)
-		c.reply(m.ID, nil)
-		failpoint.Hit("keeper.forget-replied")
-		return nil
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.alive() || p.pidfd < 0 {
-		return protoError(keeperproto.ClassNotFound, "%s has ended", r.Key)
-	}
-	var fds []int
-	switch m.Type {
-	case keeperproto.TypeSignal:
-		failpoint.Hit("keeper.signal-received")
-		err = unix.PidfdSendSignal(p.pidfd, unix.Signal(r.A), nil, 0)
-	case keeperproto.TypeResize:
-		if p.tty < 0 {
-			return protoError(keeperproto.ClassInvalid, "%s has no terminal", r.Key)
-		}
-		err = unix.IoctlSetWinsize(p.tty, unix.TIOCSWINSZ, &unix.Winsize{Row: uint16(r.A), Col: uint16(r.B)})
-	case keeperproto.TypeCloseStdin:
-		closeFD(&p.stdin)
-		c.k.anchor.send(keeperproto.Message{Type: keeperproto.TypeRetire, Payload: keeperproto.Hold{
-			Name: p.name, Gen: p.gen, PID: int32(p.pid), Kinds: []keeperproto.FDKind{keeperproto.FDStdin}}.Encode()})
-		failpoint.Hit("keeper.stdin-closed")
-	case keeperproto.TypeHandle:
-		fd := p.handle(r.Name)
-		if fd < 0 {
-			return protoError(keeperproto.ClassNotFound, "%s has no %q", r.Key, r.Name)
-		}
-		fds = []int{fd}
-	}
-	if err == unix.ESRCH {
-		return protoError(keeperproto.ClassNotFound, "%s has ended", r.Key)
-	}
-	if err != nil {
-		return protoError(keeperproto.ClassUnknown, "%s: %v", r.Key, err)
-	}
-	c.reply(m.ID, nil, fds...)
-	failpoint.Hit("keeper.request-replied")
-	return nil
-}
-
-func (p *proc) handle(name string) int {
-	switch name {
-	case "stdin":
-		if p.tty >= 0 {
-			return p.tty
-		}
-		return p.stdin
-	case "terminal":
-		return p.tty
-	case "pidfd":
-		return p.pidfd
-	case "mnt":
-		return p.mountNS
-	}
-	return -1
-}
-
-// viewFDs opens spool and slot for a reader. p.mu is held.
-func (p *proc) viewFDs() ([]int, error) {
-	var fds []int
-	for _, name := range []string{spoolName, slotName} {
-		fd, err := unix.Open(p.dir+"/"+name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			closeFDs(fds)
-			return nil, err
-		}
-		fds = append(fds, fd)
-	}
-	return fds, nil
-}
-
-func (c *client) watch(m keeperproto.Message) error {
-	r, err := keeperproto.DecodeWatch(m.Payload)
-	if err != nil {
-		return err
-	}
-	p, err := c.k.find(keeperproto.KeyRequest{Key: r.Key})
-	if err != nil {
-		return err
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.gone || p.sp.slot == nil || r.Gen != 0 && r.Gen != p.gen || p.sp.slot.started.Load() == 0 {
-		return protoError(keeperproto.ClassNotFound, "the keeper has no process %s", r.Key)
-	}
-	fds, err := p.viewFDs()
-	if err != nil {
-		return err
-	}
-	defer closeFDs(fds)
-	w := c.k.addWatch(p, c, r.ID, r.Pos)
-	c.reply(m.ID, keeperproto.WatchReply{Pos: w.pos, Gen: p.gen}.Encode(), fds...)
-	failpoint.Hit("keeper.watch-replied")
-	return nil
-}
-
-func (c *client) ack(m keeperproto.Message) {
-	a, err := keeperproto.DecodeAck(m.Payload)
-	if err != nil {
-		return
-	}
-	c.mu.Lock()
-	w := c.watches[a.ID]
-	if m.Type == keeperproto.TypeUnwatch {
-		delete(c.watches, a.ID)
-		delete(c.grew, w)
-	}
-	c.mu.Unlock()
-	if w == nil {
-		return
-	}
-	w.p.mu.Lock()
-	defer w.p.mu.Unlock()
-	if m.Type == keeperproto.TypeUnwatch {
-		delete(w.p.watches, w)
-		c.k.punch(w.p)
-		return
-	}
-	if !w.p.gone {
-		w.ack(a.Pos, c.k)
-	}
-}
-
-// upgrade replaces this process by a new binary: what it needs is on the exec root and with the
-// anchor, just as after a crash.
-func (k *Keeper) upgrade(path string) error {
-	failpoint.Hit("keeper.upgrade-asked")
-	fd, err := k.anchor.prepareExec()
-	if err != nil {
-		return fmt.Errorf("there is no anchor to hold the descriptors: %w", err)
-	}
-	k.logf("upgrade: executing %s", path)
-	do := k.cfg.Exec
-	if do == nil {
-		do = unix.Exec
-	}
-	k.cfg.Spawner.Close()
-	time.Sleep(time.Millisecond) // the answer leaves
-	failpoint.Hit("keeper.upgrade-exec")
-	err = do(path, upgradeArgs(fd), os.Environ())
-	unix.CloseOnExec(fd)
 	return err
-}
-
-// upgradeArgs are this process's arguments with the anchor's socket's number in place.
-func upgradeArgs(fd int) []string {
-	args := []string{os.Args[0]}
-	for i := 1; i < len(os.Args); i++ {
-		if os.Args[i] == "--anchor-fd" {
-			i++
-			continue
-		}
-		args = append(args, os.Args[i])
-	}
-	return append(args, "--anchor-fd", fmt.Sprint(fd))
 }

@@ -25,6 +25,27 @@
 // buffers format and write. Each connection of gantryd has a reader and a
 // writer of its own, so that a slow gantryd holds nobody.
 //
+// # Who does what
+//
+//	eventLoop   waits for descriptors and runs what is posted; events hands on what it sees
+//	table       knows the processes, by name and by number
+//	pump        moves output into the spools
+//	retention   decides how much of the spools stays
+//	logWorkers  write the logs; logWriter formats, commits and rotates one
+//	reaper      learns how processes ended and records it
+//	exits       drains and tells, after the record
+//	launcher    makes processes
+//	remover     takes forgotten ones away
+//	recovery    takes over those of a former keeper
+//	anchorLink  gives the anchor copies of descriptors
+//	service     answers requests; clients are the connections, inflight the launches under way
+//
+// # Locks
+//
+// Taken in this order, never against it: table.mu, proc.mu, clients.mu, client.mu. Behind all of these come
+// anchorLink.mu, eventLoop.mu and boundedLog.mu; only the last is taken while another of the three is
+// held. inflight.mu stands alone. What is the loop's needs no lock and is touched by its goroutine only.
+//
 // # Recovery
 //
 // A new keeper — after a crash, or by exec in an upgrade — finds everything in the

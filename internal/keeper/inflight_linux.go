@@ -1,40 +1,44 @@
 package keeper
 
 import (
-	"net"
+	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // launchPatience bounds how long a list waits for another client's launches.
 const launchPatience = 10 * time.Second
 
-// launching notes that a launch of c is under way, until the returned function is called.
-func (k *Keeper) launching(c *client) (done func()) {
+// inflight knows the launches under way. Any goroutine may ask.
+type inflight struct {
+	mu sync.Mutex
+	by map[chan struct{}]*client // closed when the launch is over
+}
+
+// begin notes that a launch of c is under way, until the returned function is called.
+func (f *inflight) begin(c *client) (done func()) {
 	over := make(chan struct{})
-	k.cmu.Lock()
-	k.launches[over] = c
-	k.cmu.Unlock()
+	f.mu.Lock()
+	f.by[over] = c
+	f.mu.Unlock()
 	return func() {
-		k.cmu.Lock()
-		delete(k.launches, over)
-		k.cmu.Unlock()
+		f.mu.Lock()
+		delete(f.by, over)
+		f.mu.Unlock()
 		close(over)
 	}
 }
 
-// waitForLaunches waits for what other clients launch. A gantryd that was killed while it launched
+// waitForOthers waits for what other clients launch. A gantryd that was killed while it launched
 // has a successor, who asks what there is: the answer must tell of this process too.
-func (k *Keeper) waitForLaunches(c *client) {
-	k.cmu.Lock()
+func (f *inflight) waitForOthers(c *client) {
+	f.mu.Lock()
 	var others []chan struct{}
-	for over, by := range k.launches {
+	for over, by := range f.by {
 		if by != c {
 			others = append(others, over)
 		}
 	}
-	k.cmu.Unlock()
+	f.mu.Unlock()
 	if len(others) == 0 {
 		return
 	}
@@ -47,20 +51,4 @@ func (k *Keeper) waitForLaunches(c *client) {
 			return
 		}
 	}
-}
-
-// hungUp tells whether the other side has closed the connection. What it said before may still be
-// unread.
-func hungUp(uc *net.UnixConn) bool {
-	raw, err := uc.SyscallConn()
-	if err != nil {
-		return true
-	}
-	gone := false
-	err = raw.Control(func(fd uintptr) {
-		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
-		n, perr := unix.Poll(p, 0)
-		gone = perr == nil && n > 0 && p[0].Revents&(unix.POLLHUP|unix.POLLRDHUP|unix.POLLERR) != 0
-	})
-	return err != nil || gone
 }

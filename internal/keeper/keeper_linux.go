@@ -1,16 +1,11 @@
 package keeper
 
 import (
-	"crypto/rand"
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -39,71 +34,30 @@ type Config struct {
 	SpoolLimit, SpoolTotal int64
 }
 
-// Keeper looks after processes.
+// Keeper looks after processes: it makes all that does so, and ends it.
 type Keeper struct {
-	cfg    Config
-	dir    string // <exec root>/keeper
-	procsD string
-	lock   *os.File
-	ln     *net.UnixListener
-	anchor *anchorLink
-	log    *boundedLog
+	cfg  Config
+	dir  string // <exec root>/keeper
+	lock *os.File
+	ln   *net.UnixListener
+	log  *boundedLog
 
-	ep, wake int
-	epFile   *os.File        // ep
-	waiter   syscall.RawConn // of epFile
-	stop     atomic.Bool
-	done     chan struct{}
-	closing  sync.WaitGroup // mount namespaces on their way out
-
-	postMu sync.Mutex
-	posted []func()
-	queue  []*proc // the loop's
-	spare  []*proc
-	trash  []byte
-
-	mu     sync.Mutex // procs, byID, nextID; before any proc.mu
-	procs  map[string]*proc
-	byID   map[int32]*proc
-	nextID int32
-
-	cmu      sync.Mutex // clients, launches; after any proc.mu
-	clients  map[*client]struct{}
-	launches map[chan struct{}]*client // those under way
-
-	bufs   chan *logBuf
-	unread atomic.Int64
-	grace  atomic.Int64 // until when (Unix ns) nothing is punched: watches are coming back
-	nofile uint64
+	table   *table
+	loop    *eventLoop
+	anchor  *anchorLink
+	events  events
+	exits   *exits
+	service *service
 
 	stopAsked atomic.Bool
+	done      chan struct{}
 }
-
-// resumeGrace is how long a new keeper keeps everything for clients that were attached
-// to the former one.
-const resumeGrace = 10 * time.Second
-
-// fdsPerProc is what one process may take of the descriptor budget.
-const fdsPerProc = 8
 
 // Open takes the exec root over, recovers what is there, and listens.
 func Open(cfg Config) (_ *Keeper, err error) {
-	if cfg.SpoolLimit <= 0 {
-		cfg.SpoolLimit = defaultSpool
-	}
-	if cfg.SpoolTotal <= 0 {
-		cfg.SpoolTotal = defaultTotal
-	}
-	k := &Keeper{
-		cfg: cfg, dir: filepath.Join(cfg.ExecRoot, keeperproto.Dir), ep: -1, wake: -1,
-		procs: map[string]*proc{}, byID: map[int32]*proc{}, clients: map[*client]struct{}{}, launches: map[chan struct{}]*client{},
-		done: make(chan struct{}), bufs: make(chan *logBuf, logWorkers),
-	}
-	k.procsD = filepath.Join(k.dir, keeperproto.ProcsDir)
-	for range logWorkers {
-		k.bufs <- &logBuf{}
-	}
-	if err := os.MkdirAll(k.procsD, 0o700); err != nil {
+	k := &Keeper{cfg: cfg, dir: filepath.Join(cfg.ExecRoot, keeperproto.Dir), done: make(chan struct{})}
+	procs := filepath.Join(k.dir, keeperproto.ProcsDir)
+	if err := os.MkdirAll(procs, 0o700); err != nil {
 		return nil, fmt.Errorf("keeper: making its folder: %w", err)
 	}
 	k.log = openBoundedLog(filepath.Join(k.dir, keeperproto.LogName))
@@ -111,25 +65,48 @@ func Open(cfg Config) (_ *Keeper, err error) {
 		return nil, err
 	}
 	failpoint.Hit("keeper.open-locked")
-	raiseNofile(&k.nofile)
-	if err := k.openLoop(); err != nil {
+	k.table = newTable(raiseNofile())
+	if k.loop, err = openEventLoop(); err != nil {
 		return nil, err
 	}
-	if k.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
-		return nil, err
-	}
-	if err := k.epollAdd(k.wake, 0, evWake, unix.EPOLLIN); err != nil {
-		return nil, err
-	}
-	k.anchor = &anchorLink{k: k, fd: -1}
+	former := k.furnish(procs)
 	held, err := k.anchor.open(cfg.AnchorFD)
 	if err != nil {
 		return nil, err
 	}
 	failpoint.Hit("keeper.open-held")
-	k.recover(held)
+	former.recover(held)
 	failpoint.Hit("keeper.open-recovered")
 	return k, k.listen()
+}
+
+// furnish makes what works on processes, whose folders are in procs, and makes it known to each other. It gives what takes
+// over a former keeper's.
+func (k *Keeper) furnish(procs string) *recovery {
+	log, table, loop, spawner := k.log, k.table, k.loop, k.cfg.Spawner
+	link := &anchorLink{log: log, table: table, loop: loop, path: k.cfg.AnchorPath, args: k.cfg.AnchorArgs, fd: -1}
+	audience := &clients{conns: map[*client]struct{}{}}
+
+	kept := newRetention(k.cfg.SpoolLimit, k.cfg.SpoolTotal)
+	logs := newLogWorkers(log, kept)
+	mover := &pump{loop: loop, log: log, kept: kept, logs: logs}
+	ends := &exits{loop: loop, anchor: link, pump: mover, logs: logs, news: audience}
+	wait := &reaper{loop: loop, log: log, exits: ends}
+	away := &remover{table: table, loop: loop, anchor: link, kept: kept, pump: mover}
+	logs.waiting, logs.news = mover, ends
+	mover.ends, mover.sinks = ends, away
+
+	k.anchor, k.exits = link, ends
+	k.events = events{pump: mover, table: table, reaper: wait}
+	k.service = &service{
+		build: k.cfg.Build, log: log, table: table, anchor: link, kept: kept, remover: away, clients: audience, life: k,
+		launcher: &launcher{dir: procs, log: log, table: table, loop: loop, anchor: link, remover: away, spawner: spawner},
+		inflight: &inflight{by: map[chan struct{}]*client{}},
+	}
+	return &recovery{
+		dir: procs, log: log, table: table, loop: loop, anchor: link, kept: kept, logs: logs, pump: mover, reaper: wait,
+		spawner: spawner,
+	}
 }
 
 func (k *Keeper) takeLock() error {
@@ -168,131 +145,34 @@ func (k *Keeper) listen() error {
 
 // Run serves until Stop was asked for and nothing is left, or an upgrade replaces the process.
 func (k *Keeper) Run() error {
-	go k.loop()
-	go k.accept()
-	go k.anchor.run()
+	go func() {
+		if err := k.loop.run(k.events); err != nil {
+			k.log.printf("%v", err)
+		}
+	}()
+	go k.service.accept(k.ln)
+	go k.anchor.run(k.events.reaper)
 	<-k.done
 	k.cfg.Spawner.Close()
-	k.closing.Wait()
+	k.exits.closing.Wait()
 	return nil
-}
-
-func (k *Keeper) accept() {
-	for {
-		c, err := k.ln.AcceptUnix()
-		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				return
-			}
-			k.logf("accept: %v", err)
-			time.Sleep(50 * time.Millisecond)
-			continue
-		}
-		go k.serve(c)
-	}
 }
 
 // stopNow ends the keeper, when no process lives.
 func (k *Keeper) stopNow() error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for _, p := range k.procs {
-		p.mu.Lock()
-		alive := p.alive()
-		p.mu.Unlock()
-		if alive {
-			return keeperproto.Error{Class: keeperproto.ClassPrecondition, Text: "the keeper cannot stop: " + p.key.String() + " still runs"}
-		}
-	}
-	if k.stopAsked.Swap(true) {
-		return nil
-	}
-	k.anchor.stop()
-	_ = os.Remove(filepath.Join(k.dir, keeperproto.SocketName))
-	_ = k.ln.Close()
-	k.stop.Store(true)
-	k.post(func() {})
-	// The answer to the one who asked goes out first.
-	time.AfterFunc(20*time.Millisecond, func() { close(k.done) })
-	return nil
-}
-
-func (k *Keeper) graceful() bool {
-	until := k.grace.Load()
-	if until == 0 {
-		return false
-	}
-	if time.Now().UnixNano() < until {
-		return true
-	}
-	k.grace.Store(0)
-	return false
-}
-
-func (k *Keeper) logf(format string, args ...any) { k.log.printf(format, args...) }
-
-func newGen() uint64 {
-	var b [8]byte
-	_, _ = rand.Read(b[:])
-	return binary.BigEndian.Uint64(b[:]) | 1
-}
-
-// raiseNofile makes the soft limit of descriptors the hard one.
-func raiseNofile(limit *uint64) {
-	var r syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
-		*limit = 1024
-		return
-	}
-	if r.Cur+1 < r.Max {
-		r.Cur = r.Max
-		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &r)
-	}
-	*limit = r.Cur
-}
-
-// boundedLog is the keeper's own log: a file on the exec root that is begun anew when it is big.
-type boundedLog struct {
-	mu   sync.Mutex
-	path string
-	f    *os.File
-	size int64
-}
-
-const ownLogMax = 1 << 20
-
-func openBoundedLog(path string) *boundedLog {
-	l := &boundedLog{path: path}
-	l.reopen()
-	return l
-}
-
-func (l *boundedLog) reopen() {
-	f, err := os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-	if err != nil {
-		return
-	}
-	l.f = f
-	if st, err := f.Stat(); err == nil {
-		l.size = st.Size()
-	}
-}
-
-func (l *boundedLog) printf(format string, args ...any) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.f == nil {
-		return
-	}
-	if l.size > ownLogMax {
-		_ = l.f.Close()
-		_ = os.Rename(l.path, l.path+".1")
-		l.f, l.size = nil, 0
-		if l.reopen(); l.f == nil {
+	running := k.table.whileIdle(func() {
+		if k.stopAsked.Swap(true) {
 			return
 		}
+		k.anchor.stop()
+		_ = os.Remove(filepath.Join(k.dir, keeperproto.SocketName))
+		_ = k.ln.Close()
+		k.loop.end()
+		// The answer to the one who asked goes out first.
+		time.AfterFunc(20*time.Millisecond, func() { close(k.done) })
+	})
+	if running != nil {
+		return keeperproto.Error{Class: keeperproto.ClassPrecondition, Text: "the keeper cannot stop: " + running.key.String() + " still runs"}
 	}
-	line := time.Now().UTC().Format(time.RFC3339Nano) + " keeper[" + fmt.Sprint(os.Getpid()) + "] " + fmt.Sprintf(format, args...) + "\n"
-	n, _ := l.f.WriteString(line)
-	l.size += int64(n)
+	return nil
 }

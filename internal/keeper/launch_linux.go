@@ -1,11 +1,11 @@
 package keeper
 
 import (
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -18,18 +18,30 @@ func protoError(c keeperproto.Class, format string, args ...any) error {
 	return keeperproto.Error{Class: c, Text: fmt.Sprintf(format, args...)}
 }
 
+// launcher makes processes: an entry first, then what the process needs, then the process itself; or nothing of it. Many
+// launches may be under way.
+type launcher struct {
+	dir     string // of the processes' folders
+	log     *boundedLog
+	table   *table
+	loop    *eventLoop
+	anchor  *anchorLink
+	remover *remover
+	spawner Spawner
+}
+
 // launch makes a process; c's watches see its output from the first byte.
-func (k *Keeper) launch(l keeperproto.Launch, files []int, c *client) (*proc, error) {
+func (s *launcher) launch(l keeperproto.Launch, files []int, c *client) (*proc, error) {
 	name, err := keeperproto.ProcName(l.Key)
 	if err != nil {
 		return nil, protoError(keeperproto.ClassInvalid, "%v", err)
 	}
-	p, err := k.reserve(name, l)
+	p, err := s.reserve(name, l)
 	if err != nil {
 		return nil, err
 	}
-	if err := k.start(p, l, files, c); err != nil {
-		k.abandon(p)
+	if err := s.start(p, l, files, c); err != nil {
+		s.abandon(p)
 		var known keeperproto.Error
 		var launch *spec.LaunchError
 		switch {
@@ -44,48 +56,33 @@ func (k *Keeper) launch(l keeperproto.Launch, files []int, c *client) (*proc, er
 }
 
 // reserve makes the process's entry, so that its name is taken.
-func (k *Keeper) reserve(name string, l keeperproto.Launch) (*proc, error) {
-	k.mu.Lock()
-	old := k.procs[name]
-	k.mu.Unlock()
-	if old != nil {
-		old.mu.Lock()
-		alive := old.alive()
-		old.mu.Unlock()
-		if alive {
+func (s *launcher) reserve(name string, l keeperproto.Launch) (*proc, error) {
+	if old := s.table.named(name); old != nil {
+		if old.runs() {
 			return nil, protoError(keeperproto.ClassAlreadyExists, "launching %s: it runs already", l.Key)
 		}
-		k.forget(old)
+		s.remover.forget(old)
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if _, taken := k.procs[name]; taken {
-		return nil, protoError(keeperproto.ClassAlreadyExists, "launching %s: it is being launched already", l.Key)
-	}
-	if used := uint64(len(k.byID)+1)*fdsPerProc + 128; used > k.nofile {
-		return nil, protoError(keeperproto.ClassExhausted,
-			"launching %s: the keeper's limit of %d open files is reached with %d processes; raise LimitNOFILE of the service", l.Key, k.nofile, len(k.byID))
-	}
-	p, err := newProc(k.procsD, name, l, newGen())
-	if err != nil {
-		return nil, protoError(keeperproto.ClassUnknown, "launching %s: %v", l.Key, err)
-	}
-	failpoint.Hit("keeper.launch-reserved")
-	k.register(p)
-	return p, nil
+	return s.table.reserve(name, l, func() (*proc, error) {
+		p, err := newProc(s.dir, name, l, newGen())
+		if err != nil {
+			return nil, protoError(keeperproto.ClassUnknown, "launching %s: %v", l.Key, err)
+		}
+		p.log.complains = s.log.printf
+		failpoint.Hit("keeper.launch-reserved")
+		return p, nil
+	})
 }
 
-// register gives p its number. k.mu is held.
-func (k *Keeper) register(p *proc) {
-	k.nextID++
-	p.id = k.nextID
-	p.log.cfg, p.log.complains = p.meta.log, k.logf
-	k.procs[p.name] = p
-	k.byID[p.id] = p
+// newGen makes a number that tells one launch of a name from another.
+func newGen() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:])
+	return binary.BigEndian.Uint64(b[:]) | 1
 }
 
 // start fills the entry: descriptors, log, the process itself.
-func (k *Keeper) start(p *proc, l keeperproto.Launch, files []int, c *client) (err error) {
+func (s *launcher) start(p *proc, l keeperproto.Launch, files []int, c *client) (err error) {
 	req := SpawnRequest{Launch: l, Files: files, Target: 0, TargetPIDFD: -1, Stdin: -1, Stdout: -1, Stderr: -1}
 	var mine []int // what the process gets; the keeper's copies go when it has them
 	defer func() {
@@ -93,20 +90,20 @@ func (k *Keeper) start(p *proc, l keeperproto.Launch, files []int, c *client) (e
 			_ = unix.Close(fd)
 		}
 	}()
-	if err := k.openLog(p); err != nil {
+	if err := p.openLog(); err != nil {
 		return err
 	}
-	if mine, err = k.openStdio(p, l, &req); err != nil {
+	if mine, err = p.openStdio(l, &req); err != nil {
 		return err
 	}
 	if l.Key.Exec != "" {
-		if req.Target, req.TargetPIDFD, err = k.target(l.Key); err != nil {
+		if req.Target, req.TargetPIDFD, err = s.target(l.Key); err != nil {
 			return err
 		}
 		mine = append(mine, req.TargetPIDFD)
 	}
 	for _, j := range l.Join {
-		fd, err := k.namespace(j)
+		fd, err := s.namespace(j)
 		if err != nil {
 			return err
 		}
@@ -117,91 +114,37 @@ func (k *Keeper) start(p *proc, l keeperproto.Launch, files []int, c *client) (e
 	if c != nil {
 		p.mu.Lock()
 		for _, id := range l.Watches {
-			k.addWatch(p, c, id, 0)
+			p.addWatch(c, id, 0)
 		}
 		p.mu.Unlock()
 	}
-	req.Created = func(pid, pidfd int) error { return k.created(p, pid, pidfd) }
+	req.Created = func(pid, pidfd int) error { return s.created(p, pid, pidfd) }
 	req.Terminal = func(master int) error {
 		p.mu.Lock()
 		p.tty = master
 		p.mu.Unlock()
-		k.anchor.hold(p)
+		s.anchor.hold(p)
 		failpoint.Hit("keeper.terminal-held")
 		return unix.SetNonblock(master, true)
 	}
 	failpoint.Hit("keeper.launch-spawn")
-	got, err := k.cfg.Spawner.Spawn(req)
+	got, err := s.spawner.Spawn(req)
 	if err != nil {
 		return err
 	}
 	p.mountNS = got.MountNS
 	p.sp.slot.started.Store(got.Started.UnixNano())
 	failpoint.Hit("keeper.launch-started")
-	return k.attach(p)
-}
-
-// openLog opens the log file before the process runs, so that a bad path fails the launch.
-func (k *Keeper) openLog(p *proc) error {
-	if p.meta.log.Driver == keeperproto.LogNone {
-		return nil
-	}
-	size, err := p.log.open()
-	if err != nil {
-		return protoError(keeperproto.ClassInvalid, "launching %s: %v", p.key, err)
-	}
-	cur := logCursor{}
-	if cur.offset = p.log.repair(size); cur.offset < size {
-		if err := unix.Ftruncate(p.log.fd, cur.offset); err != nil {
-			return err
-		}
-	}
-	p.sp.slot.store(&cur)
-	failpoint.Hit("keeper.launch-log-opened")
-	return nil
-}
-
-// openStdio opens both sides of the process's pipes and gives the process's.
-func (k *Keeper) openStdio(p *proc, l keeperproto.Launch, req *SpawnRequest) (theirs []int, err error) {
-	if l.Terminal {
-		// The FIFO is between terminal and spool; the keeper has both its ends.
-		p.in[0], err = p.openFIFO(0, unix.O_RDWR)
-		return nil, err
-	}
-	for i := range p.in {
-		if p.in[i], err = p.openFIFO(i, unix.O_RDONLY); err != nil {
-			return theirs, err
-		}
-		// For reading too: then it never sees SIGPIPE, whoever of us dies.
-		fd, err := unix.Open(filepath.Join(p.dir, fifoNames[i]), unix.O_RDWR|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return theirs, err
-		}
-		theirs = append(theirs, fd)
-	}
-	req.Stdout, req.Stderr = theirs[0], theirs[1]
-	if !l.Stdin {
-		return theirs, nil
-	}
-	var pipe [2]int
-	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
-		return theirs, err
-	}
-	_ = unix.Fchmod(pipe[0], 0o666)
-	_ = unix.SetNonblock(pipe[1], true)
-	req.Stdin, p.stdin = pipe[0], pipe[1]
-	return append(theirs, pipe[0]), nil
+	return s.loop.attach(p)
 }
 
 // target finds the container's init for an exec.
-func (k *Keeper) target(key spec.ProcessKey) (pid, pidfd int, err error) {
+func (s *launcher) target(key spec.ProcessKey) (pid, pidfd int, err error) {
 	name, err := keeperproto.ProcName(spec.ProcessKey{Container: key.Container})
 	if err != nil {
 		return 0, -1, err
 	}
-	k.mu.Lock()
-	init := k.procs[name]
-	k.mu.Unlock()
+	init := s.table.named(name)
 	if init == nil {
 		return 0, -1, protoError(keeperproto.ClassNotFound, "launching %s: the container does not run", key)
 	}
@@ -215,8 +158,8 @@ func (k *Keeper) target(key spec.ProcessKey) (pid, pidfd int, err error) {
 }
 
 // namespace opens a namespace of another process that runs.
-func (k *Keeper) namespace(j keeperproto.Join) (int, error) {
-	pid, pidfd, err := k.target(spec.ProcessKey{Container: j.Key.Container})
+func (s *launcher) namespace(j keeperproto.Join) (int, error) {
+	pid, pidfd, err := s.target(spec.ProcessKey{Container: j.Key.Container})
 	if err != nil {
 		return -1, err
 	}
@@ -239,7 +182,7 @@ func (k *Keeper) namespace(j keeperproto.Join) (int, error) {
 }
 
 // created makes the new process known to the exec root and the anchor, before it may go on.
-func (k *Keeper) created(p *proc, pid, pidfd int) error {
+func (s *launcher) created(p *proc, pid, pidfd int) error {
 	p.mu.Lock()
 	p.pid, p.pidfd, p.child = pid, pidfd, true
 	p.mu.Unlock()
@@ -254,36 +197,13 @@ func (k *Keeper) created(p *proc, pid, pidfd int) error {
 		return fmt.Errorf("recording the process: %w", err)
 	}
 	failpoint.Hit("keeper.launch-recorded")
-	k.anchor.hold(p)
+	s.anchor.hold(p)
 	failpoint.Hit("keeper.launch-held")
 	return nil
 }
 
-// attach puts the process's descriptors into the loop.
-func (k *Keeper) attach(p *proc) error {
-	const edge = unix.EPOLLIN | unix.EPOLLET
-	if p.tty >= 0 {
-		if err := k.epollAdd(p.tty, p.id, evTerminal, edge); err != nil {
-			return err
-		}
-	} else {
-		for i, kind := range []int32{evStdout, evStderr} {
-			if p.in[i] < 0 {
-				continue
-			}
-			if err := k.epollAdd(p.in[i], p.id, kind, edge); err != nil {
-				return err
-			}
-		}
-	}
-	if p.pidfd >= 0 {
-		return k.epollAdd(p.pidfd, p.id, evPidfd, unix.EPOLLIN|unix.EPOLLONESHOT)
-	}
-	return nil
-}
-
 // abandon undoes a launch that failed. The spawner has made the process end.
-func (k *Keeper) abandon(p *proc) {
+func (s *launcher) abandon(p *proc) {
 	p.mu.Lock()
 	pidfd := p.pidfd
 	ran := p.sp.slot != nil && p.sp.slot.started.Load() != 0
@@ -293,100 +213,11 @@ func (k *Keeper) abandon(p *proc) {
 			_ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0)
 			_ = unix.Waitid(unix.P_PIDFD, pidfd, nil, unix.WEXITED|unix.WALL, nil)
 		}
-		k.anchor.drop(p)
+		s.anchor.drop(p)
 	}
 	failpoint.Hit("keeper.launch-undone")
-	k.post(func() { k.remove(p) })
+	s.loop.post(func() { s.remover.remove(p) })
 	// The name must be free when the caller hears of the failure.
-	k.mu.Lock()
-	if k.procs[p.name] == p {
-		delete(k.procs, p.name)
-	}
-	k.mu.Unlock()
+	s.table.unname(p)
 	_ = os.RemoveAll(p.dir)
-}
-
-// remove closes everything of a process. Only the loop calls it.
-func (k *Keeper) remove(p *proc) {
-	k.mu.Lock()
-	delete(k.byID, p.id)
-	if k.procs[p.name] == p {
-		delete(k.procs, p.name)
-	}
-	k.mu.Unlock()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.ready, p.gone = 0, true
-	for w := range p.watches {
-		w.c.dropWatch(w)
-	}
-	p.watches = nil
-	if p.sp.slot != nil {
-		k.unread.Add(-int64(p.sp.slot.tail.Load() - p.sp.slot.floor.Load()))
-	}
-	if !p.logBusy {
-		p.closeAll()
-	}
-}
-
-// forget drops an ended process: its folder goes, its name is free.
-func (k *Keeper) forget(p *proc) {
-	done := make(chan struct{})
-	k.post(func() {
-		defer close(done)
-		k.mu.Lock()
-		if k.procs[p.name] != p {
-			k.mu.Unlock()
-			return
-		}
-		delete(k.procs, p.name)
-		k.mu.Unlock()
-		k.anchor.drop(p)
-		failpoint.Hit("keeper.forget-dropped")
-		if p.meta.terminal { // only the keeper itself writes to this FIFO
-			closeFD(&p.in[0])
-		}
-		if p.in[0] >= 0 || p.in[1] >= 0 {
-			k.toSink(p)
-			return
-		}
-		_ = os.RemoveAll(p.dir)
-		failpoint.Hit("keeper.forget-removed")
-		k.remove(p)
-	})
-	select {
-	case <-done:
-	case <-time.After(5 * time.Second):
-	}
-}
-
-// toSink keeps reading, for nobody, what others still write to a forgotten
-// process's pipes: they must neither be stopped nor see an error. Only the loop calls it.
-func (k *Keeper) toSink(p *proc) {
-	p.sink = true
-	away := p.dir + fmt.Sprintf("+%x", p.gen)
-	if err := os.Rename(p.dir, away); err == nil {
-		p.dir = away
-	}
-	failpoint.Hit("keeper.sink-renamed")
-	_ = os.WriteFile(filepath.Join(p.dir, forgotName), nil, 0o600)
-	for _, name := range []string{spoolName, slotName, metaName, keeperproto.ExitName} {
-		_ = os.Remove(filepath.Join(p.dir, name))
-	}
-	failpoint.Hit("keeper.sink-emptied")
-	p.ready = 3
-	k.enqueue(p)
-}
-
-// sinkDone ends a sink when its last writer is gone.
-func (k *Keeper) sinkDone(p *proc) {
-	k.mu.Lock()
-	known := k.procs[p.name] == p
-	k.mu.Unlock()
-	if known {
-		return // cut off, but not forgotten yet
-	}
-	_ = os.RemoveAll(p.dir)
-	failpoint.Hit("keeper.sink-removed")
-	k.remove(p)
 }

@@ -15,10 +15,9 @@ import (
 )
 
 const (
-	logInput   = 256 << 10 // at least one whole frame of spliceMax
-	logOutput  = 512 << 10 // a batch ends after it
-	logWorkers = 4
-	fullRetry  = time.Second // how often a full disk is tried again
+	logInput  = 256 << 10   // at least one whole frame of spliceMax
+	logOutput = 512 << 10   // a batch ends after it
+	fullRetry = time.Second // how often a full disk is tried again
 )
 
 // logBuf is what a worker needs; workers share a few of them.

@@ -2,19 +2,15 @@ package keeper
 
 import (
 	"bytes"
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/gantry-engine/gantry/internal/keeperproto"
-	"github.com/gantry-engine/gantry/internal/kit/atomicfile"
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
 
@@ -65,93 +61,11 @@ type proc struct {
 	gone     bool                // forgotten: folder removed, descriptors closed
 }
 
-// meta is what a new keeper must know of a process; it is on disk before the process runs.
-type meta struct {
-	key       spec.ProcessKey
-	gen       uint64
-	pid       int
-	startTick uint64 // from /proc/PID/stat: with the PID it names a process for good
-	terminal  bool
-	stdin     bool
-	log       keeperproto.Log
-	oomFile   string
-	oomBase   uint64 // the counter at launch
-	note      []byte // gantryd's
-}
-
-// encode reuses the Launch message's shape, with the further numbers in front.
-func (m meta) encode() []byte {
-	var b []byte
-	b = binary.BigEndian.AppendUint64(b, m.gen)
-	b = binary.BigEndian.AppendUint64(b, uint64(m.pid))
-	b = binary.BigEndian.AppendUint64(b, m.startTick)
-	b = binary.BigEndian.AppendUint64(b, m.oomBase)
-	return append(b, keeperproto.Launch{
-		Key: m.key, Terminal: m.terminal, Stdin: m.stdin, Log: m.log, OOMFile: m.oomFile, Note: m.note,
-	}.Encode()...)
-}
-
-func decodeMeta(b []byte) (m meta, err error) {
-	if len(b) < 32 {
-		return m, fmt.Errorf("meta: %w", keeperproto.ErrMalformed)
-	}
-	l, err := keeperproto.DecodeLaunch(b[32:])
-	if err != nil {
-		return m, err
-	}
-	return meta{
-		gen: binary.BigEndian.Uint64(b), pid: int(binary.BigEndian.Uint64(b[8:])),
-		startTick: binary.BigEndian.Uint64(b[16:]), oomBase: binary.BigEndian.Uint64(b[24:]),
-		key: l.Key, terminal: l.Terminal, stdin: l.Stdin, log: l.Log, oomFile: l.OOMFile, note: l.Note,
-	}, nil
-}
-
-func (p *proc) writeMeta() error {
-	return atomicfile.WriteVolatile(filepath.Join(p.dir, metaName), p.meta.encode(), 0o600)
-}
-
-// startTick reads when a process started, in clock ticks since boot.
-func startTick(pid int) (uint64, error) {
-	f, err := statFields(pid)
-	if err != nil {
-		return 0, err
-	}
-	return strconv.ParseUint(f[19], 10, 64)
-}
-
-// zombieStatus reads the wait status of a process that has ended and was not reaped, whoever its
-// parent is: proc_pid_stat(5), fields 3, 22 and 52.
-func zombieStatus(pid int, tick uint64) (int32, error) {
-	f, err := statFields(pid)
-	if err != nil {
-		return 0, err
-	}
-	if f[0] != "Z" || len(f) < 50 || f[19] != strconv.FormatUint(tick, 10) {
-		return 0, fmt.Errorf("process %d is no zombie: %w", pid, os.ErrNotExist)
-	}
-	n, err := strconv.ParseInt(f[49], 10, 32)
-	return int32(n), err
-}
-
-// statFields splits /proc/PID/stat from field 3, the state, on.
-func statFields(pid int) ([]string, error) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return nil, err
-	}
-	// The command's name, in parentheses, may contain anything.
-	i := strings.LastIndexByte(string(b), ')')
-	f := strings.Fields(string(b[i+1:]))
-	if i < 0 || len(f) < 20 {
-		return nil, fmt.Errorf("/proc/%d/stat: %w", pid, keeperproto.ErrMalformed)
-	}
-	return f, nil
-}
-
 // newProc makes the folder, FIFOs, spool and slot of a process to be launched.
 func newProc(dir, name string, l keeperproto.Launch, gen uint64) (p *proc, err error) {
 	p = blankProc(dir, name, l.Key, gen)
 	p.meta = meta{key: l.Key, gen: gen, terminal: l.Terminal, stdin: l.Stdin, log: l.Log, oomFile: l.OOMFile, note: bytes.Clone(l.Note)}
+	p.log.cfg = l.Log
 	if err := os.Mkdir(p.dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -210,10 +124,68 @@ func (p *proc) openFIFO(n, mode int) (int, error) {
 	return unix.Open(filepath.Join(p.dir, fifoNames[n]), mode|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 }
 
+// openLog opens the log file before the process runs, so that a bad path fails the launch.
+func (p *proc) openLog() error {
+	if p.meta.log.Driver == keeperproto.LogNone {
+		return nil
+	}
+	size, err := p.log.open()
+	if err != nil {
+		return protoError(keeperproto.ClassInvalid, "launching %s: %v", p.key, err)
+	}
+	cur := logCursor{}
+	if cur.offset = p.log.repair(size); cur.offset < size {
+		if err := unix.Ftruncate(p.log.fd, cur.offset); err != nil {
+			return err
+		}
+	}
+	p.sp.slot.store(&cur)
+	failpoint.Hit("keeper.launch-log-opened")
+	return nil
+}
+
+// openStdio opens both sides of the process's pipes and gives the process's.
+func (p *proc) openStdio(l keeperproto.Launch, req *SpawnRequest) (theirs []int, err error) {
+	if l.Terminal {
+		// The FIFO is between terminal and spool; the keeper has both its ends.
+		p.in[0], err = p.openFIFO(0, unix.O_RDWR)
+		return nil, err
+	}
+	for i := range p.in {
+		if p.in[i], err = p.openFIFO(i, unix.O_RDONLY); err != nil {
+			return theirs, err
+		}
+		// For reading too: then it never sees SIGPIPE, whoever of us dies.
+		fd, err := unix.Open(filepath.Join(p.dir, fifoNames[i]), unix.O_RDWR|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return theirs, err
+		}
+		theirs = append(theirs, fd)
+	}
+	req.Stdout, req.Stderr = theirs[0], theirs[1]
+	if !l.Stdin {
+		return theirs, nil
+	}
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		return theirs, err
+	}
+	_ = unix.Fchmod(pipe[0], 0o666)
+	_ = unix.SetNonblock(pipe[1], true)
+	req.Stdin, p.stdin = pipe[0], pipe[1]
+	return append(theirs, pipe[0]), nil
+}
+
 func closeFD(fd *int) {
 	if *fd >= 0 {
 		_ = unix.Close(*fd)
 		*fd = -1
+	}
+}
+
+func closeFDs(fds []int) {
+	for _, fd := range fds {
+		_ = unix.Close(fd)
 	}
 }
 
@@ -232,21 +204,51 @@ func (p *proc) closeAll() {
 	}
 }
 
-// alive tells whether the process has not been seen to end. p.mu is held.
+// alive is runs where p.mu is held.
 func (p *proc) alive() bool { return p.exit == nil }
 
-// readExit reads the exit record in a process's folder; nil if there is none.
-func readExit(dir string) (*keeperproto.Exited, error) {
-	b, err := os.ReadFile(filepath.Join(dir, keeperproto.ExitName))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
+// runs tells whether the process has not been seen to end.
+func (p *proc) runs() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.alive()
+}
+
+// waitsForLog tells whether the process's output stays in its pipes until the log has caught up.
+func (p *proc) waitsForLog() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.paused
+}
+
+// handle gives one of the process's descriptors, or -1. p.mu is held.
+func (p *proc) handle(name string) int {
+	switch name {
+	case "stdin":
+		if p.tty >= 0 {
+			return p.tty
+		}
+		return p.stdin
+	case "terminal":
+		return p.tty
+	case "pidfd":
+		return p.pidfd
+	case "mnt":
+		return p.mountNS
 	}
-	if err != nil {
-		return nil, err
+	return -1
+}
+
+// viewFDs opens spool and slot for a reader. p.mu is held.
+func (p *proc) viewFDs() ([]int, error) {
+	var fds []int
+	for _, name := range []string{spoolName, slotName} {
+		fd, err := unix.Open(p.dir+"/"+name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			closeFDs(fds)
+			return nil, err
+		}
+		fds = append(fds, fd)
 	}
-	x, err := keeperproto.DecodeExited(b)
-	if err != nil {
-		return nil, err
-	}
-	return &x, nil
+	return fds, nil
 }

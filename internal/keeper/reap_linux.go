@@ -38,8 +38,15 @@ const (
 	cldDumped = 3
 )
 
+// reaper learns how processes ended and writes the exit records. Only the loop calls it.
+type reaper struct {
+	loop  *eventLoop
+	log   *boundedLog
+	exits *exits
+}
+
 // reap is called in the loop when a pidfd says that its process has ended.
-func (k *Keeper) reap(p *proc) {
+func (r *reaper) reap(p *proc) {
 	p.mu.Lock()
 	if p.exit != nil || p.pidfd < 0 {
 		p.mu.Unlock()
@@ -52,32 +59,20 @@ func (k *Keeper) reap(p *proc) {
 	si := (*siginfo)(unsafe.Pointer(&info))
 	if err == nil && si.pid == 0 {
 		// Not yet: a thread outlives the leader. Wait for the next event.
-		k.rearm(p)
+		r.loop.rearm(p)
 		return
 	}
 	if err != nil {
-		k.reapForeign(p)
+		r.reapForeign(p)
 		return
 	}
 	x := p.exited(si.code, si.status)
-	x.Exit.OOM = p.oomKilled()
 	failpoint.Hit("keeper.exit-seen")
-	k.record(p, x)
+	r.record(p, x)
 	failpoint.Hit("keeper.exit-recorded")
 	_ = unix.Waitid(unix.P_PIDFD, pidfd, nil, unix.WEXITED|unix.WALL|unix.WNOHANG, nil)
 	failpoint.Hit("keeper.exit-reaped")
-	k.ended(p, x)
-}
-
-func (k *Keeper) rearm(p *proc) {
-	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT, Fd: p.id, Pad: evPidfd}
-	time.AfterFunc(time.Millisecond, func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if p.pidfd >= 0 {
-			_ = unix.EpollCtl(k.ep, unix.EPOLL_CTL_MOD, p.pidfd, &ev)
-		}
-	})
+	r.exits.ended(p, x)
 }
 
 // exited makes an exit record of waitid's code and status.
@@ -93,6 +88,7 @@ func (p *proc) exited(code, status int32) keeperproto.Exited {
 	default:
 		x.Exit.Unknown, x.Exit.Code = true, 255
 	}
+	x.Exit.OOM = p.oomKilled()
 	return x
 }
 
@@ -107,27 +103,21 @@ func fromWaitStatus(ws int32) (code, status int32) {
 
 // reapForeign learns the exit of a process that a former keeper made: from the anchor's record,
 // or from the kernel through the pidfd. What nobody saw is recorded as unknown.
-func (k *Keeper) reapForeign(p *proc) {
+func (r *reaper) reapForeign(p *proc) {
 	if p.exit != nil {
 		return
 	}
 	rec, err := readExit(p.dir)
 	if err == nil && rec != nil && rec.Gen == p.gen {
 		failpoint.Hit("keeper.exit-foreign")
-		if !rec.Exit.OOM && p.oomKilled() {
-			rec.Exit.OOM = true
-			k.record(p, *rec)
-		}
-		k.ended(p, *rec)
+		r.addOOM(p, rec)
+		r.exits.ended(p, *rec)
 		return
 	}
 	info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
 	pidfd := p.pidfd // -1 when it was gone before: then only a record helps
 	if err := unix.IoctlPidfdInfo(pidfd, &info); err == nil && info.Mask&unix.PIDFD_INFO_EXIT != 0 {
-		x := p.exited(fromWaitStatus(info.Exit_code))
-		x.Exit.OOM = p.oomKilled()
-		k.record(p, x)
-		k.ended(p, x)
+		r.settle(p, p.exited(fromWaitStatus(info.Exit_code)))
 		return
 	}
 	p.mu.Lock()
@@ -136,76 +126,51 @@ func (k *Keeper) reapForeign(p *proc) {
 	p.mu.Unlock()
 	if ws, err := zombieStatus(p.pid, p.meta.startTick); err == nil && n >= zombiePatience {
 		// Its parent is slow to reap. A zombie keeps its cgroup from being removed, so it had a while.
-		x := p.exited(fromWaitStatus(ws))
-		x.Exit.OOM = p.oomKilled()
-		k.record(p, x)
-		k.ended(p, x)
+		r.settle(p, p.exited(fromWaitStatus(ws)))
 		return
 	}
 	if n < len(reapRetries) {
-		time.AfterFunc(reapRetries[n], func() { k.post(func() { k.reapForeign(p) }) })
+		time.AfterFunc(reapRetries[n], func() { r.loop.post(func() { r.reapForeign(p) }) })
 		return
 	}
-	k.logf("exit of %s (pid %d): nobody saw its status", p.key, p.pid)
-	x := p.exited(0, 0)
-	x.Exit.OOM = p.oomKilled()
-	k.record(p, x)
-	k.ended(p, x)
+	r.log.printf("exit of %s (pid %d): nobody saw its status", p.key, p.pid)
+	r.settle(p, p.exited(0, 0))
+}
+
+// recorded goes on after an exit record that was written before a kill: the process may be a
+// zombie of ours still (exec keeps children).
+func (r *reaper) recorded(p *proc, x keeperproto.Exited) {
+	if p.pidfd >= 0 {
+		_ = unix.Waitid(unix.P_PIDFD, p.pidfd, nil, unix.WEXITED|unix.WALL|unix.WNOHANG, nil)
+	}
+	r.addOOM(p, &x)
+	already := p.drained
+	r.exits.ended(p, x)
+	if already {
+		r.exits.resumed(p)
+	}
+}
+
+// settle records an exit and goes on after it.
+func (r *reaper) settle(p *proc, x keeperproto.Exited) {
+	r.record(p, x)
+	r.exits.ended(p, x)
+}
+
+// addOOM completes an exit record that another process wrote, which knows no counters.
+func (r *reaper) addOOM(p *proc, x *keeperproto.Exited) {
+	if !x.Exit.OOM && p.oomKilled() {
+		x.Exit.OOM = true
+		r.record(p, *x)
+	}
 }
 
 // record writes the exit record: a file on tmpfs, whole or not there.
-func (k *Keeper) record(p *proc, x keeperproto.Exited) {
+func (r *reaper) record(p *proc, x keeperproto.Exited) {
 	err := atomicfile.WriteVolatile(filepath.Join(p.dir, keeperproto.ExitName), x.Encode(), 0o600)
 	if err != nil {
-		k.logf("writing the exit record of %s: %v", p.key, err)
+		r.log.printf("writing the exit record of %s: %v", p.key, err)
 	}
-}
-
-// ended goes on after the exit record: drain, tell, clean up behind.
-func (k *Keeper) ended(p *proc, x keeperproto.Exited) {
-	p.mu.Lock()
-	if p.exit != nil {
-		p.mu.Unlock()
-		return
-	}
-	p.exit = &x
-	closeFD(&p.stdin)
-	closeFD(&p.pidfd)
-	p.mu.Unlock()
-	k.anchor.retire(p)
-	failpoint.Hit("keeper.exit-retired")
-	p.ready |= 3
-	for i := 0; i < 64 && p.ready != 0 && !k.pausedNow(p); i++ {
-		k.pump(p)
-	}
-	if p.in[0] < 0 && p.in[1] < 0 {
-		k.drainedNow(p)
-		return
-	}
-	k.enqueue(p)
-	time.AfterFunc(drainGrace, func() { k.post(func() { k.cutOff(p) }) })
-}
-
-func (k *Keeper) pausedNow(p *proc) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.paused
-}
-
-// cutOff ends the output of a process whose pipe others hold open.
-func (k *Keeper) cutOff(p *proc) {
-	if p.sink || p.in[0] < 0 && p.in[1] < 0 {
-		return
-	}
-	if p.ready != 0 || k.pausedNow(p) { // still at it
-		time.AfterFunc(drainGrace, func() { k.post(func() { k.cutOff(p) }) })
-		return
-	}
-	closeFD(&p.tty)
-	k.drainedNow(p)
-	p.sink = true
-	p.ready = 3
-	k.enqueue(p)
 }
 
 // oomKilled asks the cgroup whether the kernel killed for memory since the launch.
@@ -230,32 +195,4 @@ func oomCount(file string) (uint64, bool) {
 		}
 	}
 	return 0, false
-}
-
-// tellIfDone tells of the exit when the log has everything. p.mu is held.
-func (k *Keeper) tellIfDone(p *proc) {
-	if p.drained && p.exit != nil && (p.flushed || p.meta.log.Driver == keeperproto.LogNone) {
-		k.tell(p)
-	}
-}
-
-// tell announces the exit, and only then lets the mount namespace go: its last
-// unmount may take long. p.mu is held.
-func (k *Keeper) tell(p *proc) {
-	if p.told || p.exit == nil {
-		return
-	}
-	p.told = true
-	failpoint.Hit("keeper.exit-tell")
-	k.broadcastExit(p)
-	if p.mountNS >= 0 {
-		fd := p.mountNS
-		p.mountNS = -1
-		k.closing.Add(1)
-		go func() {
-			defer k.closing.Done()
-			_ = unix.Close(fd)
-			failpoint.Hit("keeper.mounts-gone")
-		}()
-	}
 }

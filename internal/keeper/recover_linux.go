@@ -15,64 +15,59 @@ import (
 	"github.com/gantry-engine/gantry/internal/spec"
 )
 
+// recovery takes processes over from a former keeper, before the loop runs.
+type recovery struct {
+	dir     string // of the processes' folders
+	log     *boundedLog
+	table   *table
+	loop    *eventLoop
+	anchor  *anchorLink
+	kept    *retention
+	logs    *logWorkers
+	pump    *pump
+	reaper  *reaper
+	spawner Spawner
+}
+
 // recover takes over what a former keeper left: after a crash, and after an exec.
-func (k *Keeper) recover(held map[string]heldProc) {
-	entries, err := os.ReadDir(k.procsD)
+func (r *recovery) recover(held map[string]heldProc) {
+	entries, err := os.ReadDir(r.dir)
 	if err != nil {
-		k.logf("recovering: %v", err)
+		r.log.printf("recovering: %v", err)
 		return
 	}
 	n := 0
 	for _, e := range entries {
 		if strings.Contains(e.Name(), "+") {
-			k.recoverSink(e.Name())
+			r.sink(e.Name())
 			continue
 		}
 		h := held[e.Name()]
 		delete(held, e.Name())
-		if err := k.recoverProc(e.Name(), h); err != nil {
-			k.logf("recovering %s: %v; it is dropped", e.Name(), err)
-			closeHeld(h)
-			_ = os.RemoveAll(filepath.Join(k.procsD, e.Name()))
-			k.anchor.drop(&proc{name: e.Name(), pid: h.pid})
+		if err := r.takeOver(e.Name(), h); err != nil {
+			r.log.printf("recovering %s: %v; it is dropped", e.Name(), err)
+			h.close()
+			_ = os.RemoveAll(filepath.Join(r.dir, e.Name()))
+			r.anchor.drop(&proc{name: e.Name(), pid: h.pid})
 			continue
 		}
 		n++
 	}
 	for name, h := range held {
-		closeHeld(h)
-		k.anchor.drop(&proc{name: name, pid: h.pid})
+		h.close()
+		r.anchor.drop(&proc{name: name, pid: h.pid})
 	}
 	if n > 0 {
-		k.grace.Store(time.Now().Add(resumeGrace).UnixNano())
-		k.logf("took %d processes over", n)
+		r.kept.keepAll()
+		r.log.printf("took %d processes over", n)
 	}
-}
-
-func closeHeld(h heldProc) {
-	for kind, fd := range h.fds {
-		if fd >= 0 {
-			_ = unix.Close(fd)
-			h.fds[kind] = -1
-		}
-	}
-}
-
-// take moves a descriptor out of what the anchor gave.
-func (h heldProc) take(kind keeperproto.FDKind) int {
-	fd, ok := h.fds[kind]
-	if !ok {
-		return -1
-	}
-	h.fds[kind] = -1
-	unix.CloseOnExec(fd)
-	return fd
 }
 
 var errHalf = errors.New("its launch did not finish")
 
-func (k *Keeper) recoverProc(name string, h heldProc) error {
-	dir := filepath.Join(k.procsD, name)
+// takeOver takes one process over.
+func (r *recovery) takeOver(name string, h heldProc) error {
+	dir := filepath.Join(r.dir, name)
 	b, err := os.ReadFile(filepath.Join(dir, metaName))
 	if err != nil {
 		return errHalf
@@ -84,8 +79,9 @@ func (k *Keeper) recoverProc(name string, h heldProc) error {
 	if want, err := keeperproto.ProcName(m.key); err != nil || want != name {
 		return fmt.Errorf("its record names %s", m.key)
 	}
-	p := blankProc(k.procsD, name, m.key, m.gen)
+	p := blankProc(r.dir, name, m.key, m.gen)
 	p.meta, p.pid = m, m.pid
+	p.log.cfg, p.log.complains = m.log, r.log.printf
 	if err := p.openFiles(0); err != nil {
 		p.closeAll()
 		return err
@@ -94,8 +90,8 @@ func (k *Keeper) recoverProc(name string, h heldProc) error {
 		p.closeAll()
 		return err
 	}
-	p.pidfd = k.recoverPidfd(p, h)
-	if p.sp.slot.started.Load() == 0 && (p.pidfd >= 0 && k.cfg.Spawner.Ran(p.pid) || p.hasOutput(h)) {
+	p.pidfd = h.pidfd(p)
+	if p.sp.slot.started.Load() == 0 && (p.pidfd >= 0 && r.spawner.Ran(p.pid) || p.hasOutput(h)) {
 		// The former keeper died right after the user's program was executed: it is no less running for that.
 		p.sp.slot.started.Store(time.Now().UnixNano())
 	}
@@ -109,140 +105,58 @@ func (k *Keeper) recoverProc(name string, h heldProc) error {
 		p.closeAll()
 		return errHalf
 	}
-	if err := k.recoverStreams(p, h); err != nil {
+	if err := h.streams(p); err != nil {
 		p.closeAll()
 		return err
 	}
-	closeHeld(h)
+	h.close()
 	if err := p.sp.recover(); err != nil {
-		k.logf("spool of %s: %v", m.key, err)
+		r.log.printf("spool of %s: %v", m.key, err)
 	}
 	var cur logCursor
 	p.sp.slot.load(&cur)
 	p.logPos = cur.frame
-	p.drained = p.ended()
+	p.drained = p.sp.ended()
 	p.flushed = p.drained && cur.flushed != 0
-	k.unread.Add(int64(p.sp.slot.tail.Load() - p.sp.slot.floor.Load()))
+	r.kept.took(&p.sp)
 	failpoint.Hit("keeper.recover-proc")
-	k.mu.Lock()
-	k.register(p)
-	k.mu.Unlock()
-	return k.resume(p)
-}
-
-// recoverPidfd gives the process's pidfd: the anchor's, or a new one if the number still means
-// the same process.
-func (k *Keeper) recoverPidfd(p *proc, h heldProc) int {
-	if fd := h.take(keeperproto.FDPid); fd >= 0 {
-		return fd
-	}
-	fd, err := unix.PidfdOpen(p.pid, 0)
-	if err != nil {
-		return -1
-	}
-	unix.CloseOnExec(fd)
-	if tick, err := startTick(p.pid); err != nil || tick != p.meta.startTick {
-		_ = unix.Close(fd)
-		return -1
-	}
-	return fd
-}
-
-// hasOutput tells whether the process has written anything: gantry-init does not, so it was the user's
-// program.
-func (p *proc) hasOutput(h heldProc) bool {
-	var st unix.Stat_t
-	if unix.Fstat(p.sp.fd, &st) == nil && st.Size > 0 {
-		return true
-	}
-	for _, kind := range []keeperproto.FDKind{keeperproto.FDStdout, keeperproto.FDStderr} {
-		if fd, ok := h.fds[kind]; ok {
-			if n, err := unix.IoctlGetInt(fd, unix.TIOCINQ); err == nil && n > 0 {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-func (k *Keeper) recoverStreams(p *proc, h heldProc) (err error) {
-	p.stdin = h.take(keeperproto.FDStdin)
-	p.tty = h.take(keeperproto.FDTerminal)
-	if p.ended() {
-		return nil
-	}
-	mode := unix.O_RDONLY
-	if p.meta.terminal {
-		mode = unix.O_RDWR
-	}
-	kinds := []keeperproto.FDKind{keeperproto.FDStdout, keeperproto.FDStderr}
-	for i := range p.in {
-		if i == 1 && p.meta.terminal {
-			break
-		}
-		if p.in[i] = h.take(kinds[i]); p.in[i] >= 0 {
-			continue
-		}
-		if p.in[i], err = p.openFIFO(i, mode); err != nil {
-			return err
-		}
-	}
-	return nil
+	r.table.add(p)
+	return r.resume(p)
 }
 
 // resume puts a recovered process back into the loop, which does not run yet.
-func (k *Keeper) resume(p *proc) error {
+func (r *recovery) resume(p *proc) error {
 	if p.pidfd >= 0 || p.tty >= 0 || p.in[0] >= 0 || p.in[1] >= 0 {
-		if err := k.attach(p); err != nil {
+		if err := r.loop.attach(p); err != nil {
 			return err
 		}
 	}
-	k.anchor.hold(p)
+	r.anchor.hold(p)
 	rec, err := readExit(p.dir)
 	if err != nil {
-		k.logf("exit record of %s: %v", p.key, err)
+		r.log.printf("exit record of %s: %v", p.key, err)
 	}
-	k.post(func() {
+	r.loop.post(func() {
 		p.ready |= 3
-		k.enqueue(p)
+		r.pump.enqueue(p)
 		switch {
 		case rec != nil && rec.Gen == p.gen:
-			k.reapRecorded(p, *rec)
+			r.reaper.recorded(p, *rec)
 		case p.pidfd < 0:
 			// It is gone, and nobody saw how.
-			k.reapForeign(p)
+			r.reaper.reapForeign(p)
 		default:
 			p.mu.Lock()
-			k.kick(p)
+			r.logs.kick(p)
 			p.mu.Unlock()
 		}
 	})
 	return nil
 }
 
-// reapRecorded goes on after an exit record that was written before a kill: the process may be a
-// zombie of ours still (exec keeps children).
-func (k *Keeper) reapRecorded(p *proc, x keeperproto.Exited) {
-	if p.pidfd >= 0 {
-		_ = unix.Waitid(unix.P_PIDFD, p.pidfd, nil, unix.WEXITED|unix.WALL|unix.WNOHANG, nil)
-	}
-	if !x.Exit.OOM && p.oomKilled() {
-		x.Exit.OOM = true
-		k.record(p, x)
-	}
-	already := p.drained
-	k.ended(p, x)
-	if already {
-		p.mu.Lock()
-		k.kick(p)
-		k.tellIfDone(p)
-		p.mu.Unlock()
-	}
-}
-
-// recoverSink goes on throwing away what is written to a forgotten process's pipes.
-func (k *Keeper) recoverSink(name string) {
-	p := blankProc(k.procsD, name, spec.ProcessKey{Container: name}, 0)
+// sink goes on throwing away what is written to a forgotten process's pipes.
+func (r *recovery) sink(name string) {
+	p := blankProc(r.dir, name, spec.ProcessKey{Container: name}, 0)
 	p.sink = true
 	for i := range p.in {
 		fd, err := p.openFIFO(i, unix.O_RDONLY)
@@ -250,13 +164,9 @@ func (k *Keeper) recoverSink(name string) {
 			p.in[i] = fd
 		}
 	}
-	k.mu.Lock()
-	k.nextID++
-	p.id = k.nextID
-	k.byID[p.id] = p
-	k.mu.Unlock()
-	if err := k.attach(p); err != nil {
-		k.logf("recovering %s: %v", name, err)
+	r.table.addSink(p)
+	if err := r.loop.attach(p); err != nil {
+		r.log.printf("recovering %s: %v", name, err)
 	}
-	k.post(func() { p.ready = 3; k.enqueue(p) })
+	r.loop.post(func() { p.ready = 3; r.pump.enqueue(p) })
 }

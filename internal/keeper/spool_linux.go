@@ -93,6 +93,27 @@ func (s *spool) recover() error {
 	})
 }
 
+// ended tells whether no more output comes.
+func (s *spool) ended() bool { return s.slot.ended.Load() != 0 }
+
+// read fills in from a position on.
+func (s *spool) read(in []byte, at uint64) error {
+	for off := 0; off < len(in); {
+		m, err := unix.Pread(s.fd, in[off:], int64(at)+int64(off))
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if m == 0 {
+			return keeperproto.ErrMalformed
+		}
+		off += m
+	}
+	return nil
+}
+
 // payload counts the bytes of output between two frames; with the headers where these cannot be read.
 func (s *spool) payload(from, to uint64) (n uint64) {
 	var h [keeperproto.FrameHeader]byte

@@ -24,7 +24,7 @@ func (w *watch) announce(tail uint64) {
 }
 
 // ack moves a watch on. p.mu is held.
-func (w *watch) ack(pos uint64, k *Keeper) {
+func (w *watch) ack(pos uint64, kept *retention) {
 	if w.p.sp.slot == nil {
 		return
 	}
@@ -39,11 +39,11 @@ func (w *watch) ack(pos uint64, k *Keeper) {
 	if w.p.drained {
 		w.announce(tail)
 	}
-	k.punch(w.p)
+	kept.punch(w.p)
 }
 
 // addWatch begins a watch at pos, or at the spool's end. p.mu is held.
-func (k *Keeper) addWatch(p *proc, c *client, id uint32, pos uint64) *watch {
+func (p *proc) addWatch(c *client, id uint32, pos uint64) *watch {
 	tail, floor := p.sp.slot.tail.Load(), p.sp.slot.floor.Load()
 	if pos == keeperproto.WatchFromNow || pos > tail {
 		pos = tail
@@ -60,42 +60,10 @@ func (k *Keeper) addWatch(p *proc, c *client, id uint32, pos uint64) *watch {
 	return w
 }
 
-// punch gives back what log and watches have consumed, and takes from laggards what is over the
-// limit. p.mu is held.
-func (k *Keeper) punch(p *proc) {
-	if p.gone || p.sp.slot == nil || k.graceful() {
-		return
-	}
-	tail, floor := p.sp.slot.tail.Load(), p.sp.slot.floor.Load()
-	limit := uint64(k.cfg.SpoolLimit)
-	if k.unread.Load() > k.cfg.SpoolTotal {
-		limit = min(limit, fairShare)
-	}
-	if tail-floor > limit {
-		p.dropLaggards(limit / 2)
-	}
-	low := p.logPos
-	for w := range p.watches {
-		low = min(low, w.pos)
-	}
-	enough := uint64(punchIdle)
-	if low != tail {
-		enough = punchBusy
-	}
-	if low >= floor+enough {
-		p.sp.punch(low)
-		k.unread.Add(-int64(low - floor))
-	}
-}
-
-// dropLaggards moves every watch that is more than behind bytes from the tail to the log writer's
-// position: its reader finds the floor above its own position and tells how much it
-// missed. p.mu is held.
-func (p *proc) dropLaggards(behind uint64) {
+// announce tells all who watch of the spool's tail. p.mu is held.
+func (p *proc) announce() {
 	tail := p.sp.slot.tail.Load()
 	for w := range p.watches {
-		if tail-w.pos > behind {
-			w.pos = max(w.pos, p.logPos)
-		}
+		w.announce(tail)
 	}
 }

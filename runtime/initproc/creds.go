@@ -57,7 +57,7 @@ func (m *machine) bounding() *failure {
 		if c.flags&program.CapsDropMissing == 0 {
 			return failText("capabilities", capList(missing), syscall.EPERM, cat("capabilities ", capList(missing), ": the host withholds them from the engine, so they cannot be given to a container"))
 		}
-		m.warn(cat("the host withholds ", capList(missing), " from the engine: the container runs without"))
+		m.sock.warn(cat("the host withholds ", capList(missing), " from the engine: the container runs without"))
 		c.bounding, c.permitted = c.bounding&^missing, c.permitted&^missing
 		c.effective, c.inheritable, c.ambient = c.effective&^missing, c.inheritable&^missing, c.ambient&^missing
 	}
@@ -144,7 +144,7 @@ func (m *machine) setCaps() *failure {
 			continue
 		}
 		if _, e := call6(syscall.SYS_PRCTL, prCapAmbient, 2, i, 0, 0, 0); e != 0 {
-			m.warn(cat("ambient capability ", capList(1<<i), " cannot be raised: ", e.Error()))
+			m.sock.warn(cat("ambient capability ", capList(1<<i), " cannot be raised: ", e.Error()))
 		}
 	}
 	return nil

@@ -25,81 +25,91 @@ func split(path string) (dir, name string) {
 	return dir, name
 }
 
-func (m *machine) mknod(o *program.Reader) *failure {
-	path, mode, dev, uid, gid, flags := o.Str(), o.Num(), o.Num(), o.Num(), o.Num(), o.Num()
+// device is a node, or a pipe, to be made.
+type device struct {
+	path                          []byte
+	mode, number, uid, gid, flags uint64
+}
+
+func makeDevice(root *rootfs, o *program.Reader) *failure {
+	d := device{o.Str(), o.Num(), o.Num(), o.Num(), o.Num(), o.Num()}
 	if o.Bad {
 		return nil
 	}
-	if flags&program.MknodBind != 0 {
-		return m.bindDevice(path, path)
+	return d.make(root)
+}
+
+func (d *device) make(root *rootfs) *failure {
+	if d.flags&program.MknodBind != 0 {
+		return d.bind(root)
 	}
-	dir, name := split(string(path))
-	parent, e := m.folder(dir)
+	dir, name := split(string(d.path))
+	parent, e := root.folder(dir)
 	if e != 0 {
-		return fail("device", string(path), e)
+		return fail("device", string(d.path), e)
 	}
 	if inside, _ := onProc(parent); inside {
-		return failText("device", string(path), syscall.EPERM, cat("device ", string(path), ": its folder is in /proc"))
+		return failText("device", string(d.path), syscall.EPERM, cat("device ", string(d.path), ": its folder is in /proc"))
 	}
 	node := cstr(name)
 	old, _ := call(syscall.SYS_UMASK, 0, 0, 0) // the mode is meant as it is given
-	_, e = call6(syscall.SYS_MKNODAT, parent, ptr(node), uintptr(mode), uintptr(dev), 0, 0)
+	_, e = call6(syscall.SYS_MKNODAT, parent, ptr(node), uintptr(d.mode), uintptr(d.number), 0, 0)
 	call(syscall.SYS_UMASK, old, 0, 0)
 	if e == syscall.EPERM {
-		return m.bindDevice(path, path)
+		return d.bind(root)
 	}
 	if e == syscall.EEXIST {
-		return m.sameNode(parent, node, string(path), mode, dev)
+		return d.same(parent, node)
 	}
 	if e != 0 {
-		return fail("device", string(path), e)
+		return fail("device", string(d.path), e)
 	}
-	if uid|gid != 0 {
-		if _, e := call6(syscall.SYS_FCHOWNAT, parent, ptr(node), uintptr(uid), uintptr(gid), atNoFollow, 0); e != 0 {
-			return fail("device owner", string(path), e)
+	if d.uid|d.gid != 0 {
+		if _, e := call6(syscall.SYS_FCHOWNAT, parent, ptr(node), uintptr(d.uid), uintptr(d.gid), atNoFollow, 0); e != 0 {
+			return fail("device owner", string(d.path), e)
 		}
 	}
 	return nil
 }
 
-// sameNode accepts a node that is there already if it is the very device.
-func (m *machine) sameNode(parent uintptr, node []byte, path string, mode, dev uint64) *failure {
+// same accepts a node that is there already if it is the very device.
+func (d *device) same(parent uintptr, node []byte) *failure {
 	fd, e := openat2(parent, node, oPath|uint64(oNoFollow), 0, resolveBelow)
 	if e != 0 {
-		return fail("device", path, e)
+		return fail("device", string(d.path), e)
 	}
 	defer closeFD(fd)
 	var st syscall.Stat_t
 	if e := fstat(fd, &st); e != 0 {
-		return fail("device", path, e)
+		return fail("device", string(d.path), e)
 	}
-	if uint64(st.Mode&syscall.S_IFMT) != mode&syscall.S_IFMT || uint64(st.Rdev) != dev && mode&syscall.S_IFMT != syscall.S_IFIFO {
-		return failText("device", path, syscall.EEXIST, cat("device ", path, ": something else is there already"))
+	if uint64(st.Mode&syscall.S_IFMT) != d.mode&syscall.S_IFMT || uint64(st.Rdev) != d.number && d.mode&syscall.S_IFMT != syscall.S_IFIFO {
+		return failText("device", string(d.path), syscall.EEXIST, cat("device ", string(d.path), ": something else is there already"))
 	}
 	return nil
 }
 
-// bindDevice binds the host's node, for user namespaces, which cannot make nodes.
-func (m *machine) bindDevice(path, source []byte) *failure {
-	tree, e := openTree(atFDCWD, source, treeClone)
+// bind binds the host's node, for user namespaces, which cannot make nodes.
+func (d *device) bind(root *rootfs) *failure {
+	tree, e := openTree(atFDCWD, d.path, treeClone)
 	if e != 0 {
-		return fail("device", string(path), e)
+		return fail("device", string(d.path), e)
 	}
 	defer closeFD(tree)
-	target, f := m.mountPoint(path, "", true, false, none)
+	target, f := root.mountPoint(d.path, "", true, false, none)
 	if f != nil {
 		return f
 	}
 	defer closeFD(target)
 	if e := moveMount(tree, target); e != 0 {
-		return fail("device", string(path), e)
+		return fail("device", string(d.path), e)
 	}
 	return nil
 }
 
-func (m *machine) symlink(to, path []byte) *failure {
+func symlink(root *rootfs, to, path []byte) *failure {
 	dir, name := split(string(path))
-	parent, e := m.folder(dir)
+	parent, e := root.folder(dir)
 	if e != 0 {
 		return fail("link", string(path), e)
 	}
@@ -120,7 +130,7 @@ func (m *machine) procHandle() *failure {
 		m.proc, e = fsMount(fs, attrNosuid|attrNodev|attrNoexec)
 		closeFD(fs)
 	}
-	if e != 0 && !m.pivoted {
+	if e != 0 && !m.root.pivoted {
 		// A user namespace that sees no complete procfs cannot make one. Before pivot /proc is the host's; in
 		// a process that joined a container it is the container's, and believed only as far as it proves itself.
 		if m.proc, e = openTree(atFDCWD, []byte("/proc\x00"), treeClone); e == 0 && !ownProc(m.proc) {

@@ -4,12 +4,18 @@ package initproc
 
 import "syscall"
 
-// mask hides a path: a file behind /dev/null, a folder behind an empty tmpfs.
+// masks are what hides paths.
+type masks struct {
+	null  uintptr // the host's /dev/null, verified; none until it is needed
+	blank uintptr // an empty read-only tmpfs for folders, or none
+}
+
+// hide covers a path: a file behind /dev/null, a folder behind an empty tmpfs.
 // Absent paths stay absent. What is bound is verified to be the host's null device,
 // opened before the container had a say (CVE-2025-31133).
-func (m *machine) mask(path []byte) *failure {
-	m.leaveDir()
-	target, e := openat2(m.rootFD(), path, oPath, 0, resolveRoot)
+func (m *masks) hide(root *rootfs, path []byte) *failure {
+	root.leaveDir()
+	target, e := openat2(root.handle(), path, oPath, 0, resolveRoot)
 	if e == syscall.ENOENT || e == syscall.ENOTDIR {
 		return nil
 	}
@@ -24,7 +30,8 @@ func (m *machine) mask(path []byte) *failure {
 	var tree uintptr
 	if st.Mode&syscall.S_IFMT == syscall.S_IFDIR {
 		if m.blank == none {
-			t, f := m.newTree("tmpfs", nil, string(path), attrRdonly|attrNosuid|attrNodev|attrNoexec, nil)
+			empty := newMount{fstype: "tmpfs", dest: path}
+			t, f := empty.tree(attrRdonly | attrNosuid | attrNodev | attrNoexec)
 			if f != nil {
 				return f
 			}
@@ -58,7 +65,7 @@ func (m *machine) mask(path []byte) *failure {
 	return nil
 }
 
-func (m *machine) hostNull() (uintptr, *failure) {
+func (m *masks) hostNull() (uintptr, *failure) {
 	if m.null != none {
 		return m.null, nil
 	}
@@ -74,10 +81,10 @@ func (m *machine) hostNull() (uintptr, *failure) {
 	return fd, nil
 }
 
-// readonly binds a path over itself, read-only with all that is mounted below.
-func (m *machine) readonly(path []byte) *failure {
-	m.leaveDir()
-	target, e := openat2(m.rootFD(), path, oPath, 0, resolveRoot)
+// readonlyPath binds a path over itself, read-only with all that is mounted below.
+func readonlyPath(root *rootfs, path []byte) *failure {
+	root.leaveDir()
+	target, e := openat2(root.handle(), path, oPath, 0, resolveRoot)
 	if e == syscall.ENOENT || e == syscall.ENOTDIR {
 		return nil
 	}

@@ -39,7 +39,7 @@ func (m *machine) stepLaunch(op program.Op, o *program.Reader) *failure {
 	case program.OpLookup:
 		return m.lookup()
 	case program.OpGate:
-		return m.gate(o.Num() != 0)
+		return m.sock.gate(o.Num() != 0)
 	case program.OpExec:
 		return m.exec()
 	}
@@ -55,11 +55,7 @@ func texts(l [][]byte) []string {
 }
 
 func (m *machine) hookPoint(point byte) *failure {
-	e := m.send(program.MsgHook, []byte{point}, none)
-	if e == 0 {
-		e = m.await()
-	}
-	if e != 0 {
+	if e := m.sock.ask(program.MsgHook, []byte{point}, none); e != 0 {
 		return fail("hook", "", e)
 	}
 	return nil
@@ -76,9 +72,9 @@ func (m *machine) runHook(h *hook) *failure {
 	if err := syscall.Pipe2(p[:], syscall.O_CLOEXEC); err != nil {
 		return failText("hook", h.path, 0, cat("hook ", h.path, ": ", err.Error()))
 	}
-	if len(m.state) > pipeRoom { // a hook need not read it
-		if _, e := call(syscall.SYS_FCNTL, uintptr(p[1]), setPipeSize, uintptr(len(m.state))); e != 0 {
-			return failText("hook", h.path, e, cat("hook ", h.path, ": the container's state of ", itoa(len(m.state)), " bytes is too long for a pipe: ", e.Error()))
+	if len(m.sock.state) > pipeRoom { // a hook need not read it
+		if _, e := call(syscall.SYS_FCNTL, uintptr(p[1]), setPipeSize, uintptr(len(m.sock.state))); e != 0 {
+			return failText("hook", h.path, e, cat("hook ", h.path, ": the container's state of ", itoa(len(m.sock.state)), " bytes is too long for a pipe: ", e.Error()))
 		}
 	}
 	args := h.args
@@ -93,7 +89,7 @@ func (m *machine) runHook(h *hook) *failure {
 		syscall.Close(p[1])
 		return failText("hook", h.path, 0, cat("hook ", h.path, ": ", err.Error()))
 	}
-	writeAll(uintptr(p[1]), m.state)
+	writeAll(uintptr(p[1]), m.sock.state)
 	syscall.Close(p[1])
 	var st syscall.WaitStatus
 	for waited := 0; ; waited += 5 {
@@ -140,9 +136,9 @@ const (
 // to the parent. The slave is had from the master itself, so that nothing that
 // the container put at /dev/pts or /dev/console can take its place (CVE-2025-52565).
 func (m *machine) openTerminal(flags, rows, cols uint64) *failure {
-	master, e := openat2(m.rootFD(), []byte("/dev/pts/ptmx\x00"), syscall.O_RDWR|syscall.O_NOCTTY, 0, resolveRoot)
+	master, e := openat2(m.root.handle(), []byte("/dev/pts/ptmx\x00"), syscall.O_RDWR|syscall.O_NOCTTY, 0, resolveRoot)
 	if e == syscall.ENOENT || e == syscall.EACCES {
-		master, e = openat2(m.rootFD(), []byte("/dev/ptmx\x00"), syscall.O_RDWR|syscall.O_NOCTTY, 0, resolveRoot)
+		master, e = openat2(m.root.handle(), []byte("/dev/ptmx\x00"), syscall.O_RDWR|syscall.O_NOCTTY, 0, resolveRoot)
 	}
 	if e != 0 {
 		return fail("terminal", "/dev/pts/ptmx", e)
@@ -168,11 +164,7 @@ func (m *machine) openTerminal(flags, rows, cols uint64) *failure {
 			return f
 		}
 	}
-	e = m.send(program.MsgTerminal, nil, master)
-	if e == 0 {
-		e = m.await()
-	}
-	if e != 0 {
+	if e := m.sock.ask(program.MsgTerminal, nil, master); e != 0 {
 		return fail("terminal", "handing over the master", e)
 	}
 	for fd := uintptr(0); fd < 3; fd++ {
@@ -189,11 +181,11 @@ func (m *machine) openTerminal(flags, rows, cols uint64) *failure {
 }
 
 func (m *machine) console(slave uintptr) *failure {
-	m.leaveDir()
-	target, e := openat2(m.rootFD(), []byte("/dev/console\x00"), oPath|uint64(oNoFollow), 0, resolveRoot)
+	m.root.leaveDir()
+	target, e := openat2(m.root.handle(), []byte("/dev/console\x00"), oPath|uint64(oNoFollow), 0, resolveRoot)
 	if e == syscall.ENOENT {
-		if e = m.makeOne("/dev", "console", true); e == 0 {
-			target, e = openat2(m.rootFD(), []byte("/dev/console\x00"), oPath|uint64(oNoFollow), 0, resolveRoot)
+		if e = m.root.makeOne("/dev", "console", true); e == 0 {
+			target, e = openat2(m.root.handle(), []byte("/dev/console\x00"), oPath|uint64(oNoFollow), 0, resolveRoot)
 		}
 	}
 	if e != 0 {
@@ -278,34 +270,6 @@ func (m *machine) executable(path string) *failure {
 	return nil
 }
 
-// gate tells the parent that everything is set up and waits for one byte. With report, whoever wrote it
-// hears the rest: the parent may be gone by now.
-func (m *machine) gate(report bool) *failure {
-	fd := m.sock + 1
-	cloexec(fd)
-	if e := m.send(program.MsgReady, nil, none); e != 0 {
-		return fail("start gate", "", e)
-	}
-	var b [1]byte
-	for {
-		n, e := call(syscall.SYS_READ, fd, ptr(b[:]), 1)
-		if e == syscall.EINTR {
-			continue
-		}
-		if e != 0 || n != 1 {
-			return fail("start gate", "", e)
-		}
-		break
-	}
-	closeFD(fd)
-	if report {
-		closeFD(m.sock)
-		m.sock--
-		cloexec(m.sock)
-	}
-	return nil
-}
-
 // exec becomes the user's program.
 func (m *machine) exec() *failure {
 	args, env := pointers(m.argText), pointers(m.envText)
@@ -321,7 +285,7 @@ func (m *machine) exec() *failure {
 	if m.keep >= 0 {
 		call(sysCloseRange, uintptr(3+m.keep), ^uintptr(0)>>32, 4) // close on exec
 	}
-	m.send(program.MsgExec, nil, none)
+	m.sock.send(program.MsgExec, nil, none)
 	_, e := call(syscall.SYS_EXECVE, ptr(m.exe), uintptr(unsafe.Pointer(&args[0])), uintptr(unsafe.Pointer(&env[0])))
 	path := string(m.exe[:len(m.exe)-1])
 	text := e.Error()

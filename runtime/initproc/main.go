@@ -4,21 +4,16 @@ package initproc
 
 import (
 	"syscall"
-	"unsafe"
 
 	"github.com/gantry-engine/gantry/runtime/program"
 )
 
 // machine is the interpreter's state.
 type machine struct {
-	sock     uintptr
-	root     uintptr // the container's root: a detached or attached mount, or -1 for "/"
+	sock     socket // to the parent
+	root     rootfs
+	masks    masks
 	proc     uintptr // private procfs, or -1 until it is needed
-	null     uintptr // the host's /dev/null, verified; -1 until it is needed
-	dir      uintptr // the folder that the last paths were in, see target; or -1
-	dirPath  string
-	blank    uintptr // an empty read-only tmpfs for masked folders, or -1
-	pivoted  bool
 	keep     int
 	envText  [][]byte
 	argText  [][]byte
@@ -29,7 +24,6 @@ type machine struct {
 	readPw   bool
 	self     uintptr // gantry-init's executable, for OpStayInit; or -1
 	handOn   uintptr // a memory file for the program that OpStayInit hands on, or -1
-	state    []byte  // the container's state as JSON, from the parent
 	terminal bool
 	caps     capSets
 	cwd      []byte
@@ -74,25 +68,26 @@ func Main(arg string, parked bool) int {
 	if len(given) < 2 {
 		return 127
 	}
-	m := &machine{sock: uintptr(numbers[0]), nofile: uint64(numbers[1]), root: none, proc: none, null: none, blank: none, self: none, handOn: none, dir: none}
-	cloexec(m.sock)
-	from := m.sock
+	m := &machine{sock: socket{fd: uintptr(numbers[0])}, nofile: uint64(numbers[1]), root: rootfs{fd: none, dir: none}, masks: masks{null: none, blank: none},
+		proc: none, self: none, handOn: none}
+	cloexec(m.sock.fd)
+	from := m.sock.fd
 	if len(given) == 3 {
 		from = uintptr(numbers[2])
-		m.pivoted = true
+		m.root.pivoted = true
 		cloexec(from)
 	} else {
 		// Behind the socket and the gate nothing was meant for a container: what the engine leaked by
 		// mistake must not be there when a working directory can name it (CVE-2024-21626).
-		call(sysCloseRange, m.sock+2, ^uintptr(0)>>32, 0)
+		call(sysCloseRange, m.sock.fd+2, ^uintptr(0)>>32, 0)
 	}
 	if parked {
-		f, ok := m.adopt()
+		f, ok := adopt(m.sock.fd)
 		if !ok {
 			return 127
 		}
 		if f != nil {
-			m.report(f)
+			m.sock.report(f)
 			return 127
 		}
 	}
@@ -101,7 +96,7 @@ func Main(arg string, parked bool) int {
 		return 127
 	}
 	if f := m.run(buf); f != nil {
-		m.report(f)
+		m.sock.report(f)
 		return 127
 	}
 	return 0
@@ -119,83 +114,6 @@ func hold() int {
 
 func cloexec(fd uintptr) {
 	syscall.RawSyscall(syscall.SYS_FCNTL, fd, syscall.F_SETFD, syscall.FD_CLOEXEC)
-}
-
-// readProgram reads the whole program: its length stands in front.
-func readProgram(fd uintptr) ([]byte, errno) {
-	var head [4]byte
-	if e := readFull(fd, head[:]); e != 0 {
-		return nil, e
-	}
-	n := int(head[0]) | int(head[1])<<8 | int(head[2])<<16 | int(head[3])<<24
-	if n < 12 || n > 64<<20 {
-		return nil, syscall.EINVAL
-	}
-	buf := make([]byte, n-4)
-	return buf, readFull(fd, buf)
-}
-
-func readFull(fd uintptr, b []byte) errno {
-	for len(b) > 0 {
-		n, e := call(syscall.SYS_READ, fd, ptr(b), uintptr(len(b)))
-		if e == syscall.EINTR {
-			continue
-		}
-		if e != 0 {
-			return e
-		}
-		if n == 0 {
-			return syscall.EPIPE
-		}
-		b = b[n:]
-	}
-	return 0
-}
-
-// send writes a message, with a descriptor unless fd is none.
-func (m *machine) send(kind byte, payload []byte, fd uintptr) errno {
-	b := make([]byte, 5+len(payload))
-	b[0] = kind
-	n := len(payload)
-	b[1], b[2], b[3], b[4] = byte(n), byte(n>>8), byte(n>>16), byte(n>>24)
-	copy(b[5:], payload)
-	if fd == none {
-		return writeAll(m.sock, b)
-	}
-	iov := syscall.Iovec{Base: &b[0], Len: uint64(len(b))}
-	oob := syscall.UnixRights(int(fd))
-	msg := syscall.Msghdr{Iov: &iov, Iovlen: 1, Control: &oob[0], Controllen: uint64(len(oob))}
-	_, e := call(syscall.SYS_SENDMSG, m.sock, uintptr(unsafe.Pointer(&msg)), 0)
-	return e
-}
-
-// await reads the parent's answer: the state.
-func (m *machine) await() errno {
-	var head [5]byte
-	if e := readFull(m.sock, head[:]); e != 0 {
-		return e
-	}
-	n := int(head[1]) | int(head[2])<<8 | int(head[3])<<16 | int(head[4])<<24
-	if head[0] != program.MsgGo || n > 16<<20 {
-		return syscall.EPROTO
-	}
-	state := make([]byte, n)
-	if e := readFull(m.sock, state); e != 0 {
-		return e
-	}
-	if n > 0 {
-		m.state = state
-	}
-	return 0
-}
-
-func (m *machine) warn(text string) { m.send(program.MsgWarning, []byte(text), none) }
-
-func (m *machine) report(f *failure) {
-	w := program.NewWriter().Begin(1)
-	w.Str(f.stage).Str(f.path).Num(uint64(f.errno)).Str(f.text)
-	b := w.Bytes()
-	m.send(program.MsgError, b[17:], none) // without length, version and instruction head
 }
 
 // run carries out the instructions.
@@ -256,33 +174,28 @@ func (m *machine) stepRoot(op program.Op, o *program.Reader) *failure {
 	case program.OpPropagation:
 		return propagation(uintptr(o.Num()), uintptr(o.Num()))
 	case program.OpRootOverlay:
-		return m.rootOverlay(o.List(), o.Str(), o.Str(), o.List(), o.Num() != 0)
+		layers := overlay{o.List(), o.Str(), o.Str(), o.List(), o.Num() != 0}
+		return layers.attach(&m.root)
 	case program.OpRootBind:
-		return m.rootBind(o.Str(), o.Num() != 0, o.Num() != 0)
+		return m.root.bind(o.Str(), o.Num() != 0, o.Num() != 0)
 	case program.OpMount:
-		return m.mount(o)
+		return mountNew(&m.root, o)
 	case program.OpBind:
-		return m.bind(o)
+		return mountBind(&m.root, o)
 	case program.OpMknod:
-		return m.mknod(o)
+		return makeDevice(&m.root, o)
 	case program.OpSymlink:
-		return m.symlink(o.Str(), o.Str())
+		return symlink(&m.root, o.Str(), o.Str())
 	case program.OpMask:
-		return m.mask(o.Str())
+		return m.masks.hide(&m.root, o.Str())
 	case program.OpReadonly:
-		return m.readonly(o.Str())
+		return readonlyPath(&m.root, o.Str())
 	case program.OpPivot:
-		return m.pivot(o.Num())
+		return m.root.pivot(o.Num())
 	case program.OpRootReadonly:
-		a := mountAttr{set: attrRdonly}
-		if e := setattr(m.root, nil, atEmptyPath, &a); e != 0 {
-			return fail("read-only root", "/", e)
-		}
+		return m.root.readonly()
 	case program.OpRootFlags:
-		_, e := call6(syscall.SYS_MOUNT, ptr(nil), ptr([]byte("/\x00")), 0, uintptr(o.Num()), 0, 0)
-		if e != 0 {
-			return fail("root propagation", "/", e)
-		}
+		return propagate("root propagation", uintptr(o.Num()))
 	}
 	return nil
 }

@@ -56,46 +56,57 @@ func fsFailed(stage, path string, fs uintptr, e errno) *failure {
 	return failText(stage, path, e, cat(stage, " ", path, ": ", e.Error(), " (", string(text), ")"))
 }
 
-// mount makes a new file system and attaches it.
-func (m *machine) mount(o *program.Reader) *failure {
-	fstype, source, dest := string(o.Str()), o.Str(), o.Str()
-	attrs, prop, opts, flags := o.Num(), o.Num(), o.List(), o.Num()
+// newMount makes a new file system and attaches it.
+type newMount struct {
+	fstype       string
+	source, dest []byte
+	attrs, prop  uint64
+	opts         [][]byte
+	flags        uint64 // program.Mount…
+}
+
+func mountNew(root *rootfs, o *program.Reader) *failure {
+	n := newMount{string(o.Str()), o.Str(), o.Str(), o.Num(), o.Num(), o.List(), o.Num()}
 	if o.Bad {
 		return nil
 	}
-	target, f := m.mountPoint(dest, fstype, false, false, none)
+	return n.attach(root)
+}
+
+func (n *newMount) attach(root *rootfs) *failure {
+	target, f := root.mountPoint(n.dest, n.fstype, false, false, none)
 	if f != nil {
 		return f
 	}
 	defer closeFD(target)
-	first := attrs
-	if flags&program.MountCopyUp != 0 {
+	first := n.attrs
+	if n.flags&program.MountCopyUp != 0 {
 		first &^= attrRdonly
 	}
-	tree, f := m.newTree(fstype, source, string(dest), first, opts)
+	tree, f := n.tree(first)
 	if f != nil {
-		if f.errno == syscall.ENODEV && flags&program.MountOptional != 0 {
+		if f.errno == syscall.ENODEV && n.flags&program.MountOptional != 0 {
 			return nil
 		}
-		if flags&program.MountBindHost != 0 && (f.errno == syscall.EPERM || f.errno == syscall.EBUSY) {
-			return m.bindHost(dest, target, attrs)
+		if n.flags&program.MountBindHost != 0 && (f.errno == syscall.EPERM || f.errno == syscall.EBUSY) {
+			return n.bindHost(target)
 		}
 		return f
 	}
 	defer closeFD(tree)
-	if flags&program.MountCopyUp != 0 {
+	if n.flags&program.MountCopyUp != 0 {
 		if e := copyTree(target, tree); e != 0 {
-			return fail("tmpfs copy-up", string(dest), e)
+			return fail("tmpfs copy-up", string(n.dest), e)
 		}
-		if attrs&attrRdonly != 0 {
+		if n.attrs&attrRdonly != 0 {
 			a := mountAttr{set: attrRdonly}
 			setattr(tree, nil, atEmptyPath, &a)
 		}
 	}
 	if e := moveMount(tree, target); e != 0 {
-		return fail("mount", string(dest), e)
+		return fail("mount", string(n.dest), e)
 	}
-	return setPropagation(tree, prop, string(dest))
+	return setPropagation(tree, n.prop, string(n.dest))
 }
 
 func setPropagation(tree uintptr, prop uint64, dest string) *failure {
@@ -113,42 +124,43 @@ func setPropagation(tree uintptr, prop uint64, dest string) *failure {
 	return nil
 }
 
-func (m *machine) newTree(fstype string, source []byte, dest string, attrs uint64, opts [][]byte) (uintptr, *failure) {
-	fs, e := fsopen(fstype)
+// tree gives the file system as a detached mount.
+func (n *newMount) tree(attrs uint64) (uintptr, *failure) {
+	fs, e := fsopen(n.fstype)
 	if e != 0 {
-		return none, failText("mount", dest, e, cat("mount ", dest, ": file system type ", fstype, ": ", e.Error()))
+		return none, failText("mount", string(n.dest), e, cat("mount ", string(n.dest), ": file system type ", n.fstype, ": ", e.Error()))
 	}
 	defer closeFD(fs)
-	if len(source) > 0 {
-		if e := fsString(fs, "source", source[:cap0(source)]); e != 0 {
-			return none, fsFailed("mount", dest, fs, e)
+	if len(n.source) > 0 {
+		if e := fsString(fs, "source", n.source[:cap0(n.source)]); e != 0 {
+			return none, fsFailed("mount", string(n.dest), fs, e)
 		}
 	}
-	for _, opt := range opts {
+	for _, opt := range n.opts {
 		if e := fsOption(fs, opt); e != 0 {
-			return none, fsFailed("mount", cat(dest, " option ", string(opt)), fs, e)
+			return none, fsFailed("mount", cat(string(n.dest), " option ", string(opt)), fs, e)
 		}
 	}
 	tree, e := fsMount(fs, attrs)
 	if e != 0 {
-		return none, fsFailed("mount", cat(dest, " (", fstype, ")"), fs, e)
+		return none, fsFailed("mount", cat(string(n.dest), " (", n.fstype, ")"), fs, e)
 	}
 	return tree, nil
 }
 
 // bindHost is for sysfs in a user namespace that does not own its network namespace.
-func (m *machine) bindHost(dest []byte, target uintptr, attrs uint64) *failure {
-	tree, e := openTree(atFDCWD, dest, treeClone|atRecursive)
+func (n *newMount) bindHost(target uintptr) *failure {
+	tree, e := openTree(atFDCWD, n.dest, treeClone|atRecursive)
 	if e != 0 {
-		return fail("mount", string(dest), e)
+		return fail("mount", string(n.dest), e)
 	}
 	defer closeFD(tree)
-	a := mountAttr{set: attrs}
+	a := mountAttr{set: n.attrs}
 	if e := setattr(tree, nil, atEmptyPath|atRecursive, &a); e != 0 {
-		return fail("mount", string(dest), e)
+		return fail("mount", string(n.dest), e)
 	}
 	if e := moveMount(tree, target); e != 0 {
-		return fail("mount", string(dest), e)
+		return fail("mount", string(n.dest), e)
 	}
 	return nil
 }

@@ -12,31 +12,31 @@ const (
 	maxMountData = 4095 // longest options that mount takes
 )
 
-// overlay is a stack of layers.
+// overlay is a stack of layers that becomes the root.
 type overlay struct {
 	lower       [][]byte // uppermost first
 	upper, work []byte   // empty for a read-only stack
 	opts        [][]byte
+	readonly    bool
 }
 
-// rootOverlay stacks the layers: one fsconfig per layer where the kernel knows how, else one string of
+// attach stacks the layers: one fsconfig per layer where the kernel knows how, else one string of
 // descriptors' short names for fsconfig or, when that is too long, for mount(2). Kernels before 6.8 are
 // told by their number: those before 6.5 believe any option, and refuse the mount at the end.
-func (m *machine) rootOverlay(lower [][]byte, upper, work []byte, opts [][]byte, readonly bool) *failure {
-	o := &overlay{lower, upper, work, opts}
+func (o *overlay) attach(root *rootfs) *failure {
 	if kernelBefore(6, 8) {
-		names, dir, e := shortNames(lower)
+		names, dir, e := shortNames(o.lower)
 		if e != 0 {
 			return fail("root file system", cat("overlay layer ", string(dir)), e)
 		}
-		return m.overlayByMount(o, names, readonly)
+		return o.byMount(root, names)
 	}
 	fs, e := fsopen("overlay")
 	if e != 0 {
 		return fail("root file system", "overlay", e)
 	}
 	defer closeFD(fs)
-	for i, dir := range lower {
+	for i, dir := range o.lower {
 		e := fsString(fs, layerKey, dir)
 		if e == 0 {
 			continue
@@ -44,23 +44,23 @@ func (m *machine) rootOverlay(lower [][]byte, upper, work []byte, opts [][]byte,
 		if i > 0 {
 			return fsFailed("root file system", cat("overlay layer ", string(dir)), fs, e)
 		}
-		names, dir, e := shortNames(lower)
+		names, dir, e := shortNames(o.lower)
 		if e != 0 {
 			return fail("root file system", cat("overlay layer ", string(dir)), e)
 		}
 		if len(names) > maxFSString {
-			return m.overlayByMount(o, names, readonly)
+			return o.byMount(root, names)
 		}
 		if e := fsString(fs, "lowerdir", append(names, 0)); e != 0 {
 			return fsFailed("root file system", "overlay lower layers", fs, e)
 		}
 		break
 	}
-	return m.overlayRoot(o, fs, readonly)
+	return o.byContext(root, fs)
 }
 
-// overlayRoot makes the stack once its layers are named.
-func (m *machine) overlayRoot(o *overlay, fs uintptr, readonly bool) *failure {
+// byContext makes the stack once its layers are named.
+func (o *overlay) byContext(root *rootfs, fs uintptr) *failure {
 	if len(o.upper) > 0 {
 		if e := fsString(fs, "upperdir", o.upper); e != 0 {
 			return fsFailed("root file system", string(o.upper), fs, e)
@@ -75,14 +75,14 @@ func (m *machine) overlayRoot(o *overlay, fs uintptr, readonly bool) *failure {
 		}
 	}
 	var attrs uint64
-	if readonly {
+	if o.readonly {
 		attrs = attrRdonly
 	}
-	root, e := fsMount(fs, attrs)
+	tree, e := fsMount(fs, attrs)
 	if e != 0 {
 		return fsFailed("root file system", "overlay", fs, e)
 	}
-	return m.attachRoot(root)
+	return root.attach(tree)
 }
 
 // shortNames opens folders and goes to where their descriptors' numbers are names: "5:6:7". After a
@@ -103,9 +103,9 @@ func shortNames(dirs [][]byte) (names, dir []byte, e errno) {
 	return names, dir[:len(dir)-1], e
 }
 
-// overlayByMount makes the stack with mount(2), which takes a page of options, over the container's own
+// byMount makes the stack with mount(2), which takes a page of options, over the container's own
 // work folder, or the uppermost layer's: for a moment only, in case a propagation makes others see it.
-func (m *machine) overlayByMount(o *overlay, names []byte, readonly bool) *failure {
+func (o *overlay) byMount(root *rootfs, names []byte) *failure {
 	data := append([]byte("lowerdir="), names...)
 	if len(o.upper) > 0 {
 		short, dir, e := shortNames([][]byte{o.upper})
@@ -136,11 +136,11 @@ func (m *machine) overlayByMount(o *overlay, names []byte, readonly bool) *failu
 	if e != 0 {
 		return fail("root file system", "overlay", e)
 	}
-	if readonly {
+	if o.readonly {
 		a := mountAttr{set: attrRdonly}
 		if e := setattr(tree, nil, atEmptyPath, &a); e != 0 {
 			return fail("root file system", "overlay", e)
 		}
 	}
-	return m.attachRoot(tree)
+	return root.attach(tree)
 }

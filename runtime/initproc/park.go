@@ -17,13 +17,13 @@ const (
 // adopt waits, parked, for the word that makes this process a container's: it takes the descriptors
 // that come along, enters the cgroups and the network namespace, and leaves the namespaces it
 // has not left yet. It returns nil, or what failed; ok is false when the engine has gone away.
-func (m *machine) adopt() (f *failure, ok bool) {
+func adopt(sock uintptr) (f *failure, ok bool) {
 	var head [program.AdoptSize]byte
 	var oob [cmsgHead + 4*program.ParkedFDs]byte
 	iov := syscall.Iovec{Base: &head[0], Len: uint64(len(head))}
 	msg := syscall.Msghdr{Iov: &iov, Iovlen: 1, Control: &oob[0], Controllen: uint64(len(oob))}
 	// Not a raw call: Go's monitor thread rests while this one is known to wait.
-	n, _, e := syscall.Syscall(syscall.SYS_RECVMSG, m.sock, uintptr(unsafe.Pointer(&msg)), msgCloexec)
+	n, _, e := syscall.Syscall(syscall.SYS_RECVMSG, sock, uintptr(unsafe.Pointer(&msg)), msgCloexec)
 	if e != 0 || n != uintptr(len(head)) {
 		return nil, false
 	}

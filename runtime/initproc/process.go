@@ -186,7 +186,7 @@ func (m *machine) label(attr string, value []byte, fallback string) *failure {
 func (m *machine) chdir(path []byte, create bool) *failure {
 	_, e := call(syscall.SYS_CHDIR, ptr(path), 0, 0)
 	if e == syscall.ENOENT && create {
-		fd, e2 := m.makeDirAfter(string(path))
+		fd, e2 := m.root.makeDirAfter(string(path))
 		if e2 != 0 {
 			return fail("cwd", string(path), e2)
 		}
@@ -212,20 +212,6 @@ func insideRoot(path string) *failure {
 	return nil
 }
 
-// makeDirAfter makes a folder when the root is the root already.
-func (m *machine) makeDirAfter(path string) (uintptr, errno) {
-	old := m.root
-	if m.pivoted {
-		fd, e := open("/", oPath|oDirectory)
-		if e != 0 {
-			return none, e
-		}
-		m.root = fd
-		defer func() { closeFD(fd); m.root = old }()
-	}
-	return m.makeAll(path, false, maxLinks)
-}
-
 // seccomp loads the filter, and hands its listener to the parent if there is one.
 func (m *machine) seccomp(flags uint64, filter []byte) *failure {
 	prog := struct {
@@ -243,10 +229,10 @@ func (m *machine) seccomp(flags uint64, filter []byte) *failure {
 		return fail("seccomp", "loading the filter", e)
 	}
 	if flags&program.SeccompNotify != 0 {
-		e := m.send(program.MsgNotify, nil, fd)
+		e := m.sock.send(program.MsgNotify, nil, fd)
 		closeFD(fd)
 		if e == 0 {
-			e = m.await()
+			e = m.sock.await()
 		}
 		if e != 0 {
 			return fail("seccomp", "handing over the listener", e)

@@ -8,27 +8,54 @@ import (
 	"github.com/gantry-engine/gantry/runtime/program"
 )
 
+// rootfs is the container's root file system. Until pivot only its descriptor reaches it; its paths
+// are resolved inside it.
+type rootfs struct {
+	fd      uintptr // a detached or attached mount, or none for "/"
+	pivoted bool    // it is this process's own root
+	dir     uintptr // the folder that the last paths were in, see target; or none
+	dirPath string
+}
+
 // propagation changes "/" of the new mount namespace, so that nothing leaks to the host.
 func propagation(all, top uintptr) *failure {
-	slash := []byte("/\x00")
 	for _, flags := range [2]uintptr{all, top} {
 		if flags == 0 {
 			continue
 		}
-		if _, e := call6(syscall.SYS_MOUNT, ptr(nil), ptr(slash), 0, flags, 0, 0); e != 0 {
-			return fail("mount propagation", "/", e)
+		if f := propagate("mount propagation", flags); f != nil {
+			return f
 		}
 	}
 	return nil
 }
 
-func (m *machine) rootBind(path []byte, readonly, plain bool) *failure {
+func propagate(stage string, flags uintptr) *failure {
+	if _, e := call6(syscall.SYS_MOUNT, ptr(nil), ptr([]byte("/\x00")), 0, flags, 0, 0); e != 0 {
+		return fail(stage, "/", e)
+	}
+	return nil
+}
+
+// handle gives the descriptor that paths are resolved from.
+func (r *rootfs) handle() uintptr {
+	if r.fd == none {
+		fd, e := open("/", oPath|oDirectory)
+		if e == 0 {
+			r.fd = fd
+		}
+	}
+	return r.fd
+}
+
+// bind takes a folder of the host as the root.
+func (r *rootfs) bind(path []byte, readonly, plain bool) *failure {
 	if plain { // the mount namespace is somebody else's
 		root, e := open(string(path), oPath|oDirectory)
 		if e != 0 {
 			return fail("root file system", string(path), e)
 		}
-		m.root = root
+		r.fd = root
 		return nil
 	}
 	tree, e := openTree(atFDCWD, path, treeClone|atRecursive)
@@ -41,12 +68,12 @@ func (m *machine) rootBind(path []byte, readonly, plain bool) *failure {
 			return fail("root file system", string(path), e)
 		}
 	}
-	return m.attachRoot(tree)
+	return r.attach(tree)
 }
 
-// attachRoot puts the new root over "/", where only its descriptor reaches it:
+// attach puts the new root over "/", where only its descriptor reaches it:
 // absolute paths still lead to the host's files until pivot.
-func (m *machine) attachRoot(root uintptr) *failure {
+func (r *rootfs) attach(root uintptr) *failure {
 	a := mountAttr{propagation: syscall.MS_PRIVATE}
 	if e := setattr(root, nil, atEmptyPath|atRecursive, &a); e != 0 {
 		return fail("root file system", "/", e)
@@ -60,18 +87,18 @@ func (m *machine) attachRoot(root uintptr) *failure {
 	if e != 0 {
 		return fail("root file system", "attaching", e)
 	}
-	m.root = root
+	r.fd = root
 	return nil
 }
 
 // pivot makes the new root the root and lets go of the host's tree.
-func (m *machine) pivot(flags uint64) *failure {
-	m.leaveDir()
+func (r *rootfs) pivot(flags uint64) *failure {
+	r.leaveDir()
 	if flags&program.PivotNone != 0 {
-		m.pivoted = true
+		r.pivoted = true
 		return nil
 	}
-	if _, e := call(syscall.SYS_FCHDIR, m.root, 0, 0); e != 0 {
+	if _, e := call(syscall.SYS_FCHDIR, r.fd, 0, 0); e != 0 {
 		return fail("pivot_root", "/", e)
 	}
 	dot := []byte(".\x00")
@@ -91,6 +118,15 @@ func (m *machine) pivot(flags uint64) *failure {
 	if _, e := call(syscall.SYS_CHDIR, ptr([]byte("/\x00")), 0, 0); e != 0 {
 		return fail("pivot_root", "/", e)
 	}
-	m.pivoted = true
+	r.pivoted = true
+	return nil
+}
+
+// readonly makes the root's own mount read-only.
+func (r *rootfs) readonly() *failure {
+	a := mountAttr{set: attrRdonly}
+	if e := setattr(r.fd, nil, atEmptyPath, &a); e != 0 {
+		return fail("read-only root", "/", e)
+	}
 	return nil
 }

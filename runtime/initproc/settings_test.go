@@ -30,7 +30,7 @@ func fakeProc(t *testing.T, files ...string) (m *machine, dir string) {
 		t.Fatal(e)
 	}
 	t.Cleanup(func() { closeFD(fd) })
-	return &machine{proc: fd, root: none, null: none, blank: none}, self
+	return &machine{proc: fd}, self
 }
 
 // Labels go to the file of their security module; AppArmor's own folder comes before the shared file.

@@ -7,12 +7,8 @@ import (
 	"unsafe"
 
 	"github.com/gantry-engine/gantry/runtime/program"
+	"github.com/gantry-engine/gantry/runtime/rawfork"
 )
-
-// rawFork is clone with the return address kept safe for two processes on one stack.
-//
-//go:noescape
-func rawFork(trap, a1, a2 uintptr) (r1 uintptr)
 
 // stayRoom is more stack than the rest of any program needs.
 const stayRoom = 128 << 10
@@ -65,12 +61,12 @@ func (m *machine) again(rest *program.Reader) *failure {
 	if e != 0 {
 		return fail("init", "memory file", e)
 	}
-	for _, fd := range [3]uintptr{m.sock, m.handOn, proc} {
+	for _, fd := range [3]uintptr{m.sock.fd, m.handOn, proc} {
 		if fd != 0 {
 			call(syscall.SYS_FCNTL, fd, syscall.F_SETFD, 0)
 		}
 	}
-	args := [3]*byte{&cstr("gantry-init")[0], &cstr(cat(itoa(int(m.sock)), ":0:", itoa(int(m.handOn))))[0]}
+	args := [3]*byte{&cstr("gantry-init")[0], &cstr(cat(itoa(int(m.sock.fd)), ":0:", itoa(int(m.handOn))))[0]}
 	env := make([]*byte, 0, 8)
 	for _, v := range syscall.Environ() {
 		env = append(env, &cstr(v)[0])
@@ -81,7 +77,7 @@ func (m *machine) again(rest *program.Reader) *failure {
 		path := cstr(cat("/proc/self/fd/", itoa(int(m.self))))
 		call(syscall.SYS_EXECVE, ptr(path), uintptr(unsafe.Pointer(&args[0])), uintptr(unsafe.Pointer(&env[0])))
 	}
-	cloexec(m.sock)
+	cloexec(m.sock.fd)
 	return fail("init", "executing gantry-init again", e)
 }
 
@@ -125,7 +121,7 @@ func (m *machine) stayInit(rest *program.Reader) *failure {
 //
 //go:noinline
 func (m *machine) forkRest(rest *program.Reader) uintptr {
-	pid := rawFork(syscall.SYS_CLONE, syscall.CLONE_VM|syscall.CLONE_VFORK|uintptr(syscall.SIGCHLD), 0)
+	pid := rawfork.Fork(syscall.SYS_CLONE, syscall.CLONE_VM|syscall.CLONE_VFORK|uintptr(syscall.SIGCHLD), 0)
 	if pid == 0 {
 		m.goOn(rest)
 	}
@@ -144,7 +140,7 @@ func (m *machine) goOn(rest *program.Reader) {
 		group := int32(self)
 		call(syscall.SYS_IOCTL, 0, 0x5410, uintptr(unsafe.Pointer(&group))) // TIOCSPGRP
 	}
-	m.report(m.steps(rest))
+	m.sock.report(m.steps(rest))
 	for {
 		syscall.RawSyscall(syscall.SYS_EXIT_GROUP, 127, 0, 0)
 	}

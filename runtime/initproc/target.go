@@ -13,17 +13,17 @@ const procMagic = 0x9fa0
 // looked at rather than believed by its name, because a link of the image or a volume that somebody
 // swaps may lead there: what stands in for a file of /proc can answer or swallow what the
 // engine itself reads and writes there (CVE-2025-52881).
-func (m *machine) mountPoint(dest []byte, fstype string, file, procFile bool, tree uintptr) (uintptr, *failure) {
+func (r *rootfs) mountPoint(dest []byte, fstype string, file, procFile bool, tree uintptr) (uintptr, *failure) {
 	if procFile {
-		fd, f := m.procFile(dest)
+		fd, f := r.procFile(dest)
 		if fd != none || f != nil {
 			return fd, f
 		}
 	}
-	fd, e := m.target(dest, true, file)
+	fd, e := r.target(dest, true, file)
 	if e == 0 && (fstype == "proc" || fstype == "sysfs") {
 		closeFD(fd)
-		fd, e = openat2(m.rootFD(), dest, oPath, 0, resolveRoot|resolveNoLinks)
+		fd, e = openat2(r.handle(), dest, oPath, 0, resolveRoot|resolveNoLinks)
 		if e == syscall.ELOOP {
 			return none, failText("mount", string(dest), e, cat("mount ", string(dest), ": there is a link in the path: ", fstype, " is mounted on an ordinary folder only"))
 		}
@@ -46,8 +46,8 @@ func (m *machine) mountPoint(dest []byte, fstype string, file, procFile bool, tr
 
 // procFile opens one of the informative files of the container's /proc, by no link but procfs' own
 // and through no other mount. It gives none where /proc is not a procfs.
-func (m *machine) procFile(dest []byte) (uintptr, *failure) {
-	proc, e := openat2(m.rootFD(), []byte("/proc\x00"), oPath, 0, resolveRoot|resolveNoLinks)
+func (r *rootfs) procFile(dest []byte) (uintptr, *failure) {
+	proc, e := openat2(r.handle(), []byte("/proc\x00"), oPath, 0, resolveRoot|resolveNoLinks)
 	if e != 0 {
 		return none, nil
 	}
@@ -78,82 +78,72 @@ const maxLinks = 40
 // target opens a mount point inside the root, making it (a folder or a file) where it is missing.
 // Several in a row are mostly in one folder, so that folder stays open: children
 // of it are found without links, and nothing but them gets mounted over meanwhile.
-func (m *machine) target(path []byte, create, file bool) (uintptr, errno) {
+func (r *rootfs) target(path []byte, create, file bool) (uintptr, errno) {
 	parent, name := split(string(path))
-	if m.dir != none && m.dirPath == parent && name != ".." && name != "." && name != "" {
+	if r.dir != none && r.dirPath == parent && name != ".." && name != "." && name != "" {
 		if create {
-			if e := makeChild(m.dir, name, file); e != 0 && e != syscall.EROFS {
+			if e := makeChild(r.dir, name, file); e != 0 && e != syscall.EROFS {
 				return none, e
 			}
 		}
-		fd, e := openat2(m.dir, cstr(name), oPath, 0, resolveBelow&^resolveSameFS)
+		fd, e := openat2(r.dir, cstr(name), oPath, 0, resolveBelow&^resolveSameFS)
 		if e != syscall.ELOOP {
 			return fd, e
 		}
 	}
-	m.leaveDir()
-	fd, e := openat2(m.rootFD(), path, oPath, 0, resolveRoot)
+	r.leaveDir()
+	fd, e := openat2(r.handle(), path, oPath, 0, resolveRoot)
 	if e != syscall.ENOENT || !create {
 		return fd, e
 	}
-	if m.enterDir(parent) && name != ".." && name != "." {
-		if e := makeChild(m.dir, name, file); e != 0 {
+	if r.enterDir(parent) && name != ".." && name != "." {
+		if e := makeChild(r.dir, name, file); e != 0 {
 			return none, e
 		}
-		fd, e := openat2(m.dir, cstr(name), oPath, 0, resolveBelow&^resolveSameFS)
+		fd, e := openat2(r.dir, cstr(name), oPath, 0, resolveBelow&^resolveSameFS)
 		if e != syscall.ELOOP {
 			return fd, e
 		}
 	}
-	return m.makeAll(string(path), file, maxLinks)
+	return r.makeAll(string(path), file, maxLinks)
 }
 
-// folder gives the folder at path, which stays the machine's, making it where it is missing.
-func (m *machine) folder(path string) (uintptr, errno) {
-	if m.dir != none && m.dirPath == path {
-		return m.dir, 0
+// folder gives the folder at path, which stays the root's, making it where it is missing.
+func (r *rootfs) folder(path string) (uintptr, errno) {
+	if r.dir != none && r.dirPath == path {
+		return r.dir, 0
 	}
-	fd, e := m.target(cstr(path)[:len(path)], true, false)
+	fd, e := r.target(cstr(path)[:len(path)], true, false)
 	if e != 0 {
 		return none, e
 	}
-	m.leaveDir()
-	m.dir, m.dirPath = fd, path
+	r.leaveDir()
+	r.dir, r.dirPath = fd, path
 	return fd, 0
 }
 
-func (m *machine) enterDir(path string) bool {
-	fd, e := openat2(m.rootFD(), cstr(path), oPath|uint64(oDirectory), 0, resolveRoot)
+func (r *rootfs) enterDir(path string) bool {
+	fd, e := openat2(r.handle(), cstr(path), oPath|uint64(oDirectory), 0, resolveRoot)
 	if e != 0 {
 		return false
 	}
-	m.leaveDir()
-	m.dir, m.dirPath = fd, path
+	r.leaveDir()
+	r.dir, r.dirPath = fd, path
 	return true
 }
 
 // leaveDir forgets the folder: something may be mounted over it, or on the way to it.
-func (m *machine) leaveDir() {
-	if m.dir != none {
-		closeFD(m.dir)
+func (r *rootfs) leaveDir() {
+	if r.dir != none {
+		closeFD(r.dir)
 	}
-	m.dir, m.dirPath = none, ""
-}
-
-func (m *machine) rootFD() uintptr {
-	if m.root == none {
-		fd, e := open("/", oPath|oDirectory)
-		if e == 0 {
-			m.root = fd
-		}
-	}
-	return m.root
+	r.dir, r.dirPath = none, ""
 }
 
 // makeAll makes folders along path, each below the descriptor of the one before,
 // and the last component as a file if asked to. What a link leads to is made where the
 // link says, inside the root (an image's /etc/resolv.conf that points to /run); links bounds how many.
-func (m *machine) makeAll(path string, file bool, links int) (uintptr, errno) {
+func (r *rootfs) makeAll(path string, file bool, links int) (uintptr, errno) {
 	done := 0
 	for done < len(path) {
 		end := done
@@ -171,21 +161,21 @@ func (m *machine) makeAll(path string, file bool, links int) (uintptr, errno) {
 		for i := end; i < len(path); i++ {
 			last = last && path[i] == '/'
 		}
-		fd, e := openat2(m.rootFD(), cstr(path[:end]), oPath, 0, resolveRoot)
+		fd, e := openat2(r.handle(), cstr(path[:end]), oPath, 0, resolveRoot)
 		if e == syscall.ENOENT {
-			if to := m.dangling(path[:end]); to != "" {
+			if to := r.dangling(path[:end]); to != "" {
 				if links == 0 {
 					return none, syscall.ELOOP
 				}
 				if to[0] != '/' {
 					to = cat(path[:start], to)
 				}
-				return m.makeAll(cat(to, path[end:]), file, links-1)
+				return r.makeAll(cat(to, path[end:]), file, links-1)
 			}
-			if e = m.makeOne(path[:start], path[start:end], last && file); e != 0 {
+			if e = r.makeOne(path[:start], path[start:end], last && file); e != 0 {
 				return none, e
 			}
-			fd, e = openat2(m.rootFD(), cstr(path[:end]), oPath, 0, resolveRoot)
+			fd, e = openat2(r.handle(), cstr(path[:end]), oPath, 0, resolveRoot)
 		}
 		if e != 0 {
 			return none, e
@@ -196,12 +186,26 @@ func (m *machine) makeAll(path string, file bool, links int) (uintptr, errno) {
 		closeFD(fd)
 		done = end
 	}
-	return openat2(m.rootFD(), []byte("/\x00"), oPath, 0, resolveRoot)
+	return openat2(r.handle(), []byte("/\x00"), oPath, 0, resolveRoot)
+}
+
+// makeDirAfter makes a folder when the root is the root already.
+func (r *rootfs) makeDirAfter(path string) (uintptr, errno) {
+	old := r.fd
+	if r.pivoted {
+		fd, e := open("/", oPath|oDirectory)
+		if e != 0 {
+			return none, e
+		}
+		r.fd = fd
+		defer func() { closeFD(fd); r.fd = old }()
+	}
+	return r.makeAll(path, false, maxLinks)
 }
 
 // dangling gives what the link at path says, or nothing where there is no link.
-func (m *machine) dangling(path string) string {
-	fd, e := openat2(m.rootFD(), cstr(path), oPath|uint64(oNoFollow), 0, resolveRoot)
+func (r *rootfs) dangling(path string) string {
+	fd, e := openat2(r.handle(), cstr(path), oPath|uint64(oNoFollow), 0, resolveRoot)
 	if e != 0 {
 		return ""
 	}
@@ -214,14 +218,14 @@ func (m *machine) dangling(path string) string {
 	return string(buf[:n])
 }
 
-func (m *machine) makeOne(parent, name string, file bool) errno {
+func (r *rootfs) makeOne(parent, name string, file bool) errno {
 	if name == ".." || name == "." {
 		return syscall.EINVAL
 	}
 	if parent == "" {
 		parent = "/"
 	}
-	dir, e := openat2(m.rootFD(), cstr(parent), oPath|uint64(oDirectory), 0, resolveRoot)
+	dir, e := openat2(r.handle(), cstr(parent), oPath|uint64(oDirectory), 0, resolveRoot)
 	if e != 0 {
 		return e
 	}

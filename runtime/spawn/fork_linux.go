@@ -5,12 +5,9 @@ package spawn
 import (
 	"syscall"
 	"unsafe"
-)
 
-// rawFork is clone3 with the return address kept safe; see fork_amd64.s.
-//
-//go:noescape
-func rawFork(trap, a1, a2 uintptr) (r1 uintptr)
+	"github.com/gantry-engine/gantry/runtime/rawfork"
+)
 
 //go:linkname beforeFork syscall.runtime_BeforeFork
 func beforeFork()
@@ -95,7 +92,7 @@ type outcome struct {
 //go:nosplit
 func (c *child) clone() uintptr {
 	beforeFork()
-	pid := rawFork(sysClone3, uintptr(unsafe.Pointer(&c.first)), unsafe.Sizeof(c.first))
+	pid := rawfork.Fork(sysClone3, uintptr(unsafe.Pointer(&c.first)), unsafe.Sizeof(c.first))
 	if pid != 0 {
 		return pid
 	}
@@ -127,7 +124,7 @@ func (c *child) inChild() {
 		}
 	}
 	if c.twoStage {
-		pid := rawFork(sysClone3, uintptr(unsafe.Pointer(&c.second)), unsafe.Sizeof(c.second))
+		pid := rawfork.Fork(sysClone3, uintptr(unsafe.Pointer(&c.second)), unsafe.Sizeof(c.second))
 		if pid != 0 {
 			if pid > ^uintptr(4095) {
 				c.fail(failClone, syscall.Errno(-pid), 0)

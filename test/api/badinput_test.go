@@ -124,7 +124,7 @@ func TestBadQueries(t *testing.T) {
 		{method: "PUT", path: "/containers/{id}/archive", query: "path=", want: 400},
 		{method: "PUT", path: "/containers/{id}/archive", query: "path=/nothing", body: smallTar(t), want: 404},
 		{method: "PUT", path: "/containers/{id}/archive", query: "path=/tmp", body: "no archive at all", want: 400},
-		{method: "GET", path: "/containers/{id}/top", query: "ps_args=--nonsense", want: 400}, // dockerd says 500, but it is the asker's mistake
+		{method: "GET", path: "/containers/{id}/top", query: "ps_args=--nonsense", want: 500}, // all that the API describes, besides 404
 		{method: "POST", path: "/containers/{id}/attach", query: "stream=1&stdout=1&detachKeys=nonsense", want: 400},
 		{method: "POST", path: "/containers/{id}/exec", body: map[string]any{"Cmd": []string{"x"}, "DetachKeys": "nonsense"}, want: 400},
 		{method: "POST", path: "/containers/{id}/update", body: map[string]any{"RestartPolicy": map[string]any{"Name": "sometimes"}}, want: 400},

@@ -11,7 +11,7 @@
 //
 //	GANTRY_CRASH_SEED=n       repeats a run: its choices, not the machine's timing
 //	GANTRY_CRASH_MATRIX=all   every point × every set of victims; else each point once, the victims in turn
-//	GANTRY_CRASH_POINT=word   only points whose names contain it
+//	GANTRY_CRASH_POINT=regex  only points whose names match it
 //	GANTRY_CRASH_KILLS=n      how many random kills
 //	GANTRY_FAILPOINTS_BIN=dir where the executables are built; else bin/failpoints
 package crash

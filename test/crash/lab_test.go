@@ -48,7 +48,9 @@ func newLab(t *testing.T) *lab {
 	if err := os.Mkdir(filepath.Join(fp, "hit"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	e := testkit.Start(t, testkit.Options{Env: []string{failpoint.EnvName + "=" + fp}})
+	// For the engine, and for the keeper that a driver in this process starts when it finds none.
+	t.Setenv(failpoint.EnvName, fp)
+	e := testkit.Start(t, testkit.Options{})
 	l := &lab{e: e, fp: fp, fds: map[string]int{}, http: &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -29,7 +30,11 @@ func TestFailpoints(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(uint64(seed), 2))
 	all := points(t)
 	if only := os.Getenv("GANTRY_CRASH_POINT"); only != "" {
-		all = slices.DeleteFunc(all, func(p string) bool { return !strings.Contains(p, only) })
+		re, err := regexp.Compile(only)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = slices.DeleteFunc(all, func(p string) bool { return !re.MatchString(p) })
 	}
 	l := newLab(t)
 	began := time.Now()
@@ -189,7 +194,11 @@ func (l *lab) try(usable []int, point, victims string, skip int) error {
 		l.disarm()
 	}
 	if !l.struck(point) && len(errs) == 0 {
-		errs = append(errs, fmt.Errorf("the point was not reached"))
+		var names []string
+		for _, i := range usable {
+			names = append(names, scenarios[i].name)
+		}
+		errs = append(errs, fmt.Errorf("none of the scenarios %q reached the point", names))
 	}
 	l.disarm()
 	errs = append(errs, l.settle(), l.unharmed())

@@ -1,6 +1,7 @@
 package crash
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -260,7 +261,11 @@ func (c *trial) attach() error {
 	if err != nil {
 		return err
 	}
-	if conn := c.attached(id); conn != nil {
+	conn, err := c.attached(id)
+	if err != nil {
+		return err
+	}
+	if conn != nil {
 		defer conn.Close()
 	}
 	if err := c.letGo(); err != nil {
@@ -269,25 +274,29 @@ func (c *trial) attach() error {
 	return c.finish(id, 9, numbered(10))
 }
 
-// attached is a connection that follows a container, or nil if the daemon died meanwhile.
-func (c *trial) attached(id string) net.Conn {
+// attached is a connection that follows a container, or nil if the daemon or the keeper died meanwhile.
+func (c *trial) attached(id string) (net.Conn, error) {
 	if c.revive() != nil {
-		return nil
+		return nil, nil
 	}
 	conn, err := net.DialTimeout("unix", c.e.Socket, patience)
 	if err != nil {
-		return nil
+		return nil, nil
 	}
 	_ = conn.SetDeadline(time.Now().Add(patience))
 	_, err = fmt.Fprintf(conn, "POST /containers/%s/attach?stream=1&stdout=1&stderr=1 HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n", id)
+	answer := ""
 	if err == nil {
-		_, err = conn.Read(make([]byte, 1)) // the answer's beginning: it follows now
+		answer, err = bufio.NewReader(conn).ReadString('\n') // it follows now
 	}
-	if err != nil {
-		_ = conn.Close()
-		return nil
+	if err == nil && strings.Contains(answer, " 101 ") {
+		return conn, nil
 	}
-	return conn
+	_ = conn.Close()
+	if err == nil && !strings.Contains(answer, " 503 ") {
+		return nil, fmt.Errorf("attach answers %q", answer)
+	}
+	return nil, nil
 }
 
 func (c *trial) terminal() error {

@@ -1,5 +1,5 @@
 // Package cgroup gives containers their control groups: it implements the
-// container service's ports Cgroups and Meters for v1, v2 and hybrid hosts.
+// container service's ports Cgroups, Meters and OOMs for v1, v2 and hybrid hosts.
 package cgroup
 
 import (
@@ -32,6 +32,7 @@ type Driver struct {
 	parents *parents
 	mounts  []string // of the hierarchies
 	spare   *spares
+	ooms    sys.OOMs
 }
 
 // Config selects the driver.
@@ -80,7 +81,7 @@ func New(cfg Config) (*Driver, error) {
 // Close removes the parents that were made here and have no container any more.
 func (d *Driver) Close() error {
 	d.spare.kept.Stop()
-	return d.parents.remove("")
+	return errors.Join(d.ooms.Close(), d.parents.remove(""))
 }
 
 // V2 tells whether the host has cgroup v2 only.
@@ -264,6 +265,15 @@ func (d *Driver) Read(_ context.Context, cg spec.Cgroup) (containers.Usage, erro
 	return u, nil
 }
 
+// Watch tells of processes that the kernel kills for want of memory.
+func (d *Driver) Watch(_ context.Context, cg spec.Cgroup, struck func()) (containers.OOMWatch, error) {
+	w, err := d.ooms.Watch(cg.Dirs, struck)
+	if err != nil {
+		return nil, fmt.Errorf("cgroup %s: %w", cg.Path, err)
+	}
+	return w, nil
+}
+
 func entries(l []cgroups.BlkioStatEntry) (out []containers.BlkioEntry) {
 	for _, e := range l {
 		out = append(out, containers.BlkioEntry{Major: e.Major, Minor: e.Minor, Op: e.Op, Value: e.Value})
@@ -274,4 +284,5 @@ func entries(l []cgroups.BlkioStatEntry) (out []containers.BlkioEntry) {
 var (
 	_ containers.Cgroups = (*Driver)(nil)
 	_ containers.Meters  = (*Driver)(nil)
+	_ containers.OOMs    = (*Driver)(nil)
 )

@@ -8,6 +8,8 @@ import (
 
 	"github.com/moby/moby/api/types/events"
 
+	"github.com/gantry-engine/gantry/internal/kit/classed"
+	"github.com/gantry-engine/gantry/internal/service/containers/detach"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
 
@@ -39,7 +41,7 @@ type attacher struct{ *core }
 // ends, the client leaves or types the detach keys. Of a container that was not
 // started yet it sees everything from the start.
 func (a *attacher) Attach(ctx context.Context, ref string, o AttachOptions) error {
-	keys, err := parseDetachKeys(o.DetachKeys)
+	keys, err := detach.Parse(o.DetachKeys)
 	if err != nil {
 		return err
 	}
@@ -50,9 +52,9 @@ func (a *attacher) Attach(ctx context.Context, ref string, o AttachOptions) erro
 	rec := e.snapshot()
 	switch rec.State.Status {
 	case Paused:
-		return conflict("container %s is paused, unpause the container before attach", ref)
+		return classed.Conflict("container %s is paused, unpause the container before attach", ref)
 	case Restarting:
-		return conflict("container %s is restarting, wait until the container is running", ref)
+		return classed.Conflict("container %s is restarting, wait until the container is running", ref)
 	}
 	r := e.current()
 	var out OutputReader
@@ -81,7 +83,7 @@ func (a *attacher) Attach(ctx context.Context, ref string, o AttachOptions) erro
 		s.keys = keys
 	}
 	err = s.copy(ctx)
-	if errors.Is(err, errDetached) {
+	if errors.Is(err, detach.ErrDetached) {
 		a.publish(e.snapshot(), events.ActionDetach, nil)
 		return nil
 	}
@@ -114,9 +116,6 @@ func (s Streams) writer(n spec.Stream) io.Writer {
 	}
 	return s.Stdout
 }
-
-// errDetached ends a session by the detach keys: the process goes on.
-var errDetached = errors.New("detached")
 
 // errInputOver ends a session whose client has nothing more to type, at a process whose
 // input stays open for the next client: such a client has left.
@@ -163,7 +162,7 @@ func (s *session) copy(ctx context.Context) error {
 		inputs.Add(1)
 		go func() {
 			defer inputs.Done()
-			if err := s.input(ctx); errors.Is(err, errDetached) || errors.Is(err, errInputOver) {
+			if err := s.input(ctx); errors.Is(err, detach.ErrDetached) || errors.Is(err, errInputOver) {
 				cancel(err)
 			}
 		}()
@@ -233,7 +232,7 @@ func (s *session) output(ctx context.Context) error {
 func (s *session) input(ctx context.Context) error {
 	src := s.streams.Stdin
 	if len(s.keys) > 0 {
-		src = &detachReader{r: src, keys: s.keys}
+		src = detach.NewReader(src, s.keys)
 	}
 	select {
 	case <-s.run.started:
@@ -252,7 +251,7 @@ func (s *session) input(ctx context.Context) error {
 	}
 	defer dst.Close()
 	_, err = io.Copy(dst, src)
-	if errors.Is(err, errDetached) {
+	if errors.Is(err, detach.ErrDetached) {
 		return err
 	}
 	if s.once {

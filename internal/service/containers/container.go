@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ociimage "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/gantry-engine/gantry/internal/service/containers/mounts"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
 
@@ -37,7 +38,7 @@ type Container struct {
 	Networks map[string]*network.EndpointSettings
 
 	Image  ImageRef
-	Mounts []MountPoint
+	Mounts []mounts.Point
 	Log    spec.LogConfig
 
 	// Volatile marks an auto-remove container: its record and files lie below the exec root.
@@ -69,20 +70,6 @@ func (r ImageRef) descriptor() *ociimage.Descriptor {
 		return nil
 	}
 	return &ociimage.Descriptor{MediaType: r.MediaType, Digest: digest.Digest(r.Manifest), Size: r.Size, Platform: &r.Platform}
-}
-
-// MountPoint is a mount of a container, as inspect shows it and as start needs it.
-type MountPoint struct {
-	container.MountPoint
-	Anonymous            bool     `json:",omitempty"` // removed with the container by rm -v and --rm
-	NoCopy               bool     `json:",omitempty"` // do not populate the volume from the image
-	Subpath              string   `json:",omitempty"` // below the volume's root
-	TmpfsOptions         []string `json:",omitempty"` // mount options of a tmpfs
-	NonRecursive         bool     `json:",omitempty"`
-	ReadOnlyNonRecursive bool     `json:",omitempty"`
-	ReadOnlyForced       bool     `json:",omitempty"` // recursive read-only or an error
-	FromImage            bool     `json:",omitempty"` // an image's VOLUME
-	Spec                 bool     `json:",omitempty"` // given by --mount
 }
 
 // State is where a container is in its life, and how its last run went.

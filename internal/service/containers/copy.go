@@ -14,6 +14,7 @@ import (
 	"github.com/moby/moby/api/types/mount"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/gantry-engine/gantry/internal/kit/classed"
 	"github.com/gantry-engine/gantry/internal/kit/undo"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
@@ -29,7 +30,7 @@ func (c *copier) view(ctx context.Context, ref string) (*Container, View, error)
 	}
 	rec := e.snapshot()
 	if rec.State.Status == Removing || rec.State.Status == Dead {
-		return nil, nil, conflict("container %s is marked for removal and has no file system any more", rec.ID)
+		return nil, nil, classed.Conflict("container %s is marked for removal and has no file system any more", rec.ID)
 	}
 	rootfs, err := c.Layers.Rootfs(ctx, rec.ID)
 	if err != nil {
@@ -106,7 +107,7 @@ func viewMounts(rec *Container) []specs.Mount {
 // fileError gives a path that is not there Docker's text.
 func fileError(err error, p, ref string) error {
 	if errdefs.IsNotFound(err) {
-		return classed(errdefs.ErrNotFound, "Could not find the file %s in container %s", p, ref)
+		return classed.Errorf(errdefs.ErrNotFound, "Could not find the file %s in container %s", p, ref)
 	}
 	return err
 }

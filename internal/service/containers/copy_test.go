@@ -15,6 +15,7 @@ import (
 	"github.com/moby/moby/api/types/mount"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/gantry-engine/gantry/internal/service/containers/mounts"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
 
@@ -159,7 +160,7 @@ func TestStoppedTreeHasItsMounts(t *testing.T) {
 		hc := *c.HostConfig
 		hc.ReadonlyRootfs = true
 		c.HostConfig = &hc
-		c.Mounts = append([]MountPoint{}, c.Mounts...)
+		c.Mounts = append([]mounts.Point{}, c.Mounts...)
 		for i := range c.Mounts {
 			if c.Mounts[i].Name == "vol" {
 				c.Mounts[i].Subpath = "a/../b"

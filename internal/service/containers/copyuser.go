@@ -10,6 +10,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/sys/user"
+
+	"github.com/gantry-engine/gantry/internal/kit/classed"
 )
 
 // maxAccounts bounds /etc/passwd and /etc/group of a container, in bytes.
@@ -28,7 +30,7 @@ func userOf(ctx context.Context, v View, name string) (uid, gid int, err error) 
 	}
 	u, err := user.GetExecUser(name, nil, bytes.NewReader(passwd), bytes.NewReader(group))
 	if err != nil {
-		return 0, 0, invalid("the container's user %q is not to be found in it: %v", name, err)
+		return 0, 0, classed.Invalid("the container's user %q is not to be found in it: %v", name, err)
 	}
 	return u.Uid, u.Gid, nil
 }
@@ -47,7 +49,7 @@ func readFile(ctx context.Context, v View, path string, limit int64) ([]byte, er
 		return nil, err
 	}
 	if st.Size > limit {
-		return nil, invalid("%s in the container has %d bytes, more than %d", path, st.Size, limit)
+		return nil, classed.Invalid("%s in the container has %d bytes, more than %d", path, st.Size, limit)
 	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -69,7 +71,7 @@ func readFile(ctx context.Context, v View, path string, limit int64) ([]byte, er
 		return nil, fmt.Errorf("reading %s in the container: %w", path, err)
 	}
 	if h.Typeflag != tar.TypeReg {
-		return nil, invalid("%s in the container is no file", path)
+		return nil, classed.Invalid("%s in the container is no file", path)
 	}
 	data, err := io.ReadAll(io.LimitReader(tr, limit))
 	if err != nil {

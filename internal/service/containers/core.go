@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/gantry-engine/gantry/internal/kit/keylock"
+	"github.com/gantry-engine/gantry/internal/service/containers/notes"
 )
 
 // core is what all use cases share: the ports, the index, the locks.
@@ -18,6 +19,9 @@ type core struct {
 	now   func() time.Time
 	after func(d time.Duration, f func()) (cancel func())
 	log   *slog.Logger
+
+	unfinished notes.Unfinished
+	owners     notes.Owners
 
 	// base outlives requests and ends with Shutdown: restarts, health checks and exits run under it.
 	base context.Context
@@ -33,9 +37,11 @@ func newCore(d Deps) *core {
 	base, stop := context.WithCancelCause(context.Background())
 	c := &core{
 		Deps: d, reg: newRegistry(), now: func() time.Time { return time.Now().UTC() },
-		after: func(d time.Duration, f func()) func() { t := time.AfterFunc(d, f); return func() { t.Stop() } },
-		log:   slog.Default().With("component", "containers"),
-		base:  base, stop: stop, ready: make(chan struct{}),
+		after:      func(d time.Duration, f func()) func() { t := time.AfterFunc(d, f); return func() { t.Stop() } },
+		log:        slog.Default().With("component", "containers"),
+		unfinished: notes.Unfinished{Dir: filepath.Join(d.Config.ExecRoot, "unfinished")},
+		owners:     notes.Owners{Dir: filepath.Join(d.Config.DataRoot, "auto-remove-volumes")},
+		base:       base, stop: stop, ready: make(chan struct{}),
 	}
 	c.Retune(Tuning{DefaultRuntime: d.Config.DefaultRuntime, ShmSize: d.Config.ShmSize, StopTimeout: d.Config.StopTimeout})
 	return c

@@ -13,8 +13,10 @@ import (
 	"github.com/moby/moby/api/types/network"
 	ociimage "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/gantry-engine/gantry/internal/kit/classed"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/kit/undo"
+	"github.com/gantry-engine/gantry/internal/service/containers/names"
 	"github.com/gantry-engine/gantry/internal/service/containers/ocispec"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
@@ -35,7 +37,7 @@ type creator struct{ *core }
 // Docker's texts; nothing is left behind by a create that fails.
 func (c *creator) Create(ctx context.Context, req CreateRequest) (resp container.CreateResponse, err error) {
 	if req.Config == nil {
-		return resp, invalid("config cannot be empty in order to create a container")
+		return resp, classed.Invalid("config cannot be empty in order to create a container")
 	}
 	config, hc := *req.Config, container.HostConfig{}
 	if req.HostConfig != nil {
@@ -43,7 +45,7 @@ func (c *creator) Create(ctx context.Context, req CreateRequest) (resp container
 	}
 	name := strings.TrimPrefix(req.Name, "/")
 	if name != "" || req.Name != "" {
-		if err := ValidName(name); err != nil {
+		if err := names.Check(name); err != nil {
 			return resp, err
 		}
 	}
@@ -63,7 +65,7 @@ func (c *creator) Create(ctx context.Context, req CreateRequest) (resp container
 		warnings = append(warnings, w)
 	}
 
-	rec := &Container{ID: newID(), Created: c.now(), Config: &config, HostConfig: &hc, Volatile: hc.AutoRemove,
+	rec := &Container{ID: names.NewID(), Created: c.now(), Config: &config, HostConfig: &hc, Volatile: hc.AutoRemove,
 		Image: ImageRef{ID: img.ID.String(), Manifest: img.Manifest.String(), MediaType: img.MediaType, Size: img.Size, Platform: img.Platform},
 		State: State{Status: Created}}
 	rec.Path, rec.Args = commandOf(&config)
@@ -97,7 +99,7 @@ func (c *creator) Create(ctx context.Context, req CreateRequest) (resp container
 	if err := c.save(ctx, rec, durable); err != nil {
 		return resp, err
 	}
-	_ = c.finished(rec.ID)
+	_ = c.unfinished.End(rec.ID)
 	failpoint.Hit("gantryd.create-saved")
 	c.reg.add(e)
 	c.publish(rec, events.ActionCreate, nil)
@@ -112,7 +114,7 @@ func (c *creator) name(rec *Container, name string, u *undo.Stack) error {
 	for attempt := 0; ; attempt++ {
 		rec.Name = name
 		if name == "" {
-			rec.Name = randomName(attempt)
+			rec.Name = names.Random(attempt)
 		}
 		err := c.reg.reserve(rec.Name, rec.ID)
 		if err == nil {
@@ -133,11 +135,11 @@ func (c *creator) materialize(ctx context.Context, rec *Container, img spec.Imag
 		return err
 	}
 	if !rec.Volatile { // a volatile layer without a record is swept anyway
-		if err := c.unfinished(rec.ID); err != nil {
+		if err := c.unfinished.Begin(rec.ID); err != nil {
 			return err
 		}
 	}
-	u.Push("note", func(context.Context) error { return c.finished(rec.ID) })
+	u.Push("note", func(context.Context) error { return c.unfinished.End(rec.ID) })
 	root, err := c.Layers.Create(ctx, rec.ID, img, LayerOptions{SizeLimit: size, Volatile: rec.Volatile})
 	if err != nil {
 		return err
@@ -218,11 +220,11 @@ func mergeImage(c *container.Config, img *spec.ImageConfig) error {
 	c.Volumes = volumes
 	mergeHealth(c, img)
 	if len(c.Entrypoint) == 0 && len(c.Cmd) == 0 {
-		return invalid("no command specified")
+		return classed.Invalid("no command specified")
 	}
 	if c.WorkingDir != "" {
 		if !filepath.IsAbs(c.WorkingDir) {
-			return invalid("the working directory '%s' is invalid, it needs to be an absolute path", c.WorkingDir)
+			return classed.Invalid("the working directory '%s' is invalid, it needs to be an absolute path", c.WorkingDir)
 		}
 		c.WorkingDir = filepath.Clean(c.WorkingDir)
 	}
@@ -240,7 +242,7 @@ func mergePorts(c *container.Config, img *spec.ImageConfig) error {
 	for p := range img.ExposedPorts {
 		port, err := network.ParsePort(p)
 		if err != nil {
-			return invalid("the image exposes an invalid port %q: %v", p, err)
+			return classed.Invalid("the image exposes an invalid port %q: %v", p, err)
 		}
 		ports[port] = struct{}{}
 	}
@@ -414,7 +416,7 @@ func (c *creator) resolveModes(rec *Container) error {
 		}
 		other, err := c.reg.get(ref)
 		if err != nil {
-			return invalid("%v", err) // of the class "not found" clients would think that the image is missing
+			return classed.Invalid("%v", err) // of the class "not found" clients would think that the image is missing
 		}
 		m.set("container:" + other.id)
 	}
@@ -424,7 +426,7 @@ func (c *creator) resolveModes(rec *Container) error {
 			return err
 		}
 		if m := other.snapshot().HostConfig.IpcMode; m.IsPrivate() || m.IsNone() {
-			return classed(errdefs.ErrInvalidArgument, "cannot join IPC of a container %s: non-shareable IPC (hint: use IpcMode:shareable for the donor container)", other.id)
+			return classed.Errorf(errdefs.ErrInvalidArgument, "cannot join IPC of a container %s: non-shareable IPC (hint: use IpcMode:shareable for the donor container)", other.id)
 		}
 	}
 	if rec.Config.Hostname == "" {

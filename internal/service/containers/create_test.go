@@ -111,30 +111,3 @@ func TestWarnings(t *testing.T) {
 		t.Errorf("%v, %v", resp, err)
 	}
 }
-
-func TestDetachKeys(t *testing.T) {
-	for _, c := range []struct{ keys, typed, passed string }{
-		{"", "ab\x10\x11cd", "ab"},
-		{"", "\x10x\x10\x10\x11", "\x10x\x10"},
-		{"ctrl-a,b", "x\x01b", "x"},
-	} {
-		keys, err := parseDetachKeys(c.keys)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var got []byte
-		d := &detachReader{r: strings.NewReader(c.typed), keys: keys}
-		buf := make([]byte, 3)
-		for err == nil {
-			var n int
-			n, err = d.Read(buf)
-			got = append(got, buf[:n]...)
-		}
-		if err != errDetached || string(got) != c.passed {
-			t.Errorf("%q: passed %q, %v; want %q", c.typed, got, err, c.passed)
-		}
-	}
-	if _, err := parseDetachKeys("ctrl-12"); !errdefs.IsInvalidArgument(err) {
-		t.Errorf("bad keys: %v", err)
-	}
-}

@@ -190,6 +190,19 @@ type Meters interface {
 	Read(ctx context.Context, cg spec.Cgroup) (Usage, error)
 }
 
+// OOMs tells when the kernel's out-of-memory killer strikes. Implemented by driver/cgroup.
+type OOMs interface {
+	// Watch calls struck, in a goroutine of its own, when the kernel has killed a process inside:
+	// now or before, the container's first or any other.
+	Watch(ctx context.Context, cg spec.Cgroup, struck func()) (OOMWatch, error)
+}
+
+// OOMWatch is one cgroup that is watched.
+type OOMWatch interface {
+	Kills() uint64 // how many processes were killed since the cgroup was made
+	End()
+}
+
 // Usage is a cgroup's counters, close to the API's stats.
 type Usage struct {
 	Read                                            time.Time

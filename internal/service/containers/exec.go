@@ -13,7 +13,10 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 
+	"github.com/gantry-engine/gantry/internal/kit/classed"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
+	"github.com/gantry-engine/gantry/internal/service/containers/detach"
+	"github.com/gantry-engine/gantry/internal/service/containers/names"
 	"github.com/gantry-engine/gantry/internal/service/containers/ocispec"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
@@ -67,15 +70,15 @@ func (x *execs) ExecCreate(_ context.Context, ref string, req container.ExecCrea
 		return "", why.For(rec.ID)
 	}
 	if len(req.Cmd) == 0 || req.Cmd[0] == "" {
-		return "", invalid("no exec command specified")
+		return "", classed.Invalid("no exec command specified")
 	}
-	keys, err := parseDetachKeys(req.DetachKeys)
+	keys, err := detach.Parse(req.DetachKeys)
 	if err != nil {
 		return "", err
 	}
 	for _, v := range req.Env {
 		if v == "" || strings.HasPrefix(v, "=") {
-			return "", invalid("invalid environment variable: %s", v)
+			return "", classed.Invalid("invalid environment variable: %s", v)
 		}
 	}
 	p := x.add(e, req, keys)
@@ -84,7 +87,7 @@ func (x *execs) ExecCreate(_ context.Context, ref string, req container.ExecCrea
 }
 
 func (x *execs) add(e *entry, req container.ExecCreateRequest, keys []byte) *execProc {
-	p := &execProc{id: newID(), owner: e, req: req, keys: keys, r: newRun()}
+	p := &execProc{id: names.NewID(), owner: e, req: req, keys: keys, r: newRun()}
 	x.keep(p)
 	return p
 }
@@ -108,7 +111,7 @@ func (x *execs) get(id string) (*execProc, error) {
 	defer x.mu.Unlock()
 	p := x.byID[id]
 	if p == nil {
-		return nil, classed(errdefs.ErrNotFound, "No such exec instance: %s", id)
+		return nil, classed.Errorf(errdefs.ErrNotFound, "No such exec instance: %s", id)
 	}
 	return p, nil
 }
@@ -136,9 +139,9 @@ func (x *execs) ExecStart(ctx context.Context, id string, o ExecStartOptions) er
 	if p.begun {
 		defer p.mu.Unlock()
 		if p.running {
-			return conflict("exec command %s is already running", id)
+			return classed.Conflict("exec command %s is already running", id)
 		}
-		return conflict("exec command %s has already run", id)
+		return classed.Conflict("exec command %s has already run", id)
 	}
 	p.begun = true
 	if o.ConsoleSize != nil {
@@ -172,7 +175,7 @@ func (x *execs) attach(ctx context.Context, p *execProc, st Streams, out OutputR
 		s.keys = p.keys
 	}
 	err := s.copy(ctx)
-	if errors.Is(err, errDetached) {
+	if errors.Is(err, detach.ErrDetached) {
 		x.publish(p.owner.snapshot(), events.ActionExecDetach, map[string]string{"execID": p.id})
 		return nil
 	}
@@ -243,7 +246,7 @@ func (x *execs) later(p *execProc) {
 	p.owner.mu.Lock()
 	delete(p.owner.execs, p.id)
 	p.owner.mu.Unlock()
-	x.strike(p)
+	x.notes(p.owner.id).Drop(p.id)
 	x.after(execKeep, func() {
 		x.mu.Lock()
 		defer x.mu.Unlock()
@@ -293,13 +296,13 @@ func (x *execs) ExecResize(ctx context.Context, id string, height, width uint16)
 	case <-p.r.started:
 	case <-p.r.ended:
 	case <-time.After(10 * time.Second):
-		return classed(context.DeadlineExceeded, "timeout waiting for exec session ready")
+		return classed.Errorf(context.DeadlineExceeded, "timeout waiting for exec session ready")
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 	select {
 	case <-p.r.ended:
-		return classed(errdefs.ErrNotFound, "exec %s has ended: it has no terminal any more", id)
+		return classed.Errorf(errdefs.ErrNotFound, "exec %s has ended: it has no terminal any more", id)
 	default:
 	}
 	return x.Processes.Resize(ctx, p.key(), height, width)

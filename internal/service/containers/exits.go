@@ -68,6 +68,7 @@ func (s *starter) ended(ctx context.Context, e *entry, x spec.Exit) {
 	}
 	failpoint.Hit("gantryd.exit-received")
 	s.health.end(e)
+	oomKilled, tellOOM := e.endOOM(x.OOM)
 	text := ""
 	if x.Unknown {
 		text = unknownExit
@@ -78,7 +79,7 @@ func (s *starter) ended(ctx context.Context, e *entry, x spec.Exit) {
 		c.moved(ev)
 		st := &c.State
 		st.Pid, st.Finished, st.ExitCode, st.Error = 0, x.Time.UTC(), x.Code, text
-		st.OOMKilled = x.OOM
+		st.OOMKilled = oomKilled
 		st.Health = e.health.Load()
 		if byUser {
 			st.StoppedBy = StoppedByUser
@@ -89,7 +90,7 @@ func (s *starter) ended(ctx context.Context, e *entry, x spec.Exit) {
 	})
 	failpoint.Hit("gantryd.exit-known")
 	s.execs.dropAll(e)
-	if x.OOM {
+	if tellOOM {
 		s.publish(next, events.ActionOOM, nil)
 	}
 	attrs := map[string]string{"exitCode": strconv.Itoa(x.Code), "execDuration": strconv.FormatInt(int64(ran/time.Second), 10)}

@@ -21,6 +21,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/gantry-engine/gantry/internal/kit/classed"
+	"github.com/gantry-engine/gantry/internal/service/containers/names"
 	"github.com/gantry-engine/gantry/internal/service/containers/ocispec/facts"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
@@ -48,6 +50,7 @@ type world struct {
 	events  []events.Message
 	onSig   func(p *fakeProc, sig int) // what a process does with a signal; nil: 9 and 15 end it
 	image   spec.Image
+	ooms    sync.Map // cgroup path → *fakeOOM
 }
 
 type fakeProc struct {
@@ -81,7 +84,7 @@ func (w *world) service(edit ...func(*Config)) *Service {
 	for _, e := range edit {
 		e(&cfg)
 	}
-	s := New(Deps{Records: w, Images: w, Layers: fakeLayers{w}, Processes: w, Lifetimes: w, Outputs: w, Logs: fakeLogs{}, Cgroups: fakeCgroups{w},
+	s := New(Deps{Records: w, Images: w, Layers: fakeLayers{w}, Processes: w, Lifetimes: w, Outputs: w, Logs: fakeLogs{}, Cgroups: fakeCgroups{w}, OOMs: fakeOOMs{w},
 		Networks: fakeNets{w}, Volumes: fakeVolumes{w}, HostMounts: fakeMounts{w}, Events: w, Config: cfg})
 	if err := s.Recover(context.Background()); err != nil {
 		w.t.Fatal(err)
@@ -193,7 +196,7 @@ func (w *world) All(context.Context) iter.Seq2[string, []byte] {
 
 func (w *world) Resolve(_ context.Context, ref string, _ *ocispec.Platform) (spec.Image, error) {
 	if ref != "busybox" {
-		return spec.Image{}, classed(errdefs.ErrNotFound, "No such image: %s", ref)
+		return spec.Image{}, classed.Errorf(errdefs.ErrNotFound, "No such image: %s", ref)
 	}
 	return w.image, nil
 }
@@ -418,7 +421,7 @@ func (v fakeVolumes) Ensure(_ context.Context, name, driver string, _, _ map[str
 		return spec.Volume{}, err
 	}
 	if name == "" {
-		name = newID()
+		name = names.NewID()
 	}
 	v.w.mu.Lock()
 	defer v.w.mu.Unlock()
@@ -460,7 +463,7 @@ func (fakeLogs) Read(context.Context, spec.LogConfig, LogOptions, <-chan struct{
 func (fakeLogs) Readable(string) error { return nil }
 func (fakeLogs) Validate(driver string, _ map[string]string) error {
 	if driver != "json-file" && driver != "local" && driver != "none" {
-		return invalid("logger: no log driver named '%s' is registered", driver)
+		return classed.Invalid("logger: no log driver named '%s' is registered", driver)
 	}
 	return nil
 }

@@ -8,7 +8,9 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 
+	"github.com/gantry-engine/gantry/internal/kit/classed"
 	"github.com/gantry-engine/gantry/internal/kit/filters"
+	"github.com/gantry-engine/gantry/internal/service/containers/mounts"
 )
 
 // listKeys are the filters of GET /containers/json.
@@ -40,12 +42,12 @@ func (c *core) selection(args filters.Args, resolve func(ref string) (id string,
 	// Docker shows stopped ones for these filters.
 	for _, v := range args["status"] {
 		if err := container.ValidateContainerState(container.ContainerState(v)); err != nil {
-			return nil, invalid("invalid filter 'status=%s'", v)
+			return nil, classed.Invalid("invalid filter 'status=%s'", v)
 		}
 	}
 	for _, v := range args["health"] {
 		if err := container.ValidateHealthStatus(container.HealthStatus(v)); err != nil {
-			return nil, invalid("unrecognised filter value for health: %s", v)
+			return nil, classed.Invalid("unrecognised filter value for health: %s", v)
 		}
 	}
 	task, err := args.Bool("is-task", false)
@@ -56,7 +58,7 @@ func (c *core) selection(args filters.Args, resolve func(ref string) (id string,
 	for _, v := range args["exited"] {
 		n, err := strconv.Atoi(v)
 		if err != nil {
-			return nil, invalid("invalid filter 'exited=%s'", v)
+			return nil, classed.Invalid("invalid filter 'exited=%s'", v)
 		}
 		s.exited = append(s.exited, n)
 	}
@@ -108,7 +110,7 @@ func portRanges(key string, values []string) ([]portRange, error) {
 			to, err = strconv.ParseUint(b, 10, 16)
 		}
 		if err != nil || to < from {
-			return nil, invalid("invalid filter '%s=%s': a port or a range of ports is needed", key, v)
+			return nil, classed.Invalid("invalid filter '%s=%s': a port or a range of ports is needed", key, v)
 		}
 		out = append(out, portRange{strings.ToLower(proto), uint16(from), uint16(to)})
 	}
@@ -140,7 +142,7 @@ func (s *selection) match(rec *Container, health container.HealthStatus) bool {
 
 func (s *selection) matchMounts(rec *Container) bool {
 	wanted := s.args["volume"]
-	return len(wanted) == 0 || slices.ContainsFunc(rec.Mounts, func(m MountPoint) bool {
+	return len(wanted) == 0 || slices.ContainsFunc(rec.Mounts, func(m mounts.Point) bool {
 		return m.Name != "" && slices.Contains(wanted, m.Name) ||
 			slices.ContainsFunc(wanted, func(w string) bool { return w == m.Source || path.Clean(w) == m.Destination })
 	})

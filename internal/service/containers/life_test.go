@@ -62,6 +62,11 @@ func TestRunAndExit(t *testing.T) {
 	if r := <-now; r.StatusCode != 3 {
 		t.Errorf("wait on an exited container says %d", r.StatusCode)
 	}
+	unlock, err := s.core.locks.Lock(ctx, id) // who waits is answered before the rest of the tear-down is over
+	if err != nil {
+		t.Fatal(err)
+	}
+	unlock()
 	if len(w.nets)+len(w.cgroups) != 0 {
 		t.Errorf("left after the exit: networks %v, cgroups %v", w.nets, w.cgroups)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 
 	"github.com/gantry-engine/gantry/internal/kit/filters"
+	"github.com/gantry-engine/gantry/internal/service/containers/mounts"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
 
@@ -232,7 +233,7 @@ func endpointSettings(rec *Container) map[string]*network.EndpointSettings {
 func (c *querier) VolumeUsers(volume string) []string {
 	var ids []string
 	for _, rec := range c.reg.all() {
-		if rec.State.Status != Removing && slices.ContainsFunc(rec.Mounts, func(m MountPoint) bool { return m.Name == volume }) {
+		if rec.State.Status != Removing && slices.ContainsFunc(rec.Mounts, func(m mounts.Point) bool { return m.Name == volume }) {
 			ids = append(ids, rec.ID)
 		}
 	}

@@ -26,17 +26,3 @@ func TestStatusText(t *testing.T) {
 		}
 	}
 }
-
-func TestProcParsers(t *testing.T) {
-	st, ok := parseStat("7 (a) b) S 3 7 7 34817 7 0 0 0 0 0 150 50 0 0 20 0 1 0 1000 0 0")
-	if !ok || st.comm != "a) b" || st.ppid != 3 || st.cpu != 2*time.Second || st.start != 10*time.Second || ttyName(st.tty) != "pts/1" {
-		t.Errorf("%+v %v", st, ok)
-	}
-	if n := parseSystemCPU([]byte("cpu  1 2 3 4 5 6 7 99 100 0\ncpu0 1")); n != 28*uint64(time.Second/ticks) {
-		t.Errorf("system time %d", n)
-	}
-	nets := parseNetDev([]byte("h\nh\n lo: 1 1 1 1 1 1 1 1 1 1 1 1\n eth0: 10 2 0 1 0 0 0 0 20 3 0 4 0 0 0 0\n"))
-	if len(nets) != 1 || nets["eth0"].RxBytes != 10 || nets["eth0"].TxBytes != 20 || nets["eth0"].TxDropped != 4 {
-		t.Errorf("%+v", nets)
-	}
-}

@@ -3,6 +3,8 @@ package containers
 import (
 	"context"
 	"iter"
+
+	"github.com/gantry-engine/gantry/internal/kit/classed"
 )
 
 type logReader struct{ *core }
@@ -16,7 +18,7 @@ type LogStream struct {
 // ReadLogs opens a container's log. With opts.Follow the entries end when the container does.
 func (l *logReader) ReadLogs(ctx context.Context, ref string, opts LogOptions) (LogStream, error) {
 	if !opts.Stdout && !opts.Stderr {
-		return LogStream{}, invalid("Bad parameters: you must choose at least one stream")
+		return LogStream{}, classed.Invalid("Bad parameters: you must choose at least one stream")
 	}
 	e, err := l.reg.get(ref)
 	if err != nil {
@@ -24,7 +26,7 @@ func (l *logReader) ReadLogs(ctx context.Context, ref string, opts LogOptions) (
 	}
 	rec := e.snapshot()
 	if rec.State.Status == Removing || rec.State.Status == Dead {
-		return LogStream{}, conflict("can not get logs from container which is dead or marked for removal")
+		return LogStream{}, classed.Conflict("can not get logs from container which is dead or marked for removal")
 	}
 	if err := l.Logs.Readable(rec.Log.Driver); err != nil {
 		return LogStream{}, err

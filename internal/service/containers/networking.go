@@ -11,6 +11,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 
+	"github.com/gantry-engine/gantry/internal/kit/classed"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
 
@@ -23,7 +24,7 @@ func (c *creator) networksOf(config *container.Config, hc *container.HostConfig,
 	}
 	if hc.NetworkMode.IsContainer() {
 		if nc != nil && len(nc.EndpointsConfig) > 0 {
-			return nil, invalid("conflicting options: networking configuration and the container type network mode")
+			return nil, classed.Invalid("conflicting options: networking configuration and the container type network mode")
 		}
 		return out, nil
 	}
@@ -56,21 +57,21 @@ func predefined(name string) bool {
 
 func checkEndpoint(name string, ep *network.EndpointSettings) error {
 	if len(ep.Links) > 0 {
-		return unsupported("network-scoped --link (Links)")
+		return classed.Unsupported("network-scoped --link (Links)")
 	}
 	switch { // accepted silently they would be believed
 	case len(ep.DriverOpts) > 0:
-		return unsupported("--network driver-opt (DriverOpts)")
+		return classed.Unsupported("--network driver-opt (DriverOpts)")
 	case ep.GwPriority != 0:
-		return unsupported("--network gw-priority (GwPriority)")
+		return classed.Unsupported("--network gw-priority (GwPriority)")
 	case ep.IPAMConfig != nil && len(ep.IPAMConfig.LinkLocalIPs) > 0:
-		return unsupported("--link-local-ip (LinkLocalIPs)")
+		return classed.Unsupported("--link-local-ip (LinkLocalIPs)")
 	}
 	if !predefined(name) {
 		return nil
 	}
 	bad := func(text string) error {
-		return invalid("invalid config for network %s: invalid endpoint settings:\n%s", name, text)
+		return classed.Invalid("invalid config for network %s: invalid endpoint settings:\n%s", name, text)
 	}
 	if len(ep.Aliases) > 0 {
 		return bad("network-scoped aliases are only supported for user-defined networks")
@@ -79,7 +80,7 @@ func checkEndpoint(name string, ep *network.EndpointSettings) error {
 		return bad("user specified IP address is supported on user defined networks only")
 	}
 	if len(ep.MacAddress) > 0 && name != network.NetworkBridge {
-		return invalid("conflicting options: mac-address and the network mode")
+		return classed.Invalid("conflicting options: mac-address and the network mode")
 	}
 	return nil
 }
@@ -91,14 +92,14 @@ func portsOf(config *container.Config, hc *container.HostConfig) ([]spec.Port, e
 		switch port.Proto() {
 		case network.TCP, network.UDP, network.SCTP:
 		default:
-			return nil, invalid("invalid port specification: %q: the protocol is not tcp, udp or sctp", port)
+			return nil, classed.Invalid("invalid port specification: %q: the protocol is not tcp, udp or sctp", port)
 		}
 		for _, b := range bindings {
 			p := spec.Port{Proto: string(port.Proto()), ContainerPort: port.Num(), HostIP: b.HostIP}
 			if b.HostPort != "" {
 				r, err := network.ParsePortRange(b.HostPort)
 				if err != nil {
-					return nil, invalid("invalid port specification: %q", b.HostPort)
+					return nil, classed.Invalid("invalid port specification: %q", b.HostPort)
 				}
 				p.HostPort = r.Start()
 				if r.End() != r.Start() {

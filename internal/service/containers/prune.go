@@ -9,6 +9,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 
+	"github.com/gantry-engine/gantry/internal/kit/classed"
 	"github.com/gantry-engine/gantry/internal/kit/filters"
 )
 
@@ -61,7 +62,7 @@ func untilOf(args filters.Args, now time.Time) (time.Time, error) {
 		return time.Time{}, nil
 	}
 	if len(vs) > 1 {
-		return time.Time{}, invalid("more than one until filter specified")
+		return time.Time{}, classed.Invalid("more than one until filter specified")
 	}
 	v := vs[0]
 	if d, err := time.ParseDuration(v); err == nil {
@@ -75,5 +76,5 @@ func untilOf(args filters.Args, now time.Time) (time.Time, error) {
 	if f, err := strconv.ParseFloat(v, 64); err == nil {
 		return time.Unix(0, int64(f*float64(time.Second))), nil
 	}
-	return time.Time{}, invalid("invalid filter 'until=%s': a time or a duration is needed", v)
+	return time.Time{}, classed.Invalid("invalid filter 'until=%s': a time or a duration is needed", v)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 
 	"github.com/gantry-engine/gantry/internal/kit/filters"
+	"github.com/gantry-engine/gantry/internal/service/containers/mounts"
 	"github.com/gantry-engine/gantry/internal/spec"
 	"github.com/gantry-engine/gantry/internal/testkit/apicheck"
 )
@@ -45,7 +46,7 @@ func fleet(t *testing.T, s *Service) (one, two, three string) {
 		edit(t, s, *p, func(c *Container) { c.Created = start.Add(time.Duration(i) * time.Minute) })
 	}
 	edit(t, s, one, func(c *Container) {
-		c.Mounts = []MountPoint{{MountPoint: container.MountPoint{Type: mount.TypeVolume, Name: "vol", Source: "/v/vol/_data", Destination: "/data"}},
+		c.Mounts = []mounts.Point{{MountPoint: container.MountPoint{Type: mount.TypeVolume, Name: "vol", Source: "/v/vol/_data", Destination: "/data"}},
 			{MountPoint: container.MountPoint{Type: mount.TypeTmpfs, Destination: "/t"}}}
 		c.Networks = map[string]*network.EndpointSettings{"none": {}}
 	})

@@ -9,6 +9,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
+	"github.com/gantry-engine/gantry/internal/service/containers/notes"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
 
@@ -178,7 +179,7 @@ func (r *recoverer) adopt(e *entry, running spec.Running, alive map[spec.Process
 			c.State.Status = Running
 			c.State.Started = running.Started
 		}
-		if held := readNote(running.Note); held != nil && !c.State.Started.Equal(before.State.Started) {
+		if held := notes.ReadRun(running.Note); held != nil && !c.State.Started.Equal(before.State.Started) {
 			c.Sandbox, c.Cgroup = held.Sandbox, held.Cgroup
 		}
 		c.State.Pid, c.State.Error = running.PID, ""
@@ -196,6 +197,7 @@ func (r *recoverer) adopt(e *entry, running spec.Running, alive map[spec.Process
 	e.markStarted()
 	r.execs.adopt(e, alive)
 	r.health.begin(e, rec)
+	r.watchOOM(e, rec)
 }
 
 // lost records an exit that nobody saw, unless the keeper tells of it after all.

@@ -224,7 +224,7 @@ func TestRebootTakesVolumesOfAutoRemove(t *testing.T) {
 	if w.volumes[stays] == nil || w.volumes[kept] == nil {
 		t.Error("a volume of another container is gone, or one that was to stay")
 	}
-	if left, _ := os.ReadDir(s.ownedDir()); len(left) != 0 {
+	if left, _ := os.ReadDir(s.owners.Dir); len(left) != 0 {
 		t.Errorf("notes are left: %v", left)
 	}
 }

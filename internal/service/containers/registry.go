@@ -10,6 +10,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
+
+	"github.com/gantry-engine/gantry/internal/kit/classed"
 )
 
 // registry finds containers by ID, name and ID prefix. Its lock is held for a
@@ -39,6 +41,7 @@ type entry struct {
 	stopping bool            // a stop or kill of the user is under way: no restart afterwards
 	keep     bool            // a restart is under way: no auto-remove at this exit
 	backoff  backoff
+	oom      *oomWatch // of the present run, or nil
 }
 
 func newEntry(rec *Container) *entry {
@@ -82,7 +85,7 @@ func (r *registry) get(ref string) (*entry, error) {
 }
 
 func noSuch(ref string) error {
-	return classed(errdefs.ErrNotFound, "No such container: %s", ref)
+	return classed.Errorf(errdefs.ErrNotFound, "No such container: %s", ref)
 }
 
 // byID is the entry of a full ID, or nil.
@@ -119,7 +122,7 @@ func (r *registry) reserve(name, id string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if owner, taken := r.names[name]; taken && owner != id {
-		return classed(errdefs.ErrConflict, "Conflict. The container name %q is already in use by container %q. You have to remove (or rename) that container to be able to reuse that name.", "/"+name, owner)
+		return classed.Errorf(errdefs.ErrConflict, "Conflict. The container name %q is already in use by container %q. You have to remove (or rename) that container to be able to reuse that name.", "/"+name, owner)
 	}
 	r.names[name] = id
 	return nil

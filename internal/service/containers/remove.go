@@ -11,6 +11,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/mount"
 
+	"github.com/gantry-engine/gantry/internal/kit/classed"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 )
 
@@ -26,7 +27,7 @@ type remover struct{ *core }
 // Remove deletes a container with its writable layer and files.
 func (r *remover) Remove(ctx context.Context, ref string, opts RemoveOptions) error {
 	if opts.Link {
-		return unsupported("removing links (link=true)")
+		return classed.Unsupported("removing links (link=true)")
 	}
 	e, unlock, err := r.open(ctx, ref)
 	if err != nil {
@@ -82,7 +83,7 @@ func (r *remover) end(ctx context.Context, e *entry) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-t.C:
-		return classed(context.DeadlineExceeded, "cannot remove container %q: could not kill: it did not end within %v after SIGKILL", "/"+rec.Name, killPatience)
+		return classed.Errorf(context.DeadlineExceeded, "cannot remove container %q: could not kill: it did not end within %v after SIGKILL", "/"+rec.Name, killPatience)
 	}
 }
 
@@ -145,6 +146,34 @@ func (r *remover) discard(ctx context.Context, rec *Container, volumes bool) err
 	}
 	failpoint.Hit("gantryd.remove-volumes")
 	errs = append(errs, r.disown(rec), r.dropShared(rec), os.RemoveAll(r.Dir(rec)), os.RemoveAll(r.FilesDir(rec.ID)))
-	errs = append(errs, r.finished(rec.ID))
+	errs = append(errs, r.unfinished.End(rec.ID))
+	return errors.Join(errs...)
+}
+
+// noteRemoval notes what goes with a container, if there is anything that would not be swept anyway.
+func (r *remover) noteRemoval(rec *Container, volumes bool) error {
+	var names []string
+	for _, m := range rec.Mounts {
+		if volumes && m.Anonymous && m.Type == mount.TypeVolume {
+			names = append(names, m.Name)
+		}
+	}
+	if rec.Volatile && len(names) == 0 {
+		return nil
+	}
+	return r.unfinished.Begin(rec.ID, names...)
+}
+
+// disown forgets whose the volumes of an auto-remove container are.
+func (r *remover) disown(rec *Container) error {
+	if !rec.Volatile {
+		return nil
+	}
+	var errs []error
+	for _, m := range rec.Mounts {
+		if m.Anonymous && m.Type == mount.TypeVolume {
+			errs = append(errs, r.owners.Drop(m.Name))
+		}
+	}
 	return errors.Join(errs...)
 }

@@ -6,6 +6,9 @@ import (
 	"strings"
 
 	"github.com/moby/moby/api/types/events"
+
+	"github.com/gantry-engine/gantry/internal/kit/classed"
+	"github.com/gantry-engine/gantry/internal/service/containers/names"
 )
 
 // changer changes containers' records: names, limits, restart policies.
@@ -21,13 +24,13 @@ func (c *changer) Rename(ctx context.Context, ref, to string) error {
 	old := e.snapshot().Name
 	name := strings.TrimPrefix(to, "/")
 	if name == "" {
-		return invalid("Neither old nor new names may be empty")
+		return classed.Invalid("Neither old nor new names may be empty")
 	}
 	if name == old {
-		return invalid("Renaming a container with the same name as its current name")
+		return classed.Invalid("Renaming a container with the same name as its current name")
 	}
-	if ValidName(name) != nil {
-		return invalid("Error when allocating new name: Invalid container name (/%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)
+	if names.Check(name) != nil {
+		return classed.Invalid("Error when allocating new name: Invalid container name (/%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)
 	}
 	if err := e.snapshot().may(EvUpdate); err != nil {
 		return err

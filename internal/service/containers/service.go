@@ -25,6 +25,7 @@ type Deps struct {
 	Logs      Logs
 	Cgroups   Cgroups
 	Meters    Meters
+	OOMs      OOMs
 	Networks  Networks
 	Volumes   Volumes
 	Events    Events

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -14,8 +13,10 @@ import (
 	"github.com/moby/moby/api/types/mount"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/gantry-engine/gantry/internal/kit/classed"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/kit/undo"
+	"github.com/gantry-engine/gantry/internal/service/containers/notes"
 	"github.com/gantry-engine/gantry/internal/service/containers/ocispec"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
@@ -83,6 +84,7 @@ func (s *starter) launch(ctx context.Context, e *entry, ev Event) error {
 	s.publish(rec, events.ActionStart, nil)
 	failpoint.Hit("gantryd.start-told")
 	s.health.begin(e, rec)
+	s.watchOOM(e, rec)
 	return nil
 }
 
@@ -130,7 +132,7 @@ func startError(prefix string, cause error) (int, error) {
 		return 128, cause
 	}
 	text := prefix + le.Text
-	bad := func(code int) (int, error) { return code, classed(errdefs.ErrInvalidArgument, "%s", text) }
+	bad := func(code int) (int, error) { return code, classed.Errorf(errdefs.ErrInvalidArgument, "%s", text) }
 	errno := syscall.Errno(le.Errno)
 	switch {
 	case le.Stage == "exec" && errno == syscall.ENOENT:
@@ -260,7 +262,7 @@ func (a *attempt) joins(context.Context) error {
 			return err
 		}
 		if other := e.snapshot(); !other.State.Status.Alive() {
-			return conflict("cannot join %s namespace of a non running container: container %s is %s", j.what, other.Name, other.State.Status)
+			return classed.Conflict("cannot join %s namespace of a non running container: container %s is %s", j.what, other.Name, other.State.Status)
 		}
 		a.launch.Join = append(a.launch.Join, spec.Join{Kind: j.kind, Container: e.id})
 	}
@@ -268,7 +270,8 @@ func (a *attempt) joins(context.Context) error {
 }
 
 func (a *attempt) start(ctx context.Context) (err error) {
-	if a.launch.Note, err = noteOf(a.sandbox, a.launch.Cgroup); err != nil {
+	note := notes.Run{Sandbox: a.sandbox, Cgroup: a.launch.Cgroup}
+	if a.launch.Note, err = note.Encode(); err != nil {
 		return err
 	}
 	a.running, err = a.Processes.Launch(ctx, a.launch)
@@ -297,7 +300,7 @@ func (a *attempt) mountsOf(context.Context) ([]specs.Mount, error) {
 			a.held = append(a.held, done)
 			m.Source = p
 		}
-		sm, err := mountSpec(m, a.Config.Host.RecursiveReadOnly)
+		sm, err := m.OCI(a.Config.Host.RecursiveReadOnly)
 		if err != nil {
 			return nil, err
 		}
@@ -321,48 +324,6 @@ func (a *attempt) mountsOf(context.Context) ([]specs.Mount, error) {
 		}
 	}
 	return out, nil
-}
-
-// mountSpec turns a mount point into a mount; a missing source of -v is made, as Docker does.
-func mountSpec(m MountPoint, canRecursive bool) (specs.Mount, error) {
-	sm := specs.Mount{Destination: m.Destination, Type: "bind", Source: m.Source}
-	if m.Type == mount.TypeTmpfs {
-		sm.Type, sm.Source, sm.Options = "tmpfs", "tmpfs", m.TmpfsOptions
-		return sm, nil
-	}
-	if m.Type == mount.TypeBind {
-		if _, err := os.Stat(m.Source); err != nil {
-			if !os.IsNotExist(err) {
-				return sm, err
-			}
-			if m.Spec {
-				return sm, invalid("invalid mount config for type %q: bind source path does not exist: %s", m.Type, m.Source)
-			}
-			if err := os.MkdirAll(m.Source, 0o755); err != nil {
-				return sm, fmt.Errorf("error while creating mount source path '%s': %w", m.Source, err)
-			}
-		}
-	}
-	kind := "rbind"
-	if m.NonRecursive {
-		kind = "bind"
-	}
-	sm.Options = []string{kind}
-	switch {
-	case m.RW:
-	case m.ReadOnlyForced && !canRecursive:
-		return sm, invalid("mount %s: this kernel cannot make mounts recursively read-only (mount_setattr is needed)", m.Destination)
-	case m.ReadOnlyNonRecursive, m.NonRecursive, !canRecursive:
-		sm.Options = append(sm.Options, "ro")
-	default:
-		sm.Options = append(sm.Options, "rro")
-	}
-	prop := string(m.Propagation)
-	if prop == "" {
-		prop = "rprivate"
-	}
-	sm.Options = append(sm.Options, prop)
-	return sm, nil
 }
 
 // specInput is what the runtime configuration is made of, as far as the record knows it.

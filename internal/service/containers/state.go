@@ -3,6 +3,8 @@ package containers
 import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
+
+	"github.com/gantry-engine/gantry/internal/kit/classed"
 )
 
 // Status is a container's place in its life. The texts are the API's.
@@ -57,7 +59,7 @@ type Refusal struct {
 }
 
 // For makes the error for a container.
-func (r *Refusal) For(id string) error { return classed(r.Class, r.Text, id) }
+func (r *Refusal) For(id string) error { return classed.Errorf(r.Class, r.Text, id) }
 
 var (
 	alreadyRunning   = &Refusal{errdefs.ErrNotModified, "container %s is already started"}

@@ -1,15 +1,13 @@
 package containers
 
 import (
-	"bytes"
 	"context"
-	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
+
+	"github.com/gantry-engine/gantry/internal/service/containers/procfs"
 )
 
 // statsEvery is the time between two samples of a stream; tests do not wait that long.
@@ -88,10 +86,9 @@ func (c *querier) sample(ctx context.Context, e *entry) (container.StatsResponse
 		return out, err
 	}
 	fillStats(&out, u)
-	out.CPUStats.SystemUsage = systemCPU()
+	out.CPUStats.SystemUsage = procfs.SystemCPU()
 	if bridged(rec) {
-		b, _ := os.ReadFile("/proc/" + strconv.Itoa(rec.State.Pid) + "/net/dev")
-		out.Networks = parseNetDev(b)
+		out.Networks = procfs.Interfaces(rec.State.Pid)
 	}
 	return out, nil
 }
@@ -104,7 +101,7 @@ func fillStats(out *container.StatsResponse, u Usage) {
 		ThrottlingData: container.ThrottlingData{Periods: u.Periods, ThrottledPeriods: u.ThrottledPeriods, ThrottledTime: u.ThrottledTime},
 	}
 	out.MemoryStats = container.MemoryStats{Usage: u.Memory, MaxUsage: u.MemoryMax, Limit: u.MemoryLimit, Failcnt: u.MemoryFailcnt, Stats: u.MemoryStats}
-	if total := hostMemory(); total > 0 && (u.MemoryLimit == 0 || u.MemoryLimit > total) {
+	if total := procfs.Memory(); total > 0 && (u.MemoryLimit == 0 || u.MemoryLimit > total) {
 		out.MemoryStats.Limit = total
 	}
 	if u.V2 { // v2 has no such counters: old ones would mislead
@@ -121,55 +118,6 @@ func blkio(in []BlkioEntry) []container.BlkioStatEntry {
 	var out []container.BlkioStatEntry
 	for _, b := range in {
 		out = append(out, container.BlkioStatEntry{Major: b.Major, Minor: b.Minor, Op: b.Op, Value: b.Value})
-	}
-	return out
-}
-
-// systemCPU is the time all of the host's processors spent, idle included, in nanoseconds.
-func systemCPU() uint64 {
-	b, err := os.ReadFile("/proc/stat")
-	if err != nil {
-		return 0
-	}
-	return parseSystemCPU(b)
-}
-
-func parseSystemCPU(b []byte) uint64 {
-	line, _, _ := bytes.Cut(b, []byte("\n"))
-	f := strings.Fields(string(line))
-	if len(f) < 8 || f[0] != "cpu" {
-		return 0
-	}
-	var sum uint64
-	for _, v := range f[1:8] { // guest times are part of user's
-		n, _ := strconv.ParseUint(v, 10, 64)
-		sum += n
-	}
-	return sum * uint64(time.Second/ticks)
-}
-
-func hostMemory() uint64 {
-	b, _ := os.ReadFile("/proc/meminfo")
-	line, _, _ := strings.Cut(string(b), "\n")
-	if f := strings.Fields(line); len(f) > 1 && f[0] == "MemTotal:" {
-		n, _ := strconv.ParseUint(f[1], 10, 64)
-		return n << 10
-	}
-	return 0
-}
-
-// parseNetDev reads /proc/<pid>/net/dev: counters by interface, without loopback.
-func parseNetDev(b []byte) map[string]container.NetworkStats {
-	out := map[string]container.NetworkStats{}
-	for line := range strings.Lines(string(b)) {
-		name, rest, ok := strings.Cut(line, ":")
-		f := strings.Fields(rest)
-		if name = strings.TrimSpace(name); !ok || name == "lo" || len(f) < 12 {
-			continue
-		}
-		n := func(i int) uint64 { v, _ := strconv.ParseUint(f[i], 10, 64); return v }
-		out[name] = container.NetworkStats{RxBytes: n(0), RxPackets: n(1), RxErrors: n(2), RxDropped: n(3),
-			TxBytes: n(8), TxPackets: n(9), TxErrors: n(10), TxDropped: n(11)}
 	}
 	return out
 }

@@ -137,7 +137,7 @@ func TestTop(t *testing.T) {
 	s := w.service()
 	s.core.Cgroups = ownCgroup{fakeCgroups{w}}
 	one, two, _ := fleet(t, s)
-	for _, args := range []string{"", "-ef", "-o pid,args", "-eo user,pid,comm"} {
+	for _, args := range []string{"", "-ef", "-o pid,args", "-eo user,pid,comm", "-o pid=PID", "-o  args,pid", "axf"} {
 		top, err := s.Top(ctx, two, args)
 		if err != nil {
 			t.Fatalf("%q: %v", args, err)
@@ -155,8 +155,15 @@ func TestTop(t *testing.T) {
 		b, _ := json.Marshal(top)
 		apicheck.Response(t, "GET", "/containers/{id}/top", 200, b)
 	}
-	for _, bad := range []string{"-o pid=xx", "-o comm", "--nosuchoption"} {
-		if _, err := s.Top(ctx, two, bad); !errdefs.IsInvalidArgument(err) {
+	// The API knows 404 and 500 for this endpoint; ps's own refusals are the latter, as in dockerd.
+	for bad, text := range map[string]string{
+		"-o pid=xx":      "Couldn't find PID field in ps output",
+		"-o comm":        "Couldn't find PID field in ps output",
+		"-o sid=PID":     `specifying "sid=PID" is not allowed`,
+		"-osid=PID,args": `specifying "-osid=PID,args" is not allowed`,
+		"--nosuchoption": "ps: error: unknown gnu long option",
+	} {
+		if _, err := s.Top(ctx, two, bad); !errdefs.IsInternal(err) || err.Error() != text {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/sys/signal"
 
+	"github.com/gantry-engine/gantry/internal/kit/classed"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 )
 
@@ -157,7 +158,7 @@ func (s *stopper) killAndWait(ctx context.Context, rec *Container, r *run) error
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-t.C:
-		return classed(context.DeadlineExceeded, "container %s did not end within %v after SIGKILL: a process in it may hang in the kernel", rec.ID, killPatience)
+		return classed.Errorf(context.DeadlineExceeded, "container %s did not end within %v after SIGKILL: a process in it may hang in the kernel", rec.ID, killPatience)
 	}
 }
 
@@ -194,7 +195,7 @@ func (s *stopper) Kill(ctx context.Context, ref, sig string) error {
 	}
 	e, unlock, err := s.open(ctx, ref)
 	if errdefs.IsNotFound(err) {
-		return classed(errdefs.ErrNotFound, "cannot kill container: %s: %w", ref, err)
+		return classed.Errorf(errdefs.ErrNotFound, "cannot kill container: %s: %w", ref, err)
 	}
 	if err != nil {
 		return err
@@ -202,7 +203,7 @@ func (s *stopper) Kill(ctx context.Context, ref, sig string) error {
 	rec := e.snapshot()
 	if err := rec.may(EvKill); err != nil {
 		unlock()
-		return conflict("cannot kill container: %s: %w", ref, err)
+		return classed.Conflict("cannot kill container: %s: %w", ref, err)
 	}
 	r := e.current()
 	if num == syscall.SIGKILL || strconv.Itoa(int(num)) == rec.StopSignal() || sameSignal(rec.StopSignal(), num) {
@@ -218,7 +219,7 @@ func (s *stopper) Kill(ctx context.Context, ref, sig string) error {
 	unlock()
 	if err != nil {
 		if errdefs.IsNotFound(err) {
-			return conflict("cannot kill container: %s: container %s is not running", ref, rec.ID)
+			return classed.Conflict("cannot kill container: %s: container %s is not running", ref, rec.ID)
 		}
 		return err
 	}
@@ -245,7 +246,7 @@ func (s *stopper) killed(ctx context.Context, r *run) error {
 func parseSignal(s string) (syscall.Signal, error) {
 	num, err := signal.ParseSignal(s)
 	if err != nil || num < 1 || num > 64 {
-		return 0, invalid("invalid signal: %s", s)
+		return 0, classed.Invalid("invalid signal: %s", s)
 	}
 	return num, nil
 }

@@ -17,6 +17,7 @@ func TestRunThatNobodyRecorded(t *testing.T) {
 	s := w.service()
 	id := create(t, s)
 	key := spec.ProcessKey{Container: id}
+	s.core.stop(errors.New("killed")) // before the exit: it is for the next daemon
 	w.ended = map[spec.ProcessKey]spec.Running{key: {PID: 4243, Started: time.Now()}}
 	w.exits <- spec.Exit{Key: key, Code: 7, Time: time.Now()}
 	s2 := restart(w, s)
@@ -56,12 +57,12 @@ func TestUnfinishedWorkIsDeleted(t *testing.T) {
 	w := newWorld(t)
 	s := w.service()
 	kept := create(t, s)
-	if left, err := os.ReadDir(s.notesDir()); err != nil && !os.IsNotExist(err) || len(left) != 0 {
+	if left, err := os.ReadDir(s.unfinished.Dir); err != nil && !os.IsNotExist(err) || len(left) != 0 {
 		t.Fatalf("a create that is done leaves notes: %v, %v", left, err)
 	}
 	const gone = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 	for _, id := range []string{gone, kept} {
-		if err := errors.Join(s.unfinished(id, "vol-"+id[:4]), os.MkdirAll(filepath.Join(s.Config.DataRoot, "containers", id), 0o700),
+		if err := errors.Join(s.unfinished.Begin(id, "vol-"+id[:4]), os.MkdirAll(filepath.Join(s.Config.DataRoot, "containers", id), 0o700),
 			os.MkdirAll(filepath.Join(s.Config.ExecRoot, "containers", id), 0o700)); err != nil {
 			t.Fatal(err)
 		}
@@ -73,7 +74,7 @@ func TestUnfinishedWorkIsDeleted(t *testing.T) {
 		want := id == kept
 		_, data := os.Stat(filepath.Join(s.Config.DataRoot, "containers", id))
 		_, exec := os.Stat(filepath.Join(s.Config.ExecRoot, "containers", id))
-		_, note := os.Stat(filepath.Join(s.notesDir(), id))
+		_, note := os.Stat(filepath.Join(s.unfinished.Dir, id))
 		if _, volume := w.volumes["vol-"+id[:4]]; w.layers[id] != want || volume != want || (data == nil) != want || (exec == nil) != want {
 			t.Errorf("known %v: layer %v, volume %v, files %v, %v", want, w.layers[id], volume, data, exec)
 		}

@@ -9,6 +9,8 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 
+	"github.com/gantry-engine/gantry/internal/kit/classed"
+	"github.com/gantry-engine/gantry/internal/service/containers/limits"
 	"github.com/gantry-engine/gantry/internal/service/containers/ocispec"
 )
 
@@ -32,17 +34,17 @@ func (c *changer) Update(ctx context.Context, ref string, u container.UpdateConf
 	if err := mergeResources(&hc.Resources, &u.Resources); err != nil {
 		return out, err
 	}
-	warnings, err := c.CheckResources(&hc.Resources)
+	warnings, err := limits.Check(&hc.Resources, &c.Config.Host)
 	if err != nil {
 		return out, err
 	}
 	out.Warnings = append(out.Warnings, warnings...)
 	if u.RestartPolicy.Name != "" {
 		if err := container.ValidateRestartPolicy(u.RestartPolicy); err != nil {
-			return out, invalid("%w", err)
+			return out, classed.Invalid("%w", err)
 		}
 		if hc.AutoRemove && !u.RestartPolicy.IsNone() {
-			return out, invalid("Restart policy cannot be updated because AutoRemove is enabled for the container")
+			return out, classed.Invalid("Restart policy cannot be updated because AutoRemove is enabled for the container")
 		}
 		hc.RestartPolicy = u.RestartPolicy
 	}
@@ -77,7 +79,7 @@ func updatable(u *container.UpdateConfig) error {
 		}
 	}
 	if len(bad) > 0 {
-		return unsupported("updating " + strings.Join(bad, ", "))
+		return classed.Unsupported("updating " + strings.Join(bad, ", "))
 	}
 	return nil
 }
@@ -85,10 +87,10 @@ func updatable(u *container.UpdateConfig) error {
 // mergeResources puts what an update sets over a container's limits.
 func mergeResources(to, u *container.Resources) error {
 	if u.NanoCPUs > 0 && (to.CPUPeriod > 0 || to.CPUQuota > 0) {
-		return conflict("Conflicting options: Nano CPUs cannot be updated as CPU Period/Quota has already been set")
+		return classed.Conflict("Conflicting options: Nano CPUs cannot be updated as CPU Period/Quota has already been set")
 	}
 	if (u.CPUPeriod > 0 || u.CPUQuota > 0) && to.NanoCPUs > 0 {
-		return conflict("Conflicting options: CPU Period/Quota cannot be updated as NanoCPUs has already been set")
+		return classed.Conflict("Conflicting options: CPU Period/Quota cannot be updated as NanoCPUs has already been set")
 	}
 	set := func(to *int64, v int64) {
 		if v != 0 {
@@ -96,7 +98,7 @@ func mergeResources(to, u *container.Resources) error {
 		}
 	}
 	if u.Memory != 0 && u.MemorySwap == 0 && to.MemorySwap > 0 && u.Memory > to.MemorySwap {
-		return conflict("Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time")
+		return classed.Conflict("Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time")
 	}
 	set(&to.CPUShares, u.CPUShares)
 	set(&to.NanoCPUs, u.NanoCPUs)

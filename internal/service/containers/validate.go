@@ -1,7 +1,6 @@
 package containers
 
 import (
-	"errors"
 	"net/netip"
 	"os"
 	"regexp"
@@ -11,14 +10,12 @@ import (
 
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/mount"
 	"github.com/opencontainers/selinux/go-selinux/label"
 
+	"github.com/gantry-engine/gantry/internal/kit/classed"
+	"github.com/gantry-engine/gantry/internal/service/containers/limits"
 	"github.com/gantry-engine/gantry/internal/service/containers/ocispec"
 )
-
-// minMemory is the smallest memory limit that is accepted: 6 MiB.
-const minMemory = 6 << 20
 
 var (
 	hostnameRule   = regexp.MustCompile(`^(?:[[:alnum:]]|(?:[[:alnum:]][[:alnum:]-]*[[:alnum:]]))(?:\.(?:[[:alnum:]]|(?:[[:alnum:]][[:alnum:]-]*[[:alnum:]])))*$`)
@@ -36,7 +33,7 @@ func (c *creator) checkOptions(config *container.Config, hc *container.HostConfi
 			return nil, err
 		}
 	}
-	warnings, err := c.CheckResources(&hc.Resources)
+	warnings, err := limits.Check(&hc.Resources, &c.Config.Host)
 	if w := ocispec.Withheld(hc, c.Config.Host.CapBounding); len(w) > 0 {
 		warnings = append(warnings, "This host withholds "+strings.Join(w, ", ")+" from the engine. The container gets all other capabilities.")
 	}
@@ -59,24 +56,24 @@ func (c *creator) checkUnsupported(_ *container.Config, hc *container.HostConfig
 		{hc.IOMaximumBandwidth != 0, "--io-maxbandwidth (IOMaximumBandwidth)"},
 	} {
 		if o.given {
-			return unsupported(o.name)
+			return classed.Unsupported(o.name)
 		}
 	}
 	for k := range hc.StorageOpt {
 		if k != "size" {
-			return unsupported("--storage-opt " + k)
+			return classed.Unsupported("--storage-opt " + k)
 		}
 	}
 	runtimes := append([]string{"gantry", "runc", "io.containerd.runc.v2", c.tuning.Load().DefaultRuntime}, c.Config.Runtimes...)
 	if !slices.Contains(runtimes, hc.Runtime) {
-		return invalid("unknown or invalid runtime name: %s", hc.Runtime)
+		return classed.Invalid("unknown or invalid runtime name: %s", hc.Runtime)
 	}
 	return nil
 }
 
 func checkConfig(config *container.Config, hc *container.HostConfig) error {
 	if h := config.Hostname; h != "" && (len(h) > 63 || !hostnameRule.MatchString(h)) {
-		return invalid("invalid hostname format: %s", h)
+		return classed.Invalid("invalid hostname format: %s", h)
 	}
 	if config.StopSignal != "" {
 		if _, err := parseSignal(config.StopSignal); err != nil {
@@ -85,30 +82,30 @@ func checkConfig(config *container.Config, hc *container.HostConfig) error {
 	}
 	for _, e := range config.Env {
 		if e == "" || strings.HasPrefix(e, "=") {
-			return invalid("invalid environment variable: %s", e)
+			return classed.Invalid("invalid environment variable: %s", e)
 		}
 		if strings.ContainsRune(e, 0) {
-			return invalid("invalid environment variable: a NUL byte in %q", e)
+			return classed.Invalid("invalid environment variable: a NUL byte in %q", e)
 		}
 	}
 	if hc.OomScoreAdj < -1000 || hc.OomScoreAdj > 1000 {
-		return invalid("Invalid value %d, range for oom score adj is [-1000, 1000]", hc.OomScoreAdj)
+		return classed.Invalid("Invalid value %d, range for oom score adj is [-1000, 1000]", hc.OomScoreAdj)
 	}
 	if !hc.Isolation.IsDefault() {
-		return invalid("Invalid isolation: %q - linux only supports 'default'", hc.Isolation)
+		return classed.Invalid("Invalid isolation: %q - linux only supports 'default'", hc.Isolation)
 	}
 	if hc.ShmSize < 0 {
-		return invalid("SHM size can not be less than 0")
+		return classed.Invalid("SHM size can not be less than 0")
 	}
 	if hc.Umask != nil && *hc.Umask > 0o7777 {
-		return invalid("invalid umask %#o: it goes up to 07777", *hc.Umask)
+		return classed.Invalid("invalid umask %#o: it goes up to 07777", *hc.Umask)
 	}
 	for k := range hc.Annotations {
 		if k == "" {
-			return invalid("invalid Annotations: the empty string is not permitted as an annotation key")
+			return classed.Invalid("invalid Annotations: the empty string is not permitted as an annotation key")
 		}
 		if strings.HasPrefix(k, "io.gantry.") {
-			return invalid("invalid annotation %q: names that begin with io.gantry. are the engine's own", k)
+			return classed.Invalid("invalid annotation %q: names that begin with io.gantry. are the engine's own", k)
 		}
 	}
 	return nil
@@ -124,21 +121,21 @@ func checkHealth(config *container.Config, _ *container.HostConfig) error {
 		v    time.Duration
 	}{{"Interval", h.Interval}, {"Timeout", h.Timeout}, {"StartPeriod", h.StartPeriod}, {"StartInterval", h.StartInterval}} {
 		if d.v != 0 && d.v < container.MinimumDuration {
-			return invalid("%s in Healthcheck cannot be less than %s", d.name, container.MinimumDuration)
+			return classed.Invalid("%s in Healthcheck cannot be less than %s", d.name, container.MinimumDuration)
 		}
 	}
 	if h.Retries < 0 {
-		return invalid("Retries in Healthcheck cannot be negative")
+		return classed.Invalid("Retries in Healthcheck cannot be negative")
 	}
 	return nil
 }
 
 func (c *creator) checkRestart(_ *container.Config, hc *container.HostConfig) error {
 	if err := container.ValidateRestartPolicy(hc.RestartPolicy); err != nil {
-		return invalid("%s", err)
+		return classed.Invalid("%s", err)
 	}
 	if hc.AutoRemove && !hc.RestartPolicy.IsNone() {
-		return invalid("can't create 'AutoRemove' container with restart policy")
+		return classed.Invalid("can't create 'AutoRemove' container with restart policy")
 	}
 	return nil
 }
@@ -146,19 +143,19 @@ func (c *creator) checkRestart(_ *container.Config, hc *container.HostConfig) er
 func (c *creator) checkNamespaces(config *container.Config, hc *container.HostConfig) error {
 	switch {
 	case !hc.PidMode.Valid():
-		return invalid("invalid PID mode: %v", hc.PidMode)
+		return classed.Invalid("invalid PID mode: %v", hc.PidMode)
 	case !hc.IpcMode.Valid():
-		return invalid("invalid IPC mode: %v", hc.IpcMode)
+		return classed.Invalid("invalid IPC mode: %v", hc.IpcMode)
 	case !hc.UTSMode.Valid():
-		return invalid("invalid UTS mode: %v", hc.UTSMode)
+		return classed.Invalid("invalid UTS mode: %v", hc.UTSMode)
 	case !hc.CgroupnsMode.Valid():
-		return invalid("invalid cgroup namespace mode: %v", hc.CgroupnsMode)
+		return classed.Invalid("invalid cgroup namespace mode: %v", hc.CgroupnsMode)
 	case !hc.UsernsMode.Valid():
-		return invalid("invalid user namespace mode: %v", hc.UsernsMode)
+		return classed.Invalid("invalid user namespace mode: %v", hc.UsernsMode)
 	case hc.NetworkMode.IsContainer() && hc.NetworkMode.ConnectedContainer() == "":
-		return invalid("invalid container format container:<name|id>")
+		return classed.Invalid("invalid container format container:<name|id>")
 	case hc.UTSMode.IsHost() && config.Hostname != "":
-		return invalid("conflicting options: hostname and the UTS mode")
+		return classed.Invalid("conflicting options: hostname and the UTS mode")
 	}
 	if !hc.NetworkMode.IsContainer() {
 		return nil
@@ -174,7 +171,7 @@ func (c *creator) checkNamespaces(config *container.Config, hc *container.HostCo
 		{len(config.ExposedPorts) > 0, "port exposing and the container type network mode"},
 	} {
 		if o.given {
-			return invalid("conflicting options: %s", o.text)
+			return classed.Invalid("conflicting options: %s", o.text)
 		}
 	}
 	return nil
@@ -187,16 +184,16 @@ func (c *creator) checkHosts(_ *container.Config, hc *container.HostConfig) erro
 			name, addr, ok = strings.Cut(h, "=")
 		}
 		if !ok || name == "" {
-			return invalid("bad format for add-host: %q", h)
+			return classed.Invalid("bad format for add-host: %q", h)
 		}
 		if addr == "host-gateway" {
 			if len(c.Config.HostGatewayIPs) == 0 {
-				return invalid("unable to derive the IP value for host-gateway")
+				return classed.Invalid("unable to derive the IP value for host-gateway")
 			}
 			continue
 		}
 		if _, err := netip.ParseAddr(strings.Trim(addr, "[]")); err != nil {
-			return invalid("invalid IP address in add-host: %q", addr)
+			return classed.Invalid("invalid IP address in add-host: %q", addr)
 		}
 	}
 	return nil
@@ -205,23 +202,23 @@ func (c *creator) checkHosts(_ *container.Config, hc *container.HostConfig) erro
 func checkSysctls(_ *container.Config, hc *container.HostConfig) error {
 	for name := range hc.Sysctls {
 		if name == "" || strings.Contains(name, "..") || strings.ContainsAny(name, "\x00\n") {
-			return invalid("invalid sysctl name %q", name)
+			return classed.Invalid("invalid sysctl name %q", name)
 		}
 		switch {
 		case strings.HasPrefix(name, "net."):
 			if hc.NetworkMode.IsHost() {
-				return invalid("sysctl '%s' not allowed in host network namespace", name)
+				return classed.Invalid("sysctl '%s' not allowed in host network namespace", name)
 			}
 		case slices.Contains(namespacedKern, name), strings.HasPrefix(name, "fs.mqueue."):
 			if hc.IpcMode.IsHost() {
-				return invalid("sysctl '%s' not allowed in host ipc namespace", name)
+				return classed.Invalid("sysctl '%s' not allowed in host ipc namespace", name)
 			}
 		case name == "kernel.domainname", name == "kernel.hostname":
 			if hc.UTSMode.IsHost() {
-				return invalid("sysctl '%s' not allowed in host UTS namespace", name)
+				return classed.Invalid("sysctl '%s' not allowed in host UTS namespace", name)
 			}
 		default:
-			return invalid("sysctl '%s' is not whitelisted", name)
+			return classed.Invalid("sysctl '%s' is not whitelisted", name)
 		}
 	}
 	return nil
@@ -260,7 +257,7 @@ func checkDevices(_ *container.Config, hc *container.HostConfig) error {
 	}
 	for _, u := range hc.Ulimits {
 		if _, err := units.ParseUlimit(u.String()); err != nil {
-			return invalid("invalid ulimit %s: %v", u, err)
+			return classed.Invalid("invalid ulimit %s: %v", u, err)
 		}
 	}
 	return nil
@@ -285,7 +282,7 @@ func (c *creator) label(rec *Container) error {
 	}
 	rec.ProcessLabel, rec.MountLabel, err = label.InitLabels(sec.Labels)
 	if err != nil {
-		return invalid("invalid --security-opt label: %v", err)
+		return classed.Invalid("invalid --security-opt label: %v", err)
 	}
 	return nil
 }
@@ -306,14 +303,7 @@ func sizeLimit(opts map[string]string) (int64, error) {
 	}
 	n, err := units.RAMInBytes(s)
 	if err != nil || n <= 0 {
-		return 0, invalid("invalid --storage-opt size=%s: a number of bytes with an optional unit is needed", s)
+		return 0, classed.Invalid("invalid --storage-opt size=%s: a number of bytes with an optional unit is needed", s)
 	}
 	return n, nil
-}
-
-var errEmptyTarget = errors.New("field Target must not be empty")
-
-// mountErr is Docker's frame around what is wrong with a --mount.
-func mountErr(m mount.Mount, err error) error {
-	return invalid("invalid mount config for type %q: %s", m.Type, err)
 }

@@ -2,9 +2,12 @@ package containers
 
 import (
 	"context"
+	"strconv"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
+
+	"github.com/gantry-engine/gantry/internal/kit/classed"
 )
 
 type waiter struct{ *core }
@@ -16,7 +19,7 @@ func (w *waiter) Wait(ctx context.Context, ref string, cond container.WaitCondit
 	switch cond {
 	case "", container.WaitConditionNotRunning, container.WaitConditionNextExit, container.WaitConditionRemoved:
 	default:
-		return nil, invalid("invalid condition: %q", cond)
+		return nil, classed.Invalid("invalid condition: %q", cond)
 	}
 	e, err := w.reg.get(ref)
 	if err != nil {
@@ -101,6 +104,6 @@ func (w *waiter) Resize(ctx context.Context, ref string, height, width uint16) e
 	if err := w.Processes.Resize(ctx, rec.Key(), height, width); err != nil {
 		return err
 	}
-	w.publish(rec, events.ActionResize, map[string]string{"height": itoa(height), "width": itoa(width)})
+	w.publish(rec, events.ActionResize, map[string]string{"height": strconv.Itoa(int(height)), "width": strconv.Itoa(int(width))})
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/containerd/containerd/v2/core/content"
+	cimages "github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -172,4 +173,57 @@ func (s *blobs) openLayer(ctx context.Context, d ocispec.Descriptor) (io.ReadClo
 		return nil, errors.Join(err, ra.Close())
 	}
 	return layerReader{z, z, ra}, nil
+}
+
+// layerType tells a layer's media type by its first bytes.
+func (s *blobs) layerType(ctx context.Context, d ocispec.Descriptor) (string, error) {
+	ra, err := s.content.Blobs().ReaderAt(ctx, d)
+	if err != nil {
+		return "", err
+	}
+	defer ra.Close()
+	head := make([]byte, 6)
+	n, err := ra.ReadAt(head, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", err
+	}
+	switch detect(head[:n]) {
+	case gzipped:
+		return cimages.MediaTypeDockerSchema2LayerGzip, nil
+	case zstandard:
+		return cimages.MediaTypeDockerSchema2LayerZstd, nil
+	case plain:
+		return cimages.MediaTypeDockerSchema2Layer, nil
+	}
+	return "", fmt.Errorf("layer %s is compressed in a way that is not known: %w", d.Digest, errdefs.ErrInvalidArgument)
+}
+
+// labelTree makes an index hold its manifests, and these their blobs.
+func (s *blobs) labelTree(ctx context.Context, e *entry) error {
+	var children []ocispec.Descriptor
+	for _, m := range e.manifests {
+		if m.config.Digest == "" {
+			continue // not here
+		}
+		children = append(children, m.desc)
+		if err := s.label(ctx, m.desc.Digest, m.children()); err != nil {
+			return err
+		}
+	}
+	if cimages.IsIndexType(e.target.MediaType) {
+		return s.label(ctx, e.target.Digest, children)
+	}
+	return nil
+}
+
+// incomplete names the first blob that an image lacks.
+func (s *blobs) incomplete(ctx context.Context, e *entry) error {
+	for _, m := range e.manifests {
+		for _, d := range m.children() {
+			if _, err := s.content.Blobs().Info(ctx, d.Digest); errdefs.IsNotFound(err) {
+				return fmt.Errorf("the image %s is not whole: %s %s is missing in the archive: %w", e.target.Digest, d.MediaType, d.Digest, errdefs.ErrInvalidArgument)
+			}
+		}
+	}
+	return fmt.Errorf("%s is no image that can be run: %w", e.target.Digest, errdefs.ErrInvalidArgument)
 }

@@ -2,20 +2,24 @@ package images
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/image"
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/gantry-engine/gantry/internal/kit/filters"
+	"github.com/gantry-engine/gantry/internal/kit/classed"
 )
+
+// remover takes names away from images, and with the last one the image.
+type remover struct {
+	catalog  *catalog
+	users    *users
+	announce announcer
+}
 
 // DeleteOptions are the query parameters of DELETE /images/{name}.
 type DeleteOptions struct {
@@ -23,37 +27,26 @@ type DeleteOptions struct {
 	Platforms []ocispec.Platform
 }
 
-func conflict(format string, args ...any) error {
-	return fmt.Errorf("conflict: "+format+"%w", append(args, quiet{errdefs.ErrConflict})...)
-}
-
-func short(id string) string {
-	if d := digest.Digest(id); d.Validate() == nil {
-		id = d.Encoded()
-	}
-	return id[:min(12, len(id))]
-}
-
 // Delete removes a name, and the image with its last one; or, by ID, the image with all its names.
-func (s *Service) Delete(ctx context.Context, ref string, o DeleteOptions) ([]image.DeleteResponse, error) {
+func (r *remover) Delete(ctx context.Context, ref string, o DeleteOptions) ([]image.DeleteResponse, error) {
 	if len(o.Platforms) > 0 {
 		return nil, fmt.Errorf("deleting single platforms of an image is not implemented yet: %w", errdefs.ErrNotImplemented)
 	}
-	uses := s.uses(ctx) // before the lock: it asks another service
-	out, err := s.untag(ctx, ref, o.Force, uses)
+	uses := r.users.all(ctx) // before the lock: it asks another service
+	out, err := r.untag(ctx, ref, o.Force, uses)
 	if err != nil {
 		return nil, err
 	}
 	if slices.ContainsFunc(out, func(r image.DeleteResponse) bool { return r.Deleted != "" }) {
-		s.sweep(ctx)
+		r.catalog.sweep(ctx)
 	}
 	return out, nil
 }
 
-func (s *Service) untag(ctx context.Context, ref string, force bool, uses []ContainerUse) (out []image.DeleteResponse, err error) {
-	s.write.Lock()
-	defer s.write.Unlock()
-	e, found, err := s.idx.find(ref)
+func (r *remover) untag(ctx context.Context, ref string, force bool, uses []ContainerUse) (out []image.DeleteResponse, err error) {
+	r.catalog.write.Lock()
+	defer r.catalog.write.Unlock()
+	e, found, err := r.catalog.find(ref)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +64,7 @@ func (s *Service) untag(ctx context.Context, ref string, force bool, uses []Cont
 	delete := true
 	if name != "" {
 		if len(e.names) == 1 && user != nil && !force {
-			return nil, conflict("unable to remove repository reference %q (must force) - container %s is using its referenced image %s", ref, short(user.ID), short(e.target.Digest.String()))
+			return nil, classed.Conflict("conflict: unable to remove repository reference %q (must force) - container %s is using its referenced image %s", ref, short(user.ID), short(e.target.Digest.String()))
 		}
 		gone = []string{name}
 		for _, n := range e.names {
@@ -82,30 +75,30 @@ func (s *Service) untag(ctx context.Context, ref string, force bool, uses []Cont
 		// A running container's image stays, without a name.
 		delete = len(kept) == 0 && (user == nil || !user.Running)
 	} else {
-		if err := s.mayDelete(e, force, user); err != nil {
+		if err := mayDelete(e, force, user); err != nil {
 			return nil, err
 		}
 		gone = e.names
 	}
-	if err := s.drop(ctx, e, gone, len(kept) > 0, delete); err != nil {
+	if err := r.catalog.drop(ctx, e, gone, len(kept) > 0, delete); err != nil {
 		return nil, err
 	}
 	for _, n := range gone {
 		out = append(out, image.DeleteResponse{Untagged: familiar(n)})
-		s.publish(e.target.Digest, e.target.Digest.String(), events.ActionUnTag, e.labels())
+		r.announce.image(events.ActionUnTag, e.target.Digest, e.labels())
 	}
 	if delete {
 		out = append(out, image.DeleteResponse{Deleted: e.target.Digest.String()})
-		s.publish(e.target.Digest, e.target.Digest.String(), events.ActionDelete, e.labels())
+		r.announce.image(events.ActionDelete, e.target.Digest, e.labels())
 	}
 	return out, nil
 }
 
 // mayDelete tells why an image, addressed by its ID, stays.
-func (s *Service) mayDelete(e *entry, force bool, user *ContainerUse) error {
+func mayDelete(e *entry, force bool, user *ContainerUse) error {
 	id := short(e.target.Digest.String())
 	if user != nil && user.Running {
-		return conflict("unable to delete %s (cannot be forced) - image is being used by running container %s", id, short(user.ID))
+		return classed.Conflict("conflict: unable to delete %s (cannot be forced) - image is being used by running container %s", id, short(user.ID))
 	}
 	if force {
 		return nil
@@ -117,89 +110,10 @@ func (s *Service) mayDelete(e *entry, force bool, user *ContainerUse) error {
 		}
 	}
 	if len(repos) > 1 || len(e.names) > 1 {
-		return conflict("unable to delete %s (must be forced) - image is referenced in multiple repositories", id)
+		return classed.Conflict("conflict: unable to delete %s (must be forced) - image is referenced in multiple repositories", id)
 	}
 	if user != nil {
-		return conflict("unable to delete %s (must be forced) - image is being used by stopped container %s", id, short(user.ID))
+		return classed.Conflict("conflict: unable to delete %s (must be forced) - image is being used by stopped container %s", id, short(user.ID))
 	}
 	return nil
-}
-
-// drop removes names in one commit; without delete, an image without further names gets a dangling one.
-func (s *Service) drop(ctx context.Context, e *entry, gone []string, others, delete bool) error {
-	err := s.content.Update(ctx, func(ctx context.Context) error {
-		store := s.content.Images()
-		names := gone
-		dangling := danglingPrefix + e.target.Digest.String()
-		if delete {
-			names = append(slices.Clone(gone), dangling)
-		}
-		for _, n := range names {
-			if err := store.Delete(ctx, n); err != nil && !errdefs.IsNotFound(err) {
-				return err
-			}
-		}
-		if !delete && !others {
-			return create(ctx, store, dangling, e.target)
-		}
-		return nil
-	})
-	return errors.Join(diskFull(err), s.reload(ctx))
-}
-
-// Prune removes images that no container uses: those without a name, or with the filter dangling=false all.
-func (s *Service) Prune(ctx context.Context, a filters.Args) (image.PruneReport, error) {
-	report := image.PruneReport{ImagesDeleted: []image.DeleteResponse{}}
-	if err := a.Check("dangling", "label", "label!", "until"); err != nil {
-		return report, err
-	}
-	onlyDangling, err := a.Bool("dangling", true)
-	if err != nil {
-		return report, err
-	}
-	until, err := parseUntil(a["until"])
-	if err != nil {
-		return report, err
-	}
-	before, err := s.DiskUsage(ctx)
-	if err != nil {
-		return report, err
-	}
-	uses := s.uses(ctx)
-	for _, e := range s.idx.all() {
-		if onlyDangling && len(e.names) > 0 || !until.IsZero() && !e.created().Before(until) ||
-			!a.Labels("label", e.labels()) || !a.NoLabels("label!", e.labels()) ||
-			slices.ContainsFunc(uses, func(u ContainerUse) bool { return u.Image == e.target.Digest }) {
-			continue
-		}
-		if err := context.Cause(ctx); err != nil {
-			return report, err
-		}
-		refs := slices.Clone(e.names)
-		if len(refs) == 0 {
-			refs = []string{e.target.Digest.String()}
-		}
-		for _, ref := range refs {
-			out, err := s.untag(ctx, ref, false, uses)
-			if err != nil {
-				s.log.Warn("an image was not pruned", "image", ref, "error", err)
-				break
-			}
-			report.ImagesDeleted = append(report.ImagesDeleted, out...)
-		}
-	}
-	if len(report.ImagesDeleted) == 0 {
-		return report, nil
-	}
-	s.sweep(ctx)
-	after, err := s.DiskUsage(ctx)
-	report.SpaceReclaimed = uint64(max(0, before.TotalSize-after.TotalSize))
-	if s.events != nil {
-		now := time.Now()
-		s.events.Publish(events.Message{
-			Type: events.ImageEventType, Action: events.ActionPrune, Scope: "local", Time: now.Unix(), TimeNano: now.UnixNano(),
-			Actor: events.Actor{Attributes: map[string]string{"reclaimed": fmt.Sprint(report.SpaceReclaimed)}},
-		})
-	}
-	return report, err
 }

@@ -4,6 +4,9 @@
 // memory answers what containers ask when they are created (Resolve), so that
 // no disk is touched there.
 //
+// Two rooms are below all use cases: the catalog (which images there are, by name and
+// digest) and the blobs (what they are made of). A third one, the announcer, tells what happened.
+//
 // An image's ID is the digest of what its name points to, an index or a manifest
 // (docs/adr/0002-image-id.md); the digest of its configuration finds it as well.
 package images

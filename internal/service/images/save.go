@@ -24,6 +24,13 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
+// saver writes images to archives.
+type saver struct {
+	catalog  *catalog
+	store    *blobs
+	announce announcer
+}
+
 // saving is an archive that is being put together.
 type saving struct {
 	blobs  map[digest.Digest]ocispec.Descriptor
@@ -36,11 +43,11 @@ type saving struct {
 
 // Save prepares an archive of images: an OCI layout that is a docker archive as
 // well. Errors of what was asked for come before the first byte; write then streams it.
-func (s *Service) Save(ctx context.Context, refs []string, wanted []ocispec.Platform) (write func(w io.Writer) error, err error) {
+func (s *saver) Save(ctx context.Context, refs []string, wanted []ocispec.Platform) (write func(w io.Writer) error, err error) {
 	if len(refs) == 0 {
 		return nil, fmt.Errorf("no image to save was named: %w", errdefs.ErrInvalidArgument)
 	}
-	held, release, err := s.content.Hold(ctx)
+	held, release, err := s.store.content.Hold(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -54,14 +61,14 @@ func (s *Service) Save(ctx context.Context, refs []string, wanted []ocispec.Plat
 		index: ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{}},
 	}
 	for _, ref := range refs {
-		if err := s.addSaved(a, ref, wanted); err != nil {
+		if err := s.add(a, ref, wanted); err != nil {
 			return nil, err
 		}
 	}
 	for _, d := range a.blobs { // held: a deletion meanwhile does not break the archive
-		i, err := s.content.Blobs().Info(held, d.Digest)
+		i, err := s.store.content.Blobs().Info(held, d.Digest)
 		if err == nil {
-			err = s.keep(held, i)
+			err = s.store.keep(held, i)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("the image's content is not complete, %s is missing: %w", d.Digest, err)
@@ -69,23 +76,19 @@ func (s *Service) Save(ctx context.Context, refs []string, wanted []ocispec.Plat
 	}
 	return func(w io.Writer) error {
 		defer release()
-		err := s.writeSaved(held, a, w)
+		err := a.write(held, s.store.content.Blobs(), w)
 		if err == nil {
 			for _, id := range a.ids {
-				s.publish(id, id.String(), events.ActionSave, nil)
+				s.announce.image(events.ActionSave, id, nil)
 			}
 		}
 		return err
 	}, nil
 }
 
-func (s *Service) addSaved(a *saving, ref string, wanted []ocispec.Platform) error {
-	e, _, err := s.idx.find(ref)
-	if err != nil {
-		return err
-	}
-	names := s.savedNames(e, ref)
-	first, err := s.choose(e, ref, nil)
+// add puts what was asked for into the archive.
+func (s *saver) add(a *saving, ref string, wanted []ocispec.Platform) error {
+	e, first, err := s.catalog.lookUp(ref, nil)
 	if err != nil {
 		return err
 	}
@@ -94,7 +97,7 @@ func (s *Service) addSaved(a *saving, ref string, wanted []ocispec.Platform) err
 	if len(wanted) > 0 {
 		chosen = nil
 		for _, p := range wanted {
-			m, err := s.choose(e, ref, &p)
+			m, err := s.catalog.host.choose(e, ref, &p)
 			if err != nil {
 				return err
 			}
@@ -110,18 +113,18 @@ func (s *Service) addSaved(a *saving, ref string, wanted []ocispec.Platform) err
 	a.blobs[target.Digest] = target
 	for _, m := range chosen {
 		if m.available {
-			for _, d := range append([]ocispec.Descriptor{m.desc, m.config}, m.layers...) {
+			for _, d := range append([]ocispec.Descriptor{m.desc}, m.children()...) {
 				a.blobs[d.Digest] = d
 			}
 		}
 	}
 	a.ids = append(a.ids, e.target.Digest)
-	a.name(target, first, names)
+	a.name(target, first, savedNames(e, ref))
 	return nil
 }
 
-// savedNames are the names that go with what was asked for: of an ID none, of a repository without tag all its tags.
-func (s *Service) savedNames(e *entry, ref string) []reference.NamedTagged {
+// savedNames are the names that go with what was asked for: of an ID none, of a repository without tag latest.
+func savedNames(e *entry, ref string) []reference.NamedTagged {
 	named, err := reference.ParseNormalizedNamed(ref)
 	if err != nil {
 		return nil
@@ -132,6 +135,7 @@ func (s *Service) savedNames(e *entry, ref string) []reference.NamedTagged {
 	return nil
 }
 
+// name enters an image, with its names if it has any, into the archive's own files.
 func (a *saving) name(target ocispec.Descriptor, m *manifest, names []reference.NamedTagged) {
 	d := a.byID[m.desc.Digest]
 	if d == nil {
@@ -164,7 +168,8 @@ func (a *saving) name(target ocispec.Descriptor, m *manifest, names []reference.
 
 func blobPath(d digest.Digest) string { return path.Join("blobs", d.Algorithm().String(), d.Encoded()) }
 
-func (s *blobs) writeSaved(ctx context.Context, a *saving, w io.Writer) error {
+// write streams the archive: the blobs of the images first, then what names them.
+func (a *saving) write(ctx context.Context, blobs content.Provider, w io.Writer) error {
 	b := bufio.NewWriterSize(w, 128<<10)
 	tw := tar.NewWriter(b)
 	header := func(name string, size int64) error {
@@ -177,7 +182,7 @@ func (s *blobs) writeSaved(ctx context.Context, a *saving, w io.Writer) error {
 	}
 	buf := make([]byte, 256<<10)
 	for _, d := range slices.Sorted(maps.Keys(a.blobs)) {
-		if err := s.writeBlob(ctx, a.blobs[d], tw, header, buf); err != nil {
+		if err := writeBlob(ctx, blobs, a.blobs[d], tw, header, buf); err != nil {
 			return err
 		}
 	}
@@ -205,8 +210,8 @@ func (s *blobs) writeSaved(ctx context.Context, a *saving, w io.Writer) error {
 	return errors.Join(tw.Close(), b.Flush())
 }
 
-func (s *blobs) writeBlob(ctx context.Context, d ocispec.Descriptor, tw *tar.Writer, header func(string, int64) error, buf []byte) error {
-	ra, err := s.content.Blobs().ReaderAt(ctx, d)
+func writeBlob(ctx context.Context, blobs content.Provider, d ocispec.Descriptor, tw *tar.Writer, header func(string, int64) error, buf []byte) error {
+	ra, err := blobs.ReaderAt(ctx, d)
 	if err != nil {
 		return err
 	}

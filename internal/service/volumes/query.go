@@ -11,6 +11,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/volume"
 
+	"github.com/gantry-engine/gantry/internal/kit/classed"
 	"github.com/gantry-engine/gantry/internal/kit/filters"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
@@ -26,7 +27,7 @@ func wire(v spec.Volume) volume.Volume {
 // Create finds or makes a volume, as POST /volumes/create asks.
 func (s *Service) Create(ctx context.Context, req volume.CreateRequest) (volume.Volume, error) {
 	if req.ClusterVolumeSpec != nil {
-		return volume.Volume{}, classed(errdefs.ErrUnavailable, "cluster volumes need a swarm: this node is not a swarm manager")
+		return volume.Volume{}, classed.Errorf(errdefs.ErrUnavailable, "cluster volumes need a swarm: this node is not a swarm manager")
 	}
 	v, err := s.Ensure(ctx, req.Name, req.Driver, req.DriverOpts, req.Labels)
 	if err != nil {

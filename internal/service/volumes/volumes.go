@@ -18,6 +18,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/events"
 
+	"github.com/gantry-engine/gantry/internal/kit/classed"
 	"github.com/gantry-engine/gantry/internal/kit/keylock"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
@@ -64,7 +65,7 @@ func New(ctx context.Context, r Records, d Driver, c Content, ev Events) (*Servi
 		var v spec.Volume
 		if err := json.Unmarshal(data, &v); err != nil || v.Name != name {
 			slog.Error("a volume's record cannot be read: its content is left alone, and it cannot be used", "volume", name, "error", err)
-			e.damaged = classed(errdefs.ErrDataLoss, "the record of the volume %s is damaged, so that its options are not known: its content is at %s; remove the volume, or copy the content to another one", name, d.Path(name))
+			e.damaged = classed.Errorf(errdefs.ErrDataLoss, "the record of the volume %s is damaged, so that its options are not known: its content is at %s; remove the volume, or copy the content to another one", name, d.Path(name))
 		} else {
 			e.vol = v
 		}
@@ -90,21 +91,8 @@ func (s *Service) SetUsers(mounted func(name string) []string) {
 	s.mounted = mounted
 }
 
-// classError is a text for users with a class for the server.
-type classError struct {
-	class error
-	text  string
-}
-
-func (e *classError) Error() string { return e.text }
-func (e *classError) Unwrap() error { return e.class }
-
-func classed(class error, format string, args ...any) error {
-	return &classError{class, fmt.Sprintf(format, args...)}
-}
-
 func noSuch(name string) error {
-	return classed(errdefs.ErrNotFound, "get %s: no such volume", name)
+	return classed.Errorf(errdefs.ErrNotFound, "get %s: no such volume", name)
 }
 
 // Get finds a volume by its name.
@@ -175,23 +163,23 @@ func (s *Service) Ensure(ctx context.Context, name, driver string, opts, labels 
 
 func validate(name, driver string) error {
 	if driver != DriverName {
-		return classed(errdefs.ErrNotFound, "error looking up volume plugin %s: plugin %q not found", driver, driver)
+		return classed.Errorf(errdefs.ErrNotFound, "error looking up volume plugin %s: plugin %q not found", driver, driver)
 	}
 	if len(name) > 255 || !validName.MatchString(name) {
 		if len(name) == 1 {
-			return classed(errdefs.ErrInvalidArgument, "create %s: volume name is too short, names should be at least two alphanumeric characters", name)
+			return classed.Errorf(errdefs.ErrInvalidArgument, "create %s: volume name is too short, names should be at least two alphanumeric characters", name)
 		}
-		return classed(errdefs.ErrInvalidArgument, "create %s: %q includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path", name, name)
+		return classed.Errorf(errdefs.ErrInvalidArgument, "create %s: %q includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path", name, name)
 	}
 	return nil
 }
 
 func sameKind(v spec.Volume, driver string, opts map[string]string) error {
 	if v.Driver != driver {
-		return classed(errdefs.ErrConflict, "create %s: conflict: volume name must be unique: it exists with the driver %s", v.Name, v.Driver)
+		return classed.Errorf(errdefs.ErrConflict, "create %s: conflict: volume name must be unique: it exists with the driver %s", v.Name, v.Driver)
 	}
 	if len(opts) > 0 && !maps.Equal(v.Options, opts) {
-		return classed(errdefs.ErrConflict, "create %s: conflict: the volume exists with other options", v.Name)
+		return classed.Errorf(errdefs.ErrConflict, "create %s: conflict: the volume exists with other options", v.Name)
 	}
 	return nil
 }
@@ -335,7 +323,7 @@ func (s *Service) Remove(ctx context.Context, name string, force bool) error {
 		return err
 	}
 	if ids := s.users(name); len(ids) > 0 {
-		return classed(errdefs.ErrConflict, "remove %s: volume is in use - [%s]", name, strings.Join(ids, ", "))
+		return classed.Errorf(errdefs.ErrConflict, "remove %s: volume is in use - [%s]", name, strings.Join(ids, ", "))
 	}
 	if err := s.remove(context.WithoutCancel(ctx), v); err != nil {
 		return fmt.Errorf("remove %s: %w", name, err)

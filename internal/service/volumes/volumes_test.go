@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -204,7 +205,7 @@ func TestListAndPrune(t *testing.T) {
 		t.Errorf("prune: %v %v", rep, err)
 	}
 	rep, err = s.Prune(ctx, filters.Args{"all": {"true"}, "label!": {"n=bb"}})
-	if err != nil || !strings.Contains(strings.Join(rep.VolumesDeleted, " "), "cc") || strings.Contains(strings.Join(rep.VolumesDeleted, " "), "aa") {
+	if err != nil || !slices.Contains(rep.VolumesDeleted, "cc") || slices.Contains(rep.VolumesDeleted, "aa") {
 		t.Errorf("prune all: %v %v", rep, err)
 	}
 }

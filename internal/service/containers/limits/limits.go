@@ -1,7 +1,10 @@
-package containers
+// Package limits checks how much of the host a container asks for, against what
+// makes sense and what the host can limit.
+package limits
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -9,13 +12,16 @@ import (
 	"github.com/moby/moby/api/types/blkiodev"
 	"github.com/moby/moby/api/types/container"
 
-	"os"
+	"github.com/gantry-engine/gantry/internal/kit/classed"
+	"github.com/gantry-engine/gantry/internal/service/containers/ocispec/facts"
 )
 
-// CheckResources validates limits as create and update take them, with Docker's
-// texts. What the host cannot limit is taken out of r and returned as a warning.
-func (c *core) CheckResources(r *container.Resources) (warnings []string, err error) {
-	h := c.Config.Host
+// minMemory is the smallest memory limit that is accepted: 6 MiB.
+const minMemory = 6 << 20
+
+// Check validates limits as create and update take them, with Docker's texts.
+// What the host cannot limit is taken out of r and returned as a warning.
+func Check(r *container.Resources, h *facts.Host) (warnings []string, err error) {
 	warn := func(text string) { warnings = append(warnings, text) }
 	if err := checkMemory(r); err != nil {
 		return nil, err
@@ -49,11 +55,11 @@ func (c *core) CheckResources(r *container.Resources) (warnings []string, err er
 		warn("Your kernel does not support PIDs limit capabilities or the cgroup is not mounted. PIDs limit discarded.")
 		r.PidsLimit = nil
 	}
-	more, err := c.checkCPU(r)
+	more, err := checkCPU(r, h)
 	if err != nil {
 		return nil, err
 	}
-	blk, err := c.checkBlkio(r)
+	blk, err := checkBlkio(r, h)
 	if err != nil {
 		return nil, err
 	}
@@ -63,42 +69,41 @@ func (c *core) CheckResources(r *container.Resources) (warnings []string, err er
 func checkMemory(r *container.Resources) error {
 	switch {
 	case r.Memory != 0 && r.Memory < minMemory:
-		return invalid("Minimum memory limit allowed is 6MB")
+		return classed.Invalid("Minimum memory limit allowed is 6MB")
 	case r.Memory > 0 && r.MemorySwap > 0 && r.MemorySwap < r.Memory:
-		return invalid("Minimum memoryswap limit should be larger than memory limit, see usage")
+		return classed.Invalid("Minimum memoryswap limit should be larger than memory limit, see usage")
 	case r.Memory == 0 && r.MemorySwap > 0:
-		return invalid("You should always set the Memory limit when using Memoryswap limit, see usage")
+		return classed.Invalid("You should always set the Memory limit when using Memoryswap limit, see usage")
 	case r.MemorySwappiness != nil && (*r.MemorySwappiness < -1 || *r.MemorySwappiness > 100):
-		return invalid("Invalid value: %d, valid memory swappiness range is 0-100", *r.MemorySwappiness)
+		return classed.Invalid("Invalid value: %d, valid memory swappiness range is 0-100", *r.MemorySwappiness)
 	case r.MemoryReservation > 0 && r.MemoryReservation < minMemory:
-		return invalid("Minimum memory reservation allowed is 6MB")
+		return classed.Invalid("Minimum memory reservation allowed is 6MB")
 	case r.Memory > 0 && r.MemoryReservation > 0 && r.Memory < r.MemoryReservation:
-		return invalid("Minimum memory limit can not be less than memory reservation limit, see usage")
+		return classed.Invalid("Minimum memory limit can not be less than memory reservation limit, see usage")
 	}
 	return nil
 }
 
-func (c *core) checkCPU(r *container.Resources) (warnings []string, err error) {
-	h := c.Config.Host
+func checkCPU(r *container.Resources, h *facts.Host) (warnings []string, err error) {
 	switch {
 	case r.NanoCPUs > 0 && r.CPUPeriod > 0:
-		return nil, invalid("Conflicting options: Nano CPUs and CPU Period cannot both be set")
+		return nil, classed.Invalid("Conflicting options: Nano CPUs and CPU Period cannot both be set")
 	case r.NanoCPUs > 0 && r.CPUQuota > 0:
-		return nil, invalid("Conflicting options: Nano CPUs and CPU Quota cannot both be set")
+		return nil, classed.Invalid("Conflicting options: Nano CPUs and CPU Quota cannot both be set")
 	case r.NanoCPUs != 0 && !h.CPUCfs:
-		return nil, invalid("NanoCPUs can not be set, as your kernel does not support CPU CFS scheduler or the cgroup is not mounted")
+		return nil, classed.Invalid("NanoCPUs can not be set, as your kernel does not support CPU CFS scheduler or the cgroup is not mounted")
 	case r.NanoCPUs < 0 || h.CPUs > 0 && r.NanoCPUs > int64(h.CPUs)*1e9:
-		return nil, invalid("range of CPUs is from 0.01 to %d.00, as there are only %d CPUs available", h.CPUs, h.CPUs)
+		return nil, classed.Invalid("range of CPUs is from 0.01 to %d.00, as there are only %d CPUs available", h.CPUs, h.CPUs)
 	case r.CPUShares < 0:
-		return nil, invalid("invalid CPU shares (%d): value must be a positive integer", r.CPUShares)
+		return nil, classed.Invalid("invalid CPU shares (%d): value must be a positive integer", r.CPUShares)
 	case r.CPUPeriod != 0 && (r.CPUPeriod < 1000 || r.CPUPeriod > 1_000_000):
-		return nil, invalid("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
+		return nil, classed.Invalid("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
 	case r.CPUQuota > 0 && r.CPUQuota < 1000:
-		return nil, invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+		return nil, classed.Invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)")
 	case (r.CPURealtimePeriod != 0 || r.CPURealtimeRuntime != 0) && !h.CPURealtime:
-		return nil, invalid("kernel does not support CPU real-time scheduler")
+		return nil, classed.Invalid("kernel does not support CPU real-time scheduler")
 	case r.CPURealtimePeriod != 0 && r.CPURealtimeRuntime > r.CPURealtimePeriod:
-		return nil, invalid("cpu real-time runtime cannot be higher than cpu real-time period")
+		return nil, classed.Invalid("cpu real-time runtime cannot be higher than cpu real-time period")
 	}
 	if r.CPUShares > 0 && !h.CPUShares {
 		warnings = append(warnings, "Your kernel does not support CPU shares or the cgroup is not mounted. Shares discarded.")
@@ -114,10 +119,10 @@ func (c *core) checkCPU(r *container.Resources) (warnings []string, err error) {
 	}{{"cpus", r.CpusetCpus, h.CPUs}, {"mems", r.CpusetMems, 0}} {
 		top, err := topOfList(set.value)
 		if err != nil {
-			return nil, invalid("invalid value %s for cpuset %s", set.value, set.name)
+			return nil, classed.Invalid("invalid value %s for cpuset %s", set.value, set.name)
 		}
 		if set.limit > 0 && top >= set.limit {
-			return nil, invalid("Requested CPUs are not available - requested %s, available: 0-%d", set.value, set.limit-1)
+			return nil, classed.Invalid("Requested CPUs are not available - requested %s, available: 0-%d", set.value, set.limit-1)
 		}
 	}
 	if (r.CpusetCpus != "" || r.CpusetMems != "") && !h.Cpuset {
@@ -154,18 +159,17 @@ func topOfList(list string) (int, error) {
 	return top, nil
 }
 
-func (c *core) checkBlkio(r *container.Resources) (warnings []string, err error) {
-	h := c.Config.Host
+func checkBlkio(r *container.Resources, h *facts.Host) (warnings []string, err error) {
 	if r.BlkioWeight > 0 && !h.BlkioWeight {
 		warnings = append(warnings, "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded.")
 		r.BlkioWeight = 0
 	}
 	if r.BlkioWeight != 0 && (r.BlkioWeight < 10 || r.BlkioWeight > 1000) {
-		return nil, invalid("Range of blkio weight is from 10 to 1000")
+		return nil, classed.Invalid("Range of blkio weight is from 10 to 1000")
 	}
 	for _, d := range r.BlkioWeightDevice {
 		if d.Weight < 10 || d.Weight > 1000 {
-			return nil, invalid("Range of blkio weight is from 10 to 1000")
+			return nil, classed.Invalid("Range of blkio weight is from 10 to 1000")
 		}
 		if err := checkNode(d.Path); err != nil {
 			return nil, err
@@ -198,10 +202,10 @@ func (c *core) checkBlkio(r *container.Resources) (warnings []string, err error)
 func checkNode(path string) error {
 	fi, err := os.Stat(path)
 	if err != nil {
-		return invalid("the block device %s cannot be limited: %v", path, err)
+		return classed.Invalid("the block device %s cannot be limited: %v", path, err)
 	}
 	if fi.Mode()&os.ModeDevice == 0 {
-		return invalid("%s is not a device node", path)
+		return classed.Invalid("%s is not a device node", path)
 	}
 	return nil
 }

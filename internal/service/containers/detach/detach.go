@@ -1,20 +1,22 @@
-package containers
+// Package detach finds the keys by which a user leaves a container that goes on
+// running, in what the user's terminal sends.
+package detach
 
 import (
+	"errors"
 	"io"
-	"strconv"
 	"strings"
+
+	"github.com/gantry-engine/gantry/internal/kit/classed"
 )
 
-func itoa(n uint16) string { return strconv.Itoa(int(n)) }
+// defaultKeys is ctrl-p,ctrl-q.
+var defaultKeys = []byte{16, 17}
 
-// defaultDetach is ctrl-p,ctrl-q.
-var defaultDetach = []byte{16, 17}
-
-// parseDetachKeys reads "ctrl-a,x"; empty is the default.
-func parseDetachKeys(s string) ([]byte, error) {
+// Parse reads "ctrl-a,x"; empty is the default.
+func Parse(s string) ([]byte, error) {
 	if s == "" {
-		return defaultDetach, nil
+		return defaultKeys, nil
 	}
 	var out []byte
 	for _, k := range strings.Split(s, ",") {
@@ -29,15 +31,18 @@ func parseDetachKeys(s string) ([]byte, error) {
 		case ok && len(c) == 1 && strings.Contains("@[\\]^_", c):
 			out = append(out, c[0]&0x1f)
 		default:
-			return nil, invalid("Invalid detach keys (%s) provided", s)
+			return nil, classed.Invalid("Invalid detach keys (%s) provided", s)
 		}
 	}
 	return out, nil
 }
 
-// detachReader passes a terminal's input on until the detach keys come, which end
-// it with errDetached. Keys that turn out to be no detach sequence are passed on.
-type detachReader struct {
+// ErrDetached says that the detach keys were typed: the process goes on.
+var ErrDetached = errors.New("detached")
+
+// Reader passes a terminal's input on until the detach keys come, which end
+// it with ErrDetached. Keys that turn out to be no detach sequence are passed on.
+type Reader struct {
 	r       io.Reader
 	keys    []byte
 	matched int    // how much of keys was typed
@@ -45,7 +50,10 @@ type detachReader struct {
 	err     error
 }
 
-func (d *detachReader) Read(p []byte) (int, error) {
+// NewReader reads from r up to the keys, which must not be empty.
+func NewReader(r io.Reader, keys []byte) *Reader { return &Reader{r: r, keys: keys} }
+
+func (d *Reader) Read(p []byte) (int, error) {
 	for len(d.pending) == 0 {
 		if d.err != nil {
 			return 0, d.err
@@ -60,11 +68,11 @@ func (d *detachReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func (d *detachReader) feed(b []byte) {
+func (d *Reader) feed(b []byte) {
 	for _, c := range b {
 		if c == d.keys[d.matched] {
 			if d.matched++; d.matched == len(d.keys) {
-				d.err = errDetached
+				d.err = ErrDetached
 				return
 			}
 			continue
@@ -74,7 +82,7 @@ func (d *detachReader) feed(b []byte) {
 		if c == d.keys[0] {
 			d.matched = 1
 			if len(d.keys) == 1 {
-				d.err = errDetached
+				d.err = ErrDetached
 				return
 			}
 			continue

@@ -1,4 +1,5 @@
-package containers
+// Package names makes names and IDs of containers, and checks those that users give.
+package names
 
 import (
 	"crypto/rand"
@@ -7,14 +8,16 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/gantry-engine/gantry/internal/kit/classed"
 )
 
 var nameRule = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
 
-// newID makes an ID of 64 hex digits. One whose first twelve digits read as a
+// NewID makes an ID of 64 hex digits. One whose first twelve digits read as a
 // number is thrown away: that short form becomes a host name, and a host name
 // that is a number confuses programs.
-func newID() string {
+func NewID() string {
 	for {
 		var b [32]byte
 		_, _ = rand.Read(b[:])
@@ -37,8 +40,8 @@ var (
 		somerville tarski tesla turing viete volta wiles wu yonath`)
 )
 
-// randomName makes a name like "calm_euler"; from the third attempt on with a digit.
-func randomName(attempt int) string {
+// Random makes a name like "calm_euler"; from the third attempt on with a digit.
+func Random(attempt int) string {
 	name := pick(adjectives) + "_" + pick(surnames)
 	if attempt >= 3 {
 		n, _ := rand.Int(rand.Reader, big.NewInt(100000))
@@ -52,10 +55,10 @@ func pick(words []string) string {
 	return words[n.Int64()]
 }
 
-// ValidName tells whether a container may have the name (without slash).
-func ValidName(name string) error {
+// Check tells whether a container may have the name (without slash).
+func Check(name string) error {
 	if !nameRule.MatchString(name) {
-		return invalid("Invalid container name (%s), only %s are allowed", name, "[a-zA-Z0-9][a-zA-Z0-9_.-]")
+		return classed.Invalid("Invalid container name (%s), only %s are allowed", name, "[a-zA-Z0-9][a-zA-Z0-9_.-]")
 	}
 	return nil
 }

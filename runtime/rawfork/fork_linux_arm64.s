@@ -1,9 +1,9 @@
 #include "textflag.h"
 
-// func rawFork(trap, a1, a2 uintptr) (r1 uintptr)
+// func Fork(trap, a1, a2 uintptr) (r1 uintptr)
 //
 // The return address is in R30, which each of the two processes has for itself.
-TEXT ·rawFork(SB),NOSPLIT|NOFRAME,$0-32
+TEXT ·Fork(SB),NOSPLIT|NOFRAME,$0-32
 	MOVD	a1+8(FP), R0
 	MOVD	a2+16(FP), R1
 	MOVD	$0, R2
