@@ -1,16 +1,9 @@
 package main
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"io/fs"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -22,61 +15,8 @@ import (
 	"time"
 
 	"github.com/gantry-engine/gantry/internal/testkit"
+	"github.com/gantry-engine/gantry/internal/testkit/authority"
 )
-
-// authority is a private CA whose files lie in a folder: ca.pem, <name>-cert.pem, <name>-key.pem.
-type authority struct {
-	dir  string
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	pool *x509.CertPool
-}
-
-func newAuthority(t *testing.T) *authority {
-	t.Helper()
-	a := &authority{dir: t.TempDir(), pool: x509.NewCertPool()}
-	a.key, a.cert = a.issue(t, "ca", true)
-	a.pool.AddCert(a.cert)
-	return a
-}
-
-func (a *authority) path(name string) string { return filepath.Join(a.dir, name) }
-
-func (a *authority) issue(t *testing.T, name string, ca bool) (*ecdsa.PrivateKey, *x509.Certificate) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: ca, BasicConstraintsValid: true, DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	parent, signer := c, key
-	if !ca {
-		parent, signer = a.cert, a.key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, c, parent, &key.PublicKey, signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert := name + "-cert.pem"
-	if ca {
-		cert = "ca.pem"
-	}
-	write(t, a.path(cert), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
-	write(t, a.path(name+"-key.pem"), string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: raw})))
-	parsed, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key, parsed
-}
 
 // over asks the daemon for a ping on TCP, with TLS where a configuration is given.
 func over(addr string, c *tls.Config) error {
@@ -107,25 +47,21 @@ func freeAddr(t *testing.T) string {
 }
 
 func TestMutualTLS(t *testing.T) {
-	a, stranger := newAuthority(t), newAuthority(t)
-	a.issue(t, "server", false)
-	a.issue(t, "client", false)
-	stranger.issue(t, "client", false)
+	a, stranger := authority.New(t), authority.New(t)
+	a.Issue(t, "server")
+	a.Issue(t, "client")
+	stranger.Issue(t, "client")
 	addr := freeAddr(t)
-	launch(t, testkit.ShortTempDir(t), "-H", "tcp://"+addr, "--tlsverify", "--tlscacert", a.path("ca.pem"), "--tlscert", a.path("server-cert.pem"), "--tlskey", a.path("server-key.pem")).ready(t)
-	with := func(who *authority) *tls.Config {
-		pair, err := tls.LoadX509KeyPair(who.path("client-cert.pem"), who.path("client-key.pem"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return &tls.Config{RootCAs: a.pool, Certificates: []tls.Certificate{pair}}
+	launch(t, testkit.ShortTempDir(t), "-H", "tcp://"+addr, "--tlsverify", "--tlscacert", a.Path("ca.pem"), "--tlscert", a.Path("server.pem"), "--tlskey", a.Path("server-key.pem")).ready(t)
+	with := func(who *authority.Authority) *tls.Config {
+		return &tls.Config{RootCAs: a.Pool, Certificates: []tls.Certificate{who.Pair(t, "client")}}
 	}
 	if err := over(addr, with(a)); err != nil {
 		t.Errorf("our client: %v", err)
 	}
 	old := with(a)
 	old.MaxVersion = tls.VersionTLS11
-	for what, c := range map[string]*tls.Config{"without a certificate": {RootCAs: a.pool}, "of another CA": with(stranger), "of TLS 1.1": old, "without TLS": nil} {
+	for what, c := range map[string]*tls.Config{"without a certificate": {RootCAs: a.Pool}, "of another CA": with(stranger), "of TLS 1.1": old, "without TLS": nil} {
 		if err := over(addr, c); err == nil {
 			t.Errorf("a client %s was let in", what)
 		}
@@ -134,17 +70,17 @@ func TestMutualTLS(t *testing.T) {
 
 // --tls alone encrypts and lets everybody in; certificates come from DOCKER_CERT_PATH too.
 func TestTLSWithoutVerification(t *testing.T) {
-	a := newAuthority(t)
-	a.issue(t, "server", false)
-	for from, to := range map[string]string{"server-cert.pem": "cert.pem", "server-key.pem": "key.pem"} {
-		if err := os.Rename(a.path(from), a.path(to)); err != nil {
+	a := authority.New(t)
+	a.Issue(t, "server")
+	for from, to := range map[string]string{"server.pem": "cert.pem", "server-key.pem": "key.pem"} {
+		if err := os.Rename(a.Path(from), a.Path(to)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	t.Setenv("DOCKER_CERT_PATH", a.dir)
+	t.Setenv("DOCKER_CERT_PATH", a.Dir)
 	addr := freeAddr(t)
 	launch(t, testkit.ShortTempDir(t), "-H", "tcp://"+addr, "--tls").ready(t)
-	if err := over(addr, &tls.Config{RootCAs: a.pool}); err != nil {
+	if err := over(addr, &tls.Config{RootCAs: a.Pool}); err != nil {
 		t.Error(err)
 	}
 	if err := over(addr, nil); err == nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/gantry-engine/gantry/internal/driver/cgroup"
 	"github.com/gantry-engine/gantry/internal/driver/hostmount"
 	"github.com/gantry-engine/gantry/internal/driver/keeper"
+	"github.com/gantry-engine/gantry/internal/driver/keeper/compile"
 	"github.com/gantry-engine/gantry/internal/driver/logs"
 	"github.com/gantry-engine/gantry/internal/driver/rootview"
 	containersservice "github.com/gantry-engine/gantry/internal/service/containers"
@@ -31,7 +32,6 @@ type hostPorts struct {
 	logs    containersservice.Logs
 	cgroups *cgroup.Driver
 	meters  containersservice.Meters
-	compile keeper.Compiler
 	parents io.Closer // of the containers' cgroups
 }
 
@@ -42,7 +42,7 @@ func newHostPorts(d *daemon) (hostPorts, error) {
 	if err != nil {
 		return hostPorts{}, err
 	}
-	return hostPorts{logs: logs.New(), compile: compile, cgroups: cg, meters: cg, parents: cg}, nil
+	return hostPorts{logs: logs.New(), cgroups: cg, meters: cg, parents: cg}, nil
 }
 
 // wireContainers starts (or finds) the keeper, and takes over the containers
@@ -50,7 +50,7 @@ func newHostPorts(d *daemon) (hostPorts, error) {
 func (e *engine) wireContainers(ctx context.Context, d *daemon, host hostPorts) error {
 	k, err := keeper.New(keeper.Config{
 		ExecRoot: d.cfg.ExecRoot, KeeperPath: sibling("gantry-keeper"), AnchorPath: sibling("gantry-anchor"), InitPath: sibling("gantry-init"),
-		Compile: host.compile, Logger: d.log,
+		Compile: compile.Launch, Logger: d.log,
 	})
 	if err != nil {
 		return err

@@ -1,16 +1,9 @@
 package server
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"io/fs"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -18,9 +11,10 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/gantry-engine/gantry/internal/testkit/authority"
 )
 
 func sock(t *testing.T) string {
@@ -124,68 +118,12 @@ func TestSocketActivationWithoutSystemd(t *testing.T) {
 	}
 }
 
-// authority signs certificates for a test.
-type authority struct {
-	dir  string
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func newAuthority(t *testing.T, name string) *authority {
-	a := &authority{dir: t.TempDir()}
-	a.key, a.cert = a.issue(t, name, true)
-	return a
-}
-
-func (a *authority) issue(t *testing.T, name string, ca bool) (*ecdsa.PrivateKey, *x509.Certificate) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: ca, BasicConstraintsValid: true, DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	parent, pkey := c, key
-	if !ca {
-		parent, pkey = a.cert, a.key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, c, parent, &key.PublicKey, pkey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	kder, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for file, b := range map[string]*pem.Block{name + ".pem": {Type: "CERTIFICATE", Bytes: der}, name + "-key.pem": {Type: "EC PRIVATE KEY", Bytes: kder}} {
-		if err := os.WriteFile(filepath.Join(a.dir, file), pem.EncodeToMemory(b), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	parsed, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key, parsed
-}
-
-func (a *authority) pair(t *testing.T, name string) tls.Certificate {
-	c, err := tls.LoadX509KeyPair(filepath.Join(a.dir, name+".pem"), filepath.Join(a.dir, name+"-key.pem"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
 func TestMutualTLS(t *testing.T) {
-	ours, others := newAuthority(t, "ca"), newAuthority(t, "evil")
-	ours.issue(t, "server", false)
-	ours.issue(t, "client", false)
-	others.issue(t, "client", false)
-	file := func(n string) string { return filepath.Join(ours.dir, n) }
+	ours, others := authority.New(t), authority.New(t)
+	ours.Issue(t, "server")
+	ours.Issue(t, "client")
+	others.Issue(t, "client")
+	file := ours.Path
 	conf, err := TLSConfig(file("server.pem"), file("server-key.pem"), file("ca.pem"), true)
 	if err != nil {
 		t.Fatal(err)
@@ -197,10 +135,8 @@ func TestMutualTLS(t *testing.T) {
 	s := New(quiet(t.Output()))
 	go func() { _ = s.Serve(ls[0]) }()
 	defer s.http.Close()
-	pool := x509.NewCertPool()
-	pool.AddCert(ours.cert)
 	ping := func(certs ...tls.Certificate) error {
-		tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, Certificates: certs}}
+		tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ours.Pool, Certificates: certs}}
 		defer tr.CloseIdleConnections()
 		res, err := (&http.Client{Transport: tr}).Get("https://" + ls[0].Addr().String() + "/_ping")
 		if err == nil {
@@ -208,13 +144,13 @@ func TestMutualTLS(t *testing.T) {
 		}
 		return err
 	}
-	if err := ping(ours.pair(t, "client")); err != nil {
+	if err := ping(ours.Pair(t, "client")); err != nil {
 		t.Errorf("with a good certificate: %v", err)
 	}
 	if err := ping(); err == nil {
 		t.Error("without a certificate the API answered")
 	}
-	if err := ping(others.pair(t, "client")); err == nil {
+	if err := ping(others.Pair(t, "client")); err == nil {
 		t.Error("a stranger's certificate was accepted")
 	}
 	if _, err := http.Get("http://" + ls[0].Addr().String() + "/_ping"); err == nil {

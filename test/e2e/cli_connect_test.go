@@ -1,23 +1,16 @@
 package e2e
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/gantry-engine/gantry/internal/testkit"
+	"github.com/gantry-engine/gantry/internal/testkit/authority"
 )
 
 // reaches asks the engine for what it alone knows.
@@ -150,59 +143,6 @@ PATH=` + filepath.Dir(s.bin["gantry"]) + `:$PATH GANTRY_HOST=unix://` + e.Socket
 	s.wants(0, "linux", append([]string{"--context", "far"}, reaches...)...)
 }
 
-// authority signs certificates in a directory.
-type authority struct {
-	t    *testing.T
-	dir  string
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func newAuthority(t *testing.T, dir string) *authority {
-	t.Helper()
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	a := &authority{t: t, dir: dir}
-	a.issue("ca", &x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
-	return a
-}
-
-// issue writes NAME.pem and NAME-key.pem.
-func (a *authority) issue(name string, c *x509.Certificate) {
-	a.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	c.SerialNumber, c.Subject, c.NotBefore, c.NotAfter = big.NewInt(time.Now().UnixNano()), pkix.Name{CommonName: name}, time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-	parent, signer := a.cert, a.key
-	if parent == nil {
-		parent, signer = c, key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, c, parent, &key.PublicKey, signer)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	if a.cert == nil {
-		if a.cert, err = x509.ParseCertificate(der); err != nil {
-			a.t.Fatal(err)
-		}
-		a.key = key
-	}
-	pk, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	for file, block := range map[string]*pem.Block{name + ".pem": {Type: "CERTIFICATE", Bytes: der}, name + "-key.pem": {Type: "EC PRIVATE KEY", Bytes: pk}} {
-		if err := os.WriteFile(filepath.Join(a.dir, file), pem.EncodeToMemory(block), 0o600); err != nil {
-			a.t.Fatal(err)
-		}
-	}
-}
-
-func (a *authority) file(name string) string { return filepath.Join(a.dir, name) }
-
 func freePort(t *testing.T) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -215,40 +155,39 @@ func freePort(t *testing.T) int {
 
 // TCP with TLS in all the ways to say it: flags, variables, a context.
 func TestCLIOverTLS(t *testing.T) {
-	dir := t.TempDir()
-	ours, others := newAuthority(t, filepath.Join(dir, "ours")), newAuthority(t, filepath.Join(dir, "others"))
-	ours.issue("server", &x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
-	ours.issue("cert", &x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
-	if err := os.Rename(ours.file("cert-key.pem"), ours.file("key.pem")); err != nil {
+	ours, others := authority.New(t), authority.New(t)
+	ours.Issue(t, "server")
+	ours.Issue(t, "cert")
+	if err := os.Rename(ours.Path("cert-key.pem"), ours.Path("key.pem")); err != nil {
 		t.Fatal(err)
 	}
 	port := freePort(t)
-	testkit.Start(t, testkit.Options{Args: []string{"-H", fmt.Sprintf("tcp://127.0.0.1:%d", port), "--tlsverify", "--tlscacert", ours.file("ca.pem"),
-		"--tlscert", ours.file("server.pem"), "--tlskey", ours.file("server-key.pem")}})
+	testkit.Start(t, testkit.Options{Args: []string{"-H", fmt.Sprintf("tcp://127.0.0.1:%d", port), "--tlsverify", "--tlscacert", ours.Path("ca.pem"),
+		"--tlscert", ours.Path("server.pem"), "--tlskey", ours.Path("server-key.pem")}})
 	host := fmt.Sprintf("tcp://127.0.0.1:%d", port)
 	s := newShell(t, "DOCKER_HOST="+host)
 	good := func(s *shell, args ...string) { t.Helper(); s.wants(0, "linux", append(args, reaches...)...) }
 
-	good(s.with("DOCKER_TLS_VERIFY=1", "DOCKER_CERT_PATH="+ours.dir))
-	good(s.with("DOCKER_TLS=1", "DOCKER_CERT_PATH="+ours.dir))
-	good(s, "--tlsverify", "--tlscacert", ours.file("ca.pem"), "--tlscert", ours.file("cert.pem"), "--tlskey", ours.file("key.pem"))
-	good(s, "--tls", "--tlscacert", others.file("ca.pem"), "--tlscert", ours.file("cert.pem"), "--tlskey", ours.file("key.pem")) // not verified
-	good(s, "--config", ours.dir, "--tlsverify")
-	s.wants(1, "certificate", "--tlsverify", "--tlscacert", others.file("ca.pem"), "--tlscert", ours.file("cert.pem"), "--tlskey", ours.file("key.pem"), "ps")
-	s.wants(1, "certificate", "--tlsverify", "--tlscacert", ours.file("ca.pem"), "ps") // the engine wants one of us, too
-	s.wants(1, "could not read CA certificate", "--tlsverify", "--tlscacert", filepath.Join(dir, "nosuch"), "ps")
+	good(s.with("DOCKER_TLS_VERIFY=1", "DOCKER_CERT_PATH="+ours.Dir))
+	good(s.with("DOCKER_TLS=1", "DOCKER_CERT_PATH="+ours.Dir))
+	good(s, "--tlsverify", "--tlscacert", ours.Path("ca.pem"), "--tlscert", ours.Path("cert.pem"), "--tlskey", ours.Path("key.pem"))
+	good(s, "--tls", "--tlscacert", others.Path("ca.pem"), "--tlscert", ours.Path("cert.pem"), "--tlskey", ours.Path("key.pem")) // not verified
+	good(s, "--config", ours.Dir, "--tlsverify")
+	s.wants(1, "certificate", "--tlsverify", "--tlscacert", others.Path("ca.pem"), "--tlscert", ours.Path("cert.pem"), "--tlskey", ours.Path("key.pem"), "ps")
+	s.wants(1, "certificate", "--tlsverify", "--tlscacert", ours.Path("ca.pem"), "ps") // the engine wants one of us, too
+	s.wants(1, "could not read CA certificate", "--tlsverify", "--tlscacert", ours.Path("nosuch"), "ps")
 	s.wants(1, "HTTPS server", "ps") // plain words to an engine that wants TLS
 
 	s = s.with("DOCKER_HOST")
-	s.must("context", "create", "sealed", "--docker", "host="+host+",ca="+ours.file("ca.pem")+",cert="+ours.file("cert.pem")+",key="+ours.file("key.pem"))
+	s.must("context", "create", "sealed", "--docker", "host="+host+",ca="+ours.Path("ca.pem")+",cert="+ours.Path("cert.pem")+",key="+ours.Path("key.pem"))
 	good(s, "--context", "sealed")
-	s.must("context", "create", "careless", "--docker", "host="+host+",cert="+ours.file("cert.pem")+",key="+ours.file("key.pem")+",skip-tls-verify=true")
+	s.must("context", "create", "careless", "--docker", "host="+host+",cert="+ours.Path("cert.pem")+",key="+ours.Path("key.pem")+",skip-tls-verify=true")
 	good(s, "--context", "careless")
 	if r := s.run("docker", append([]string{"--context", "sealed"}, reaches...)...); r.code != 0 {
 		t.Errorf("docker does not get there with our context: %+v", r)
 	}
 	// Certificates travel with an exported context.
-	file := filepath.Join(dir, "sealed.tar")
+	file := ours.Path("sealed.tar")
 	s.must("context", "export", "sealed", file)
 	elsewhere := newShell(t)
 	elsewhere.must("context", "import", "sealed", file)

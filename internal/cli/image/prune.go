@@ -2,9 +2,7 @@ package image
 
 import (
 	"context"
-	"fmt"
 
-	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/image"
 	"github.com/spf13/pflag"
 
@@ -23,20 +21,7 @@ func buildPrune(a *app.App, f *pflag.FlagSet) app.RunFunc {
 		if all {
 			warning = "WARNING! This will remove all images without at least one container associated to them.\nAre you sure you want to continue?"
 		}
-		if !force {
-			if err := a.Confirm(warning); err != nil {
-				return err
-			}
-		}
-		n, out, err := Prune(ctx, a, all, filter)
-		if err != nil {
-			return err
-		}
-		if out != "" {
-			fmt.Fprintln(a.Out, out)
-		}
-		fmt.Fprintln(a.Out, "Total reclaimed space:", units.HumanSize(float64(n)))
-		return nil
+		return a.Prune(force, warning, func() (uint64, string, error) { return Prune(ctx, a, all, filter) })
 	}
 }
 

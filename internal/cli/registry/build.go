@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/docker/go-units"
 	"github.com/spf13/pflag"
 
 	"github.com/gantry-engine/gantry/internal/cli/app"
@@ -37,23 +36,11 @@ func buildPrune(a *app.App, f *pflag.FlagSet) app.RunFunc {
 	f.BoolVarP(&force, "force", "f", false, "Do not ask for confirmation")
 	f.Var(&keep, "keep-storage", "Disk space to keep for cache")
 	return func(ctx context.Context, _ []string) error {
-		if !force {
-			if err := a.Confirm("WARNING! This will remove all dangling build cache. Are you sure you want to continue?"); err != nil {
-				return err
-			}
-		}
 		k := ""
 		if keep > 0 {
 			k = fmt.Sprint(int64(keep))
 		}
-		n, out, err := system.PruneCache(ctx, a, all, k, filter)
-		if err != nil {
-			return err
-		}
-		if out != "" {
-			fmt.Fprintln(a.Out, out)
-		}
-		fmt.Fprintln(a.Out, "Total reclaimed space:", units.HumanSize(float64(n)))
-		return nil
+		question := "WARNING! This will remove all dangling build cache. Are you sure you want to continue?"
+		return a.Prune(force, question, func() (uint64, string, error) { return system.PruneCache(ctx, a, all, k, filter) })
 	}
 }

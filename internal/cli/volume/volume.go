@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"slices"
 
-	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/volume"
 	"github.com/spf13/pflag"
 
@@ -112,20 +111,7 @@ func buildPrune(a *app.App, f *pflag.FlagSet) app.RunFunc {
 			filter.Add("all", "true")
 			warning = "WARNING! This will remove all local volumes not used by at least one container.\nAre you sure you want to continue?"
 		}
-		if !force {
-			if err := a.Confirm(warning); err != nil {
-				return err
-			}
-		}
-		n, out, err := Prune(ctx, a, filter)
-		if err != nil {
-			return err
-		}
-		if out != "" {
-			fmt.Fprintln(a.Out, out)
-		}
-		fmt.Fprintln(a.Out, "Total reclaimed space:", units.HumanSize(float64(n)))
-		return nil
+		return a.Prune(force, warning, func() (uint64, string, error) { return Prune(ctx, a, filter) })
 	}
 }
 

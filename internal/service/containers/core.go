@@ -61,34 +61,6 @@ func (c *core) Retune(t Tuning) {
 	c.tuning.Store(&Tuning{DefaultRuntime: d.DefaultRuntime, ShmSize: d.ShmSize, StopTimeout: t.StopTimeout})
 }
 
-func (c Config) withDefaults() Config {
-	if c.ShutdownTimeout == 0 {
-		c.ShutdownTimeout = 15 * time.Second
-	}
-	if c.DefaultRuntime == "" {
-		c.DefaultRuntime = "gantry"
-	}
-	if c.LogDriver == "" {
-		c.LogDriver = "json-file"
-	}
-	if c.ShmSize == 0 {
-		c.ShmSize = 64 << 20
-	}
-	if c.IpcMode == "" {
-		c.IpcMode = "private"
-	}
-	if c.CgroupnsMode == "" {
-		c.CgroupnsMode = "host"
-		if c.Host.CgroupV2 {
-			c.CgroupnsMode = "private"
-		}
-	}
-	if c.StorageDriver == "" {
-		c.StorageDriver = "overlayfs"
-	}
-	return c
-}
-
 // durability is how much a change of a record must survive.
 type durability uint8
 
@@ -144,12 +116,4 @@ func (c *core) save(ctx context.Context, rec *Container, d durability) error {
 		return c.Records.Save(ctx, rec.ID, data)
 	}
 	return nil
-}
-
-// Dir is the folder of a container's own files: hostname, hosts, resolv.conf, logs.
-func (c *core) Dir(rec *Container) string {
-	if rec.Volatile {
-		return filepath.Join(c.Config.ExecRoot, "containers", rec.ID)
-	}
-	return filepath.Join(c.Config.DataRoot, "containers", rec.ID)
 }

@@ -17,7 +17,9 @@ import (
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/kit/undo"
 	"github.com/gantry-engine/gantry/internal/service/containers/names"
+	"github.com/gantry-engine/gantry/internal/service/containers/networking"
 	"github.com/gantry-engine/gantry/internal/service/containers/ocispec"
+	"github.com/gantry-engine/gantry/internal/service/containers/options"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
 
@@ -69,7 +71,7 @@ func (c *creator) Create(ctx context.Context, req CreateRequest) (resp container
 		Image: ImageRef{ID: img.ID.String(), Manifest: img.Manifest.String(), MediaType: img.MediaType, Size: img.Size, Platform: img.Platform},
 		State: State{Status: Created}}
 	rec.Path, rec.Args = commandOf(&config)
-	if rec.Networks, err = c.networksOf(&config, &hc, req.Networking); err != nil {
+	if rec.Networks, err = networking.Endpoints(&config, &hc, req.Networking); err != nil {
 		return resp, err
 	}
 	if err := c.resolveModes(rec); err != nil {
@@ -130,7 +132,7 @@ func (c *creator) name(rec *Container, name string, u *undo.Stack) error {
 
 // materialize makes what a container owns on disk: its writable layer and its volumes.
 func (c *creator) materialize(ctx context.Context, rec *Container, img spec.Image, u *undo.Stack) error {
-	size, err := sizeLimit(rec.HostConfig.StorageOpt)
+	size, err := options.SizeLimit(rec.HostConfig.StorageOpt)
 	if err != nil {
 		return err
 	}
@@ -361,9 +363,9 @@ func (c *creator) logConfig(rec *Container) spec.LogConfig {
 	out := spec.LogConfig{Driver: lc.Type, Options: lc.Config, Attrs: logAttrs(rec)}
 	switch lc.Type {
 	case "json-file":
-		out.Path = filepath.Join(c.Dir(rec), rec.ID+"-json.log")
+		out.Path = filepath.Join(c.Config.dir(rec), rec.ID+"-json.log")
 	case "local":
-		out.Path = filepath.Join(c.Dir(rec), "local-logs", "container.log")
+		out.Path = filepath.Join(c.Config.dir(rec), "local-logs", "container.log")
 	}
 	return out
 }

@@ -191,7 +191,7 @@ func (x *execs) attach(ctx context.Context, p *execProc, st Streams, out OutputR
 
 // launch starts the process in its container.
 func (x *execs) launch(ctx context.Context, p *execProc, rec *Container) error {
-	s, err := ocispec.Exec(x.specInput(rec), &p.req, x.Config.Host)
+	s, err := ocispec.Exec(x.Config.specInput(rec), &p.req, x.Config.Host)
 	if err == nil {
 		var running spec.Running
 		x.publish(rec, events.Action(string(events.ActionExecStart)+": "+strings.Join(p.req.Cmd, " ")), map[string]string{"execID": p.id})

@@ -10,7 +10,7 @@ import (
 
 // notes are those of a container's execs.
 func (x *execs) notes(container string) notes.Execs {
-	return notes.Execs{Dir: filepath.Join(x.FilesDir(container), "exec")}
+	return notes.Execs{Dir: filepath.Join(x.Config.filesDir(container), "exec")}
 }
 
 // note writes a started exec down for the next daemon.

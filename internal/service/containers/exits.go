@@ -142,7 +142,7 @@ func (s *starter) release(ctx context.Context, rec *Container) {
 	}
 	errs = append(errs, s.dropShared(rec))
 	if !rec.Volatile {
-		errs = append(errs, os.RemoveAll(s.FilesDir(rec.ID)))
+		errs = append(errs, os.RemoveAll(s.Config.filesDir(rec.ID)))
 		failpoint.Hit("gantryd.release-files")
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -10,22 +10,16 @@ import (
 	"strings"
 )
 
-// FilesDir is where the files that are mounted into the container are made. They
-// are made anew at every start, so they lie on tmpfs and cost no sync.
-func (c *core) FilesDir(id string) string {
-	return filepath.Join(c.Config.ExecRoot, "containers", id)
-}
-
 // dropShared unmounts the shared memory of a container that has ended; containers
 // that joined it keep what they have.
 func (c *core) dropShared(rec *Container) error {
 	if !rec.HostConfig.IpcMode.IsShareable() {
 		return nil
 	}
-	return c.HostMounts.Unmount(filepath.Join(c.FilesDir(rec.ID), "shm"))
+	return c.HostMounts.Unmount(filepath.Join(c.Config.filesDir(rec.ID), "shm"))
 }
 
-func (a *attempt) filesDir() string { return a.FilesDir(a.rec.ID) }
+func (a *attempt) filesDir() string { return a.Config.filesDir(a.rec.ID) }
 
 // files writes hostname, hosts and resolv.conf, and makes the folders for the log
 // and for shared memory.
@@ -75,7 +69,7 @@ func (a *attempt) sharedMemory(dir string) error {
 		if err != nil {
 			return err
 		}
-		a.shm = filepath.Join(a.FilesDir(other.id), "shm")
+		a.shm = filepath.Join(a.Config.filesDir(other.id), "shm")
 		if other.snapshot().HostConfig.IpcMode.IsHost() {
 			a.shm = "/dev/shm"
 		}
@@ -94,7 +88,7 @@ func (a *attempt) sharedMemory(dir string) error {
 
 // borrowFiles takes over the files of the container whose network is shared.
 func (a *attempt) borrowFiles(dir string) error {
-	other := a.FilesDir(a.rec.HostConfig.NetworkMode.ConnectedContainer())
+	other := a.Config.filesDir(a.rec.HostConfig.NetworkMode.ConnectedContainer())
 	for _, f := range []string{"hostname", "hosts", "resolv.conf"} {
 		data, err := os.ReadFile(filepath.Join(other, f))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {

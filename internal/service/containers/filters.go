@@ -34,7 +34,7 @@ type portRange struct {
 	from, to uint16
 }
 
-func (c *core) selection(args filters.Args, resolve func(ref string) (id string, ok bool)) (*selection, error) {
+func (c *querier) selection(args filters.Args, resolve func(ref string) (id string, ok bool)) (*selection, error) {
 	if err := args.Check(listKeys...); err != nil {
 		return nil, err
 	}
@@ -85,7 +85,7 @@ func (c *core) selection(args filters.Args, resolve func(ref string) (id string,
 	return s, nil
 }
 
-func (c *core) edge(refs []string) (*Container, error) {
+func (c *querier) edge(refs []string) (*Container, error) {
 	if len(refs) == 0 {
 		return nil, nil
 	}

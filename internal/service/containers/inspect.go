@@ -20,7 +20,7 @@ func (c *querier) Inspect(ctx context.Context, ref string, size bool) (container
 	out := container.InspectResponse{
 		ID: rec.ID, Created: stamp(rec.Created), Path: rec.Path, Args: rec.Args,
 		State: stateOf(rec, e.health.Load()), Image: rec.Image.ID, Name: "/" + rec.Name,
-		ResolvConfPath: c.Dir(rec) + "/resolv.conf", HostnamePath: c.Dir(rec) + "/hostname", HostsPath: c.Dir(rec) + "/hosts",
+		ResolvConfPath: c.Config.dir(rec) + "/resolv.conf", HostnamePath: c.Config.dir(rec) + "/hostname", HostsPath: c.Config.dir(rec) + "/hosts",
 		RestartCount: rec.RestartCount, Driver: c.Config.StorageDriver, Platform: "linux",
 		MountLabel: rec.MountLabel, ProcessLabel: rec.ProcessLabel, AppArmorProfile: rec.AppArmor,
 		ExecIDs: e.execIDs(), HostConfig: rec.HostConfig, Config: rec.Config, Mounts: mountPoints(rec),

@@ -65,20 +65,20 @@ func TestHealthOutlivesTheDaemon(t *testing.T) {
 	s.starter.health.result(e, e.snapshot().Config.Healthcheck, &container.HealthcheckResult{Output: "fine"}, time.Minute)
 	s2 := restart(w, s)
 	rec, _ := s2.Snapshot(ctx, id)
-	if h := s2.HealthOf(rec); h == nil || h.Status != container.Healthy || len(h.Log) != 1 {
+	if h := s2.core.reg.byID(rec.ID).health.Load(); h == nil || h.Status != container.Healthy || len(h.Log) != 1 {
 		t.Errorf("after the restart: %+v", h)
 	}
 	endAndWait(t, w, s2, id)
 	s3 := restart(w, s2)
 	rec, _ = s3.Snapshot(ctx, id)
-	if h := s3.HealthOf(rec); h == nil || h.Status != container.Unhealthy {
+	if h := s3.core.reg.byID(rec.ID).health.Load(); h == nil || h.Status != container.Unhealthy {
 		t.Errorf("stopped, after a restart: %+v", h)
 	}
 	if err := s3.Start(ctx, id); err != nil {
 		t.Fatal(err)
 	}
 	rec, _ = s3.Snapshot(ctx, id)
-	if h := s3.HealthOf(rec); h == nil || h.Status != container.Starting {
+	if h := s3.core.reg.byID(rec.ID).health.Load(); h == nil || h.Status != container.Starting {
 		t.Errorf("started anew: %+v", h)
 	}
 }

@@ -104,7 +104,7 @@ func TestEveryFailedStepIsUndone(t *testing.T) {
 			if d := cmp.Diff(want, got, cmp.Transformer("nil", func(s []string) string { return strings.Join(s, " ") })); d != "" {
 				t.Errorf("steps (-want +got):\n%s", d)
 			}
-			if exists(s.FilesDir(id)) {
+			if exists(s.Config.filesDir(id)) {
 				t.Error("the container's files are still there")
 			}
 			if status(s, id) != Created {

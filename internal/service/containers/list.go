@@ -75,7 +75,7 @@ func (c *querier) List(ctx context.Context, o ListOptions) ([]container.Summary,
 }
 
 // sizes are the writable layer's size, and that of the whole root.
-func (c *core) sizes(ctx context.Context, rec *Container) (rw, root int64, err error) {
+func (c *querier) sizes(ctx context.Context, rec *Container) (rw, root int64, err error) {
 	rw, image, err := c.Layers.Usage(ctx, rec.ID)
 	return rw, rw + image, err
 }

@@ -12,11 +12,11 @@ type oomWatch struct {
 }
 
 // watchOOM begins to watch a run. The caller holds the container's lock.
-func (c *core) watchOOM(e *entry, rec *Container) {
+func (s *starter) watchOOM(e *entry, rec *Container) {
 	o := &oomWatch{}
-	w, err := c.OOMs.Watch(c.base, rec.Cgroup, func() { c.struck(e, o) })
+	w, err := s.OOMs.Watch(s.base, rec.Cgroup, func() { s.struck(e, o) })
 	if err != nil { // its end tells of kills, too
-		c.log.Warn("a container cannot be watched for kills for want of memory", "container", rec.ID, "error", err)
+		s.log.Warn("a container cannot be watched for kills for want of memory", "container", rec.ID, "error", err)
 		return
 	}
 	o.OOMWatch = w
@@ -29,8 +29,8 @@ func (c *core) watchOOM(e *entry, rec *Container) {
 }
 
 // struck tells of kills while the container lives.
-func (c *core) struck(e *entry, o *oomWatch) {
-	_, unlock, err := c.open(c.base, e.id)
+func (s *starter) struck(e *entry, o *oomWatch) {
+	_, unlock, err := s.open(s.base, e.id)
 	if err != nil {
 		return
 	}
@@ -47,13 +47,13 @@ func (c *core) struck(e *entry, o *oomWatch) {
 	}
 	rec := e.snapshot()
 	if !rec.State.OOMKilled {
-		if rec, err = c.change(c.base, e, soon, func(r *Container) { r.State.OOMKilled = true }); err != nil {
-			c.log.Error("a kill for want of memory could not be recorded", "container", e.id, "error", err)
+		if rec, err = s.change(s.base, e, soon, func(r *Container) { r.State.OOMKilled = true }); err != nil {
+			s.log.Error("a kill for want of memory could not be recorded", "container", e.id, "error", err)
 			return
 		}
 	}
 	o.told = n
-	c.publish(rec, events.ActionOOM, nil)
+	s.publish(rec, events.ActionOOM, nil)
 }
 
 // endOOM ends the watch of a run: was there a kill, and is there one to be told of? atExit is the keeper's word.

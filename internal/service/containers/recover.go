@@ -197,7 +197,7 @@ func (r *recoverer) adopt(e *entry, running spec.Running, alive map[spec.Process
 	e.markStarted()
 	r.execs.adopt(e, alive)
 	r.health.begin(e, rec)
-	r.watchOOM(e, rec)
+	r.start.watchOOM(e, rec)
 }
 
 // lost records an exit that nobody saw, unless the keeper tells of it after all.

@@ -145,7 +145,7 @@ func (r *remover) discard(ctx context.Context, rec *Container, volumes bool) err
 		}
 	}
 	failpoint.Hit("gantryd.remove-volumes")
-	errs = append(errs, r.disown(rec), r.dropShared(rec), os.RemoveAll(r.Dir(rec)), os.RemoveAll(r.FilesDir(rec.ID)))
+	errs = append(errs, r.disown(rec), r.dropShared(rec), os.RemoveAll(r.Config.dir(rec)), os.RemoveAll(r.Config.filesDir(rec.ID)))
 	errs = append(errs, r.unfinished.End(rec.ID))
 	return errors.Join(errs...)
 }

@@ -17,7 +17,7 @@ func (r *recoverer) Shutdown(ctx context.Context) error {
 	limit := r.Config.ShutdownTimeout
 	for _, rec := range r.reg.all() {
 		if rec.Running() {
-			if t := r.stopTimeout(rec, nil); t > 0 {
+			if t := r.stop.stopTimeout(rec, nil); t > 0 {
 				limit = max(limit, t+5*time.Second)
 			}
 		}

@@ -206,7 +206,7 @@ func (a *attempt) network(ctx context.Context) error {
 }
 
 func (a *attempt) cgroup(ctx context.Context) error {
-	in := a.specInput(a.rec)
+	in := a.Config.specInput(a.rec)
 	own, err := a.mountsOf(ctx)
 	if err != nil {
 		return err
@@ -324,22 +324,4 @@ func (a *attempt) mountsOf(context.Context) ([]specs.Mount, error) {
 		}
 	}
 	return out, nil
-}
-
-// specInput is what the runtime configuration is made of, as far as the record knows it.
-func (c *core) specInput(rec *Container) ocispec.Input {
-	hc := rec.HostConfig
-	apparmor := rec.AppArmor
-	if apparmor == "unconfined" || !c.Config.Host.AppArmor { // a host without AppArmor cannot confine by it
-		apparmor = ""
-	}
-	return ocispec.Input{
-		ID: rec.ID, Path: rec.Path, Args: rec.Args, Config: rec.Config, HostConfig: hc,
-		Hostname: rec.Config.Hostname, Domainname: rec.Config.Domainname,
-		JoinIPC: hc.IpcMode.IsContainer(), JoinPID: hc.PidMode.IsContainer(),
-		NoNetNS: hc.NetworkMode.IsHost(), JoinNet: hc.NetworkMode.IsContainer(),
-		SeccompBody: c.Config.SeccompProfile, NoNewPrivs: c.Config.NoNewPrivs,
-		AppArmor: apparmor, ProcessLabel: rec.ProcessLabel, MountLabel: rec.MountLabel,
-		Ulimits: c.Config.Ulimits, Host: c.Config.Host,
-	}
 }

@@ -9,10 +9,10 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/events"
-	"github.com/moby/sys/signal"
 
 	"github.com/gantry-engine/gantry/internal/kit/classed"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
+	"github.com/gantry-engine/gantry/internal/service/containers/signals"
 )
 
 // defaultStopTimeout is how long a container gets after its stop signal.
@@ -61,7 +61,7 @@ func (s *stopper) halt(ctx context.Context, ref string, opts StopOptions, by Sto
 	if opts.Signal != "" {
 		sig = opts.Signal
 	}
-	num, err := parseSignal(sig)
+	num, err := signals.Parse(sig)
 	if err != nil {
 		unlock()
 		return err
@@ -111,13 +111,13 @@ func (e *entry) setKeep(on bool) {
 }
 
 // stopTimeout is how long to wait; negative means for ever.
-func (c *core) stopTimeout(rec *Container, asked *int) time.Duration {
+func (s *stopper) stopTimeout(rec *Container, asked *int) time.Duration {
 	secs := asked
 	if secs == nil {
 		secs = rec.Config.StopTimeout
 	}
 	if secs == nil {
-		secs = c.tuning.Load().StopTimeout
+		secs = s.tuning.Load().StopTimeout
 	}
 	if secs == nil {
 		return defaultStopTimeout
@@ -189,7 +189,7 @@ func (s *stopper) Kill(ctx context.Context, ref, sig string) error {
 	num := syscall.SIGKILL
 	if sig != "" {
 		var err error
-		if num, err = parseSignal(sig); err != nil {
+		if num, err = signals.Parse(sig); err != nil {
 			return err
 		}
 	}
@@ -206,7 +206,7 @@ func (s *stopper) Kill(ctx context.Context, ref, sig string) error {
 		return classed.Conflict("cannot kill container: %s: %w", ref, err)
 	}
 	r := e.current()
-	if num == syscall.SIGKILL || strconv.Itoa(int(num)) == rec.StopSignal() || sameSignal(rec.StopSignal(), num) {
+	if num == syscall.SIGKILL || strconv.Itoa(int(num)) == rec.StopSignal() || signals.Same(rec.StopSignal(), num) {
 		e.setStopping(true) // what ends the container on the user's word is no failure
 	}
 	err = s.Processes.Signal(ctx, rec.Key(), int(num))
@@ -240,20 +240,6 @@ func (s *stopper) killed(ctx context.Context, r *run) error {
 		return context.Cause(ctx)
 	}
 	return nil
-}
-
-// parseSignal reads a signal's name or number.
-func parseSignal(s string) (syscall.Signal, error) {
-	num, err := signal.ParseSignal(s)
-	if err != nil || num < 1 || num > 64 {
-		return 0, classed.Invalid("invalid signal: %s", s)
-	}
-	return num, nil
-}
-
-func sameSignal(name string, num syscall.Signal) bool {
-	n, err := signal.ParseSignal(name)
-	return err == nil && n == num
 }
 
 // Restart stops a running container and starts it.

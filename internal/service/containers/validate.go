@@ -1,272 +1,31 @@
 package containers
 
 import (
-	"net/netip"
 	"os"
-	"regexp"
 	"slices"
-	"strings"
-	"time"
 
-	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
 	"github.com/opencontainers/selinux/go-selinux/label"
 
 	"github.com/gantry-engine/gantry/internal/kit/classed"
-	"github.com/gantry-engine/gantry/internal/service/containers/limits"
 	"github.com/gantry-engine/gantry/internal/service/containers/ocispec"
+	"github.com/gantry-engine/gantry/internal/service/containers/options"
 )
 
-var (
-	hostnameRule   = regexp.MustCompile(`^(?:[[:alnum:]]|(?:[[:alnum:]][[:alnum:]-]*[[:alnum:]]))(?:\.(?:[[:alnum:]]|(?:[[:alnum:]][[:alnum:]-]*[[:alnum:]])))*$`)
-	namespacedKern = []string{"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced"}
-)
-
-// checkOptions refuses what cannot work, by its name, and collects warnings. It
-// may correct hc where Docker does (limits that the host cannot set are dropped with a warning).
+// checkOptions refuses what cannot work and collects warnings. It may correct hc.
 func (c *creator) checkOptions(config *container.Config, hc *container.HostConfig) ([]string, error) {
-	checks := []func(*container.Config, *container.HostConfig) error{
-		c.checkUnsupported, checkConfig, checkHealth, c.checkRestart, c.checkNamespaces, c.checkHosts, checkSysctls, c.checkSecurity, c.checkLog, checkPorts, checkDevices,
-	}
-	for _, check := range checks {
-		if err := check(config, hc); err != nil {
-			return nil, err
-		}
-	}
-	warnings, err := limits.Check(&hc.Resources, &c.Config.Host)
-	if w := ocispec.Withheld(hc, c.Config.Host.CapBounding); len(w) > 0 {
-		warnings = append(warnings, "This host withholds "+strings.Join(w, ", ")+" from the engine. The container gets all other capabilities.")
-	}
-	return warnings, err
-}
-
-// checkUnsupported names every option that this engine does not have yet.
-func (c *creator) checkUnsupported(_ *container.Config, hc *container.HostConfig) error {
-	for _, o := range []struct {
-		given bool
-		name  string
-	}{
-		{len(hc.Links) > 0, "--link (Links)"},
-		{len(hc.DeviceRequests) > 0, "--gpus (DeviceRequests)"},
-		{hc.VolumeDriver != "" && hc.VolumeDriver != "local", "--volume-driver (VolumeDriver) other than local"},
-		{hc.Cgroup != "", "Cgroup"},
-		{hc.CPUCount != 0, "--cpu-count (CpuCount)"},
-		{hc.CPUPercent != 0, "--cpu-percent (CpuPercent)"},
-		{hc.IOMaximumIOps != 0, "--io-maxiops (IOMaximumIOps)"},
-		{hc.IOMaximumBandwidth != 0, "--io-maxbandwidth (IOMaximumBandwidth)"},
-	} {
-		if o.given {
-			return classed.Unsupported(o.name)
-		}
-	}
-	for k := range hc.StorageOpt {
-		if k != "size" {
-			return classed.Unsupported("--storage-opt " + k)
-		}
-	}
-	runtimes := append([]string{"gantry", "runc", "io.containerd.runc.v2", c.tuning.Load().DefaultRuntime}, c.Config.Runtimes...)
-	if !slices.Contains(runtimes, hc.Runtime) {
-		return classed.Invalid("unknown or invalid runtime name: %s", hc.Runtime)
-	}
-	return nil
-}
-
-func checkConfig(config *container.Config, hc *container.HostConfig) error {
-	if h := config.Hostname; h != "" && (len(h) > 63 || !hostnameRule.MatchString(h)) {
-		return classed.Invalid("invalid hostname format: %s", h)
-	}
-	if config.StopSignal != "" {
-		if _, err := parseSignal(config.StopSignal); err != nil {
-			return err
-		}
-	}
-	for _, e := range config.Env {
-		if e == "" || strings.HasPrefix(e, "=") {
-			return classed.Invalid("invalid environment variable: %s", e)
-		}
-		if strings.ContainsRune(e, 0) {
-			return classed.Invalid("invalid environment variable: a NUL byte in %q", e)
-		}
-	}
-	if hc.OomScoreAdj < -1000 || hc.OomScoreAdj > 1000 {
-		return classed.Invalid("Invalid value %d, range for oom score adj is [-1000, 1000]", hc.OomScoreAdj)
-	}
-	if !hc.Isolation.IsDefault() {
-		return classed.Invalid("Invalid isolation: %q - linux only supports 'default'", hc.Isolation)
-	}
-	if hc.ShmSize < 0 {
-		return classed.Invalid("SHM size can not be less than 0")
-	}
-	if hc.Umask != nil && *hc.Umask > 0o7777 {
-		return classed.Invalid("invalid umask %#o: it goes up to 07777", *hc.Umask)
-	}
-	for k := range hc.Annotations {
-		if k == "" {
-			return classed.Invalid("invalid Annotations: the empty string is not permitted as an annotation key")
-		}
-		if strings.HasPrefix(k, "io.gantry.") {
-			return classed.Invalid("invalid annotation %q: names that begin with io.gantry. are the engine's own", k)
-		}
-	}
-	return nil
-}
-
-func checkHealth(config *container.Config, _ *container.HostConfig) error {
-	h := config.Healthcheck
-	if h == nil {
-		return nil
-	}
-	for _, d := range []struct {
-		name string
-		v    time.Duration
-	}{{"Interval", h.Interval}, {"Timeout", h.Timeout}, {"StartPeriod", h.StartPeriod}, {"StartInterval", h.StartInterval}} {
-		if d.v != 0 && d.v < container.MinimumDuration {
-			return classed.Invalid("%s in Healthcheck cannot be less than %s", d.name, container.MinimumDuration)
-		}
-	}
-	if h.Retries < 0 {
-		return classed.Invalid("Retries in Healthcheck cannot be negative")
-	}
-	return nil
-}
-
-func (c *creator) checkRestart(_ *container.Config, hc *container.HostConfig) error {
-	if err := container.ValidateRestartPolicy(hc.RestartPolicy); err != nil {
-		return classed.Invalid("%s", err)
-	}
-	if hc.AutoRemove && !hc.RestartPolicy.IsNone() {
-		return classed.Invalid("can't create 'AutoRemove' container with restart policy")
-	}
-	return nil
-}
-
-func (c *creator) checkNamespaces(config *container.Config, hc *container.HostConfig) error {
-	switch {
-	case !hc.PidMode.Valid():
-		return classed.Invalid("invalid PID mode: %v", hc.PidMode)
-	case !hc.IpcMode.Valid():
-		return classed.Invalid("invalid IPC mode: %v", hc.IpcMode)
-	case !hc.UTSMode.Valid():
-		return classed.Invalid("invalid UTS mode: %v", hc.UTSMode)
-	case !hc.CgroupnsMode.Valid():
-		return classed.Invalid("invalid cgroup namespace mode: %v", hc.CgroupnsMode)
-	case !hc.UsernsMode.Valid():
-		return classed.Invalid("invalid user namespace mode: %v", hc.UsernsMode)
-	case hc.NetworkMode.IsContainer() && hc.NetworkMode.ConnectedContainer() == "":
-		return classed.Invalid("invalid container format container:<name|id>")
-	case hc.UTSMode.IsHost() && config.Hostname != "":
-		return classed.Invalid("conflicting options: hostname and the UTS mode")
-	}
-	if !hc.NetworkMode.IsContainer() {
-		return nil
-	}
-	for _, o := range []struct {
-		given bool
-		text  string
-	}{
-		{config.Hostname != "", "hostname and the network mode"},
-		{len(hc.DNS) > 0, "dns and the network mode"},
-		{len(hc.ExtraHosts) > 0, "custom host-to-IP mapping and the network mode"},
-		{len(hc.PortBindings) > 0 || hc.PublishAllPorts, "port publishing and the container type network mode"},
-		{len(config.ExposedPorts) > 0, "port exposing and the container type network mode"},
-	} {
-		if o.given {
-			return classed.Invalid("conflicting options: %s", o.text)
-		}
-	}
-	return nil
-}
-
-func (c *creator) checkHosts(_ *container.Config, hc *container.HostConfig) error {
-	for _, h := range hc.ExtraHosts {
-		name, addr, ok := strings.Cut(h, ":")
-		if !ok {
-			name, addr, ok = strings.Cut(h, "=")
-		}
-		if !ok || name == "" {
-			return classed.Invalid("bad format for add-host: %q", h)
-		}
-		if addr == "host-gateway" {
-			if len(c.Config.HostGatewayIPs) == 0 {
-				return classed.Invalid("unable to derive the IP value for host-gateway")
-			}
-			continue
-		}
-		if _, err := netip.ParseAddr(strings.Trim(addr, "[]")); err != nil {
-			return classed.Invalid("invalid IP address in add-host: %q", addr)
-		}
-	}
-	return nil
-}
-
-func checkSysctls(_ *container.Config, hc *container.HostConfig) error {
-	for name := range hc.Sysctls {
-		if name == "" || strings.Contains(name, "..") || strings.ContainsAny(name, "\x00\n") {
-			return classed.Invalid("invalid sysctl name %q", name)
-		}
-		switch {
-		case strings.HasPrefix(name, "net."):
-			if hc.NetworkMode.IsHost() {
-				return classed.Invalid("sysctl '%s' not allowed in host network namespace", name)
-			}
-		case slices.Contains(namespacedKern, name), strings.HasPrefix(name, "fs.mqueue."):
-			if hc.IpcMode.IsHost() {
-				return classed.Invalid("sysctl '%s' not allowed in host ipc namespace", name)
-			}
-		case name == "kernel.domainname", name == "kernel.hostname":
-			if hc.UTSMode.IsHost() {
-				return classed.Invalid("sysctl '%s' not allowed in host UTS namespace", name)
-			}
-		default:
-			return classed.Invalid("sysctl '%s' is not whitelisted", name)
-		}
-	}
-	return nil
-}
-
-func (c *creator) checkSecurity(_ *container.Config, hc *container.HostConfig) error {
-	sec, err := ocispec.ParseSecurity(hc.SecurityOpt)
-	if err != nil {
-		return err
-	}
-	switch sec.Seccomp {
-	case "", "unconfined", "builtin":
-	default:
-		if err := ocispec.ValidSeccomp(sec.Seccomp); err != nil {
-			return err
-		}
-	}
-	_, err = ocispec.Capabilities(hc, c.Config.Host.CapBounding)
-	return err
-}
-
-func (c *creator) checkLog(_ *container.Config, hc *container.HostConfig) error {
-	return c.Logs.Validate(hc.LogConfig.Type, hc.LogConfig.Config)
-}
-
-func checkPorts(config *container.Config, hc *container.HostConfig) error {
-	_, err := portsOf(config, hc)
-	return err
-}
-
-func checkDevices(_ *container.Config, hc *container.HostConfig) error {
-	for _, r := range hc.DeviceCgroupRules {
-		if _, err := ocispec.ParseDeviceRule(r); err != nil {
-			return err
-		}
-	}
-	for _, u := range hc.Ulimits {
-		if _, err := units.ParseUlimit(u.String()); err != nil {
-			return classed.Invalid("invalid ulimit %s: %v", u, err)
-		}
-	}
-	return nil
+	return options.Checker{
+		Runtimes:    slices.Concat([]string{"gantry", "runc", "io.containerd.runc.v2", c.tuning.Load().DefaultRuntime}, c.Config.Runtimes),
+		HostGateway: len(c.Config.HostGatewayIPs) > 0,
+		Host:        &c.Config.Host,
+		Logs:        c.Logs,
+	}.Check(config, hc)
 }
 
 // checkSpec makes the runtime configuration once, so that what cannot be built
 // is an error of create and not of start.
 func (c *creator) checkSpec(rec *Container) error {
-	_, err := ocispec.Build(c.specInput(rec))
+	_, err := ocispec.Build(c.Config.specInput(rec))
 	return err
 }
 
@@ -293,17 +52,4 @@ func hostHostname() string {
 		return ""
 	}
 	return h
-}
-
-// sizeLimit reads --storage-opt size=….
-func sizeLimit(opts map[string]string) (int64, error) {
-	s, ok := opts["size"]
-	if !ok {
-		return 0, nil
-	}
-	n, err := units.RAMInBytes(s)
-	if err != nil || n <= 0 {
-		return 0, classed.Invalid("invalid --storage-opt size=%s: a number of bytes with an optional unit is needed", s)
-	}
-	return n, nil
 }

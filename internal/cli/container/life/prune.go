@@ -2,9 +2,7 @@ package life
 
 import (
 	"context"
-	"fmt"
 
-	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
 	"github.com/spf13/pflag"
 
@@ -22,20 +20,7 @@ func BuildPrune(a *app.App, f *pflag.FlagSet) app.RunFunc {
 	f.BoolVarP(&force, "force", "f", false, "Do not ask for confirmation")
 	f.Var(&filter, "filter", `Only what matches (e.g. "until=<timestamp>")`)
 	return func(ctx context.Context, _ []string) error {
-		if !force {
-			if err := a.Confirm(PruneWarning); err != nil {
-				return err
-			}
-		}
-		n, out, err := Prune(ctx, a, filter)
-		if err != nil {
-			return err
-		}
-		if out != "" {
-			fmt.Fprintln(a.Out, out)
-		}
-		fmt.Fprintln(a.Out, "Total reclaimed space:", units.HumanSize(float64(n)))
-		return nil
+		return a.Prune(force, PruneWarning, func() (uint64, string, error) { return Prune(ctx, a, filter) })
 	}
 }
 

@@ -1,8 +1,12 @@
-// Package compile turns a launch into a program for gantry-init with the runtime
-// library. It is what the keeper's driver is given as its Compiler.
+// Package compile turns a launch into a program for gantry-init with the runtime library. It is what the
+// keeper's driver is given as its Compiler: that driver knows the wire, the runtime knows the kernel, and
+// neither knows the other.
 package compile
 
 import (
+	"cmp"
+	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -10,94 +14,86 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/gantry-engine/gantry/internal/service/containers/ocispec"
 	"github.com/gantry-engine/gantry/internal/spec"
 	"github.com/gantry-engine/gantry/runtime"
 )
 
-// GroupsAnnotation carries --group-add, names that init looks up, separated by commas.
-const GroupsAnnotation = "io.gantry.groups"
+const cgroupRoot = "/sys/fs/cgroup"
 
-// execNamespaces are what a further process joins of the container's init.
-const execNamespaces = unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWPID | unix.CLONE_NEWCGROUP
+var cloneFlags = map[specs.LinuxNamespaceType]uint64{
+	specs.MountNamespace: unix.CLONE_NEWNS, specs.NetworkNamespace: unix.CLONE_NEWNET, specs.PIDNamespace: unix.CLONE_NEWPID,
+	specs.IPCNamespace: unix.CLONE_NEWIPC, specs.UTSNamespace: unix.CLONE_NEWUTS, specs.UserNamespace: unix.CLONE_NEWUSER,
+	specs.CgroupNamespace: unix.CLONE_NEWCGROUP, specs.TimeNamespace: unix.CLONE_NEWTIME,
+}
 
 // Launch gives the program and the clone-time facts of a launch.
 func Launch(l spec.Launch) (program, facts []byte, err error) {
 	p, err := runtime.Compile(l.OCI, options(l))
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("preparing %s: %w", l.Key, err)
 	}
 	return p.Init, p.Facts.Encode(), nil
 }
 
 func options(l spec.Launch) runtime.Options {
 	o := runtime.Options{
-		Rootfs: runtime.Rootfs{
-			Lower: l.Rootfs.Lower, Upper: l.Rootfs.Upper, Work: l.Rootfs.Work, Path: l.Rootfs.Path, Options: l.Rootfs.Options,
-		},
-		SetHome: true, CreateCwd: l.Key.Exec == "", UseInit: l.UseInit, NetNS: l.NetNS != nil, Exec: l.Key.Exec != "",
+		Rootfs:  runtime.Rootfs{Lower: l.Rootfs.Lower, Upper: l.Rootfs.Upper, Work: l.Rootfs.Work, Path: l.Rootfs.Path, Options: l.Rootfs.Options},
+		SetHome: true, UseInit: l.UseInit, NetNS: l.NetNS != nil,
 	}
-	if l.OCI != nil && l.OCI.Process != nil {
-		o.UserString = l.OCI.Process.User.Username
+	if l.OCI.Process != nil {
+		o.UserString = cmp.Or(l.OCI.Process.User.Username, "0") // root's groups are looked up too
 	}
-	if l.OCI != nil {
-		if groups := l.OCI.Annotations[GroupsAnnotation]; groups != "" {
-			o.Groups = strings.Split(groups, ",")
-		}
-	}
-	if o.Exec {
-		o.TargetNamespaces = execNamespaces
-		if l.OCI != nil && l.OCI.Linux != nil {
-			for _, ns := range l.OCI.Linux.Namespaces {
-				if ns.Type == specs.UserNamespace || ns.Type == specs.TimeNamespace {
-					o.TargetNamespaces |= runtime.NamespaceFlag(ns.Type)
-				}
-			}
-		}
+	if g := l.OCI.Annotations[ocispec.AnnotationGroups]; g != "" {
+		o.Groups = strings.Split(g, ",")
 	}
 	for _, j := range l.Join {
-		o.Joined |= runtime.NamespaceFlag(j.Kind)
+		o.Joined |= cloneFlags[j.Kind]
 	}
-	cgroups(l.Cgroup, &o)
+	if l.Key.Exec != "" {
+		o.Exec = true
+		// setns(2) into one's own user namespace fails, and a time namespace costs a copy of the address
+		// space: they are joined only where the container has its own.
+		o.TargetNamespaces = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP
+		if l.OCI.Linux != nil {
+			for _, n := range l.OCI.Linux.Namespaces {
+				o.TargetNamespaces |= cloneFlags[n.Type] & (unix.CLONE_NEWUSER | unix.CLONE_NEWTIME)
+			}
+		}
+	} else {
+		o.CreateCwd = true
+	}
+	if l.Key.Container != "" {
+		o.Keyring = "_ses." + l.Key.Container // not the engine's
+	}
+	cgroups(&o, l.Cgroup)
 	return o
 }
 
-// cgroups says where the process is born, and what it is shown of it.
-func cgroups(cg spec.Cgroup, o *runtime.Options) {
-	if dir := cg.Dirs[""]; dir != "" {
-		o.CgroupV2 = dir
-		o.CgroupDirs = []runtime.CgroupDir{{Dir: dir}}
-		return
-	}
-	byDir := map[string]*runtime.CgroupDir{}
-	var order []string
-	for _, controller := range sortedKeys(cg.Dirs) {
+// cgroups says where the process is born, and what a mount of type cgroup shows.
+func cgroups(o *runtime.Options, cg spec.Cgroup) {
+	seen := map[string]bool{}
+	for _, controller := range slices.Sorted(maps.Keys(cg.Dirs)) {
 		dir := cg.Dirs[controller]
-		if controller == "unified" {
-			o.CgroupV2 = dir
+		if dir == "" || seen[dir] {
 			continue
 		}
-		d := byDir[dir]
-		if d == nil {
-			// The hierarchy's folder may carry several controllers' names, "cpu,cpuacct".
-			d = &runtime.CgroupDir{Dir: dir, Name: filepath.Base(strings.TrimSuffix(dir, cg.Path))}
-			byDir[dir] = d
-			order = append(order, dir)
+		seen[dir] = true
+		if controller == "" || controller == "unified" {
+			o.CgroupV2 = dir
+		} else {
 			o.Tasks = append(o.Tasks, filepath.Join(dir, "tasks"))
 		}
-		if name := strings.TrimPrefix(controller, "name="); name != d.Name {
-			d.Link = append(d.Link, name)
+		if controller == "" {
+			o.CgroupDirs = append(o.CgroupDirs, runtime.CgroupDir{Dir: dir})
+			continue
 		}
+		// A hierarchy of several controllers is a folder named after all, with a link per controller.
+		name, _, _ := strings.Cut(strings.TrimPrefix(dir, cgroupRoot+"/"), "/")
+		d := runtime.CgroupDir{Name: name, Dir: dir}
+		if list := strings.Split(name, ","); len(list) > 1 {
+			d.Link = list
+		}
+		o.CgroupDirs = append(o.CgroupDirs, d)
 	}
-	for _, dir := range order {
-		o.CgroupDirs = append(o.CgroupDirs, *byDir[dir])
-	}
-}
-
-func sortedKeys(m map[string]string) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }

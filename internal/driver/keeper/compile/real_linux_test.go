@@ -2,10 +2,12 @@ package compile_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,8 +19,9 @@ import (
 	"github.com/gantry-engine/gantry/internal/spec"
 )
 
-// TestRealProcesses builds keeper, anchor and init and runs a container and an exec with them.
-func TestRealProcesses(t *testing.T) {
+// start builds keeper, anchor and init, and gives a driver that uses them with a root file system.
+func start(t *testing.T) (d *driver.Driver, root, fs string) {
+	t.Helper()
 	root, err := os.MkdirTemp("/dev/shm", "gr")
 	if err != nil {
 		t.Fatal(err)
@@ -32,7 +35,7 @@ func TestRealProcesses(t *testing.T) {
 			t.Fatalf("building %s: %v\n%s", name, err, out)
 		}
 	}
-	fs := filepath.Join(root, "fs")
+	fs = filepath.Join(root, "fs")
 	if err := os.MkdirAll(filepath.Join(fs, "bin"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -43,20 +46,26 @@ func TestRealProcesses(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(fs, "bin", "busybox"), busybox, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
-	defer cancel()
-	d, err := driver.New(driver.Config{
+	d, err = driver.New(driver.Config{
 		ExecRoot: root, KeeperPath: bin("gantry-keeper"), AnchorPath: bin("gantry-anchor"), InitPath: bin("gantry-init"),
 		Compile: compile.Launch, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
-		if err := d.Stop(ctx); err != nil {
+	t.Cleanup(func() {
+		if err := d.Stop(context.Background()); err != nil {
 			t.Errorf("stopping: %v", err)
 		}
-	}()
+	})
+	return d, root, fs
+}
+
+// TestRealProcesses runs a container and an exec.
+func TestRealProcesses(t *testing.T) {
+	d, root, fs := start(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	defer cancel()
 	process := func(args ...string) *specs.Process {
 		return &specs.Process{Args: args, Cwd: "/", Env: []string{"PATH=/bin"}, User: specs.User{}}
 	}
@@ -106,5 +115,84 @@ func TestRealProcesses(t *testing.T) {
 	}
 	if b, _ := os.ReadFile(l.Log.Path); !strings.Contains(string(b), `"log":"inside\n"`) {
 		t.Errorf("log: %s", b)
+	}
+}
+
+// A further process joins all that its container has of its own, user and time namespaces included.
+func TestExecJoinsEveryKind(t *testing.T) {
+	d, root, fs := start(t)
+	for _, dir := range []string{root, fs} { // the container's root is nobody here
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	defer cancel()
+	kinds := []string{"cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "time", "time_for_children", "user", "uts"}
+	all := []specs.LinuxNamespace{{Type: specs.MountNamespace}, {Type: specs.PIDNamespace}, {Type: specs.UTSNamespace}, {Type: specs.IPCNamespace},
+		{Type: specs.NetworkNamespace}, {Type: specs.CgroupNamespace}}
+	for name, more := range map[string][]specs.LinuxNamespace{
+		"none":     nil,
+		"user":     {{Type: specs.UserNamespace}},
+		"time":     {{Type: specs.TimeNamespace}},
+		"userTime": {{Type: specs.UserNamespace}, {Type: specs.TimeNamespace}},
+	} {
+		linux := &specs.Linux{Namespaces: append(slices.Clone(all), more...)}
+		if strings.HasPrefix(name, "user") {
+			linux.UIDMappings = []specs.LinuxIDMapping{{HostID: 100000, Size: 65536}}
+			linux.GIDMappings = linux.UIDMappings
+		}
+		process := func(args ...string) *specs.Process {
+			return &specs.Process{Args: args, Cwd: "/", Env: []string{"PATH=/bin"}}
+		}
+		l := spec.Launch{Key: spec.ProcessKey{Container: name}, Rootfs: spec.Rootfs{Path: fs},
+			OCI: &specs.Spec{Version: specs.Version, Root: &specs.Root{Path: fs}, Process: process("/bin/busybox", "sleep", "1000"), Linux: linux,
+				Mounts: []specs.Mount{{Destination: "/proc", Type: "proc", Source: "proc"}}}}
+		running, err := d.Launch(ctx, l)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		x := spec.Launch{Key: spec.ProcessKey{Container: name, Exec: "e"}, OCI: &specs.Spec{Linux: &specs.Linux{Namespaces: linux.Namespaces},
+			Process: process("/bin/busybox", "sh", "-c", "for k in "+strings.Join(kinds, " ")+"; do echo $k $(/bin/busybox readlink /proc/self/ns/$k); done")}}
+		out, err := d.Follow(ctx, x.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.Launch(ctx, x); err != nil {
+			t.Fatalf("exec in %s: %v", name, err)
+		}
+		got := ""
+		for {
+			c, err := out.Next(ctx)
+			if err != nil {
+				break
+			}
+			got += string(c.Data)
+		}
+		_ = out.Close()
+		want := ""
+		for _, k := range kinds {
+			link, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", running.PID, k))
+			if err != nil {
+				t.Fatal(err)
+			}
+			want += k + " " + link + "\n"
+			own, err := os.Readlink("/proc/self/ns/" + k)
+			if shared := (k == "user" || strings.HasPrefix(k, "time")) && !strings.Contains(strings.ToLower(name), k[:4]); err != nil || shared != (own == link) {
+				t.Errorf("%s: %s %s, the host's is %s", name, k, link, own)
+			}
+		}
+		if got != want {
+			t.Errorf("%s: an exec is in\n%s, the container in\n%s", name, got, want)
+		}
+		if err := d.Signal(ctx, l.Key, 9); err != nil {
+			t.Error(err)
+		}
+	}
+	exits := d.Exits(ctx)
+	for range 8 {
+		if x := <-exits; x.Key.Exec == "" && x.Code != 137 || x.Key.Exec != "" && x.Code != 0 {
+			t.Errorf("exit %+v", x)
+		}
 	}
 }
