@@ -6,8 +6,14 @@ import "syscall"
 
 const maxPasswd = 16 << 20
 
-// file reads a file of the container, confined to its root.
-func (m *machine) file(path string) []byte {
+// accounts are the users and groups that the container's own files know.
+type accounts struct {
+	passwd []byte
+	read   bool
+}
+
+// containerFile reads a file of the container, confined to its root.
+func containerFile(path string) []byte {
 	dir, e := open("/", oPath|oDirectory)
 	if e != 0 {
 		return nil
@@ -59,37 +65,37 @@ func fields(s string, sep byte) []string {
 	return out
 }
 
-func (m *machine) passwdFile() []byte {
-	if !m.readPw {
-		m.passwd, m.readPw = m.file("/etc/passwd"), true
+func (a *accounts) passwdFile() []byte {
+	if !a.read {
+		a.passwd, a.read = containerFile("/etc/passwd"), true
 	}
-	return m.passwd
+	return a.passwd
 }
 
-// userName resolves "user[:group]", either by name or by number, as Docker's clients
-// expect it, with the container's own files, and takes on what comes out.
-func (m *machine) userName(spec string, extra [][]byte) *failure {
+// user resolves "user[:group]", either by name or by number, as Docker's clients expect it.
+func (a *accounts) user(spec string, extra [][]byte) (user, *failure) {
 	parts := fields(spec, ':')
 	name, group := parts[0], ""
 	if len(parts) > 1 {
 		group = parts[1]
 	}
-	uid, gid, known := 0, 0, ""
+	var u user
+	known := ""
 	if name == "" {
 		name = "0"
 	}
 	number, isNumber := atoi(name)
 	found := false
-	lines(m.passwdFile(), func(f []string) bool {
+	lines(a.passwdFile(), func(f []string) bool {
 		if len(f) < 4 {
 			return true
 		}
-		u, ok := atoi(f[2])
-		if f[0] == name || ok && isNumber && u == number {
-			uid, found, known = u, true, f[0]
-			gid, _ = atoi(f[3])
+		uid, ok := atoi(f[2])
+		if f[0] == name || ok && isNumber && uid == number {
+			u.uid, found, known = uid, true, f[0]
+			u.gid, _ = atoi(f[3])
 			if len(f) > 5 {
-				m.home = f[5]
+				u.home = f[5]
 			}
 			return false
 		}
@@ -97,39 +103,51 @@ func (m *machine) userName(spec string, extra [][]byte) *failure {
 	})
 	if !found {
 		if !isNumber {
-			return failText("user", name, syscall.ENOENT, cat("unable to find user ", name, ": no matching entries in passwd file"))
+			return u, failText("user", name, syscall.ENOENT, cat("unable to find user ", name, ": no matching entries in passwd file"))
 		}
-		uid = number
+		u.uid = number
 	}
-	groupFile := m.file("/etc/group")
+	groupFile := containerFile("/etc/group")
 	var groups []uint32
 	if group != "" {
 		g, ok := groupID(groupFile, group)
 		if !ok {
-			return failText("user", group, syscall.ENOENT, cat("unable to find group ", group, ": no matching entries in group file"))
+			return u, failText("user", group, syscall.ENOENT, cat("unable to find group ", group, ": no matching entries in group file"))
 		}
-		gid = g
+		u.gid = g
 	} else if known != "" {
 		groups = memberOf(groupFile, known)
 	}
 	for _, x := range extra {
 		g, ok := groupID(groupFile, string(x))
 		if !ok {
-			return failText("user", string(x), syscall.ENOENT, cat("Unable to find group ", string(x), ": no matching entries in group file"))
+			return u, failText("user", string(x), syscall.ENOENT, cat("Unable to find group ", string(x), ": no matching entries in group file"))
 		}
 		groups = append(groups, uint32(g))
 	}
-	m.uid = uid
-	m.setHome()
 	// The primary group is among the further ones, as login programs do it: else a process could
 	// shed it, and with it what "deny this group" means (CVE-2022-36109).
-	all := []uint32{uint32(gid)}
+	u.groups = []uint32{uint32(u.gid)}
 	for _, g := range groups {
-		if int(g) != gid {
-			all = append(all, g)
+		if int(g) != u.gid {
+			u.groups = append(u.groups, g)
 		}
 	}
-	return m.become(uid, gid, all)
+	return u, nil
+}
+
+// home gives the folder of a user, or nothing.
+func (a *accounts) home(uid int) (home string) {
+	lines(a.passwdFile(), func(f []string) bool {
+		if len(f) > 5 {
+			if u, ok := atoi(f[2]); ok && u == uid {
+				home = f[5]
+				return false
+			}
+		}
+		return true
+	})
+	return home
 }
 
 func groupID(file []byte, name string) (gid int, ok bool) {
@@ -147,13 +165,13 @@ func groupID(file []byte, name string) (gid int, ok bool) {
 	return gid, ok
 }
 
-func memberOf(file []byte, user string) (groups []uint32) {
+func memberOf(file []byte, name string) (groups []uint32) {
 	lines(file, func(f []string) bool {
 		if len(f) < 4 {
 			return true
 		}
 		for _, u := range fields(f[3], ',') {
-			if g, ok := atoi(f[2]); ok && u == user {
+			if g, ok := atoi(f[2]); ok && u == name {
 				groups = append(groups, uint32(g))
 				break
 			}
@@ -161,34 +179,4 @@ func memberOf(file []byte, user string) (groups []uint32) {
 		return true
 	})
 	return groups
-}
-
-// setHome adds HOME to the environment where it is missing or empty.
-func (m *machine) setHome() {
-	for i, e := range m.envText {
-		if len(e) >= 5 && string(e[:5]) == "HOME=" {
-			if len(e) > 5 {
-				return
-			}
-			m.envText = append(m.envText[:i:i], m.envText[i+1:]...)
-			break
-		}
-	}
-	home := m.home
-	if home == "" {
-		lines(m.passwdFile(), func(f []string) bool {
-			if len(f) > 5 {
-				if u, ok := atoi(f[2]); ok && u == m.uid {
-					home = f[5]
-					return false
-				}
-			}
-			return true
-		})
-	}
-	if home == "" {
-		home = "/"
-	}
-	b := cstr(cat("HOME=", home))
-	m.envText = append(m.envText, b[:len(b)-1])
 }

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// fakeProc is a machine whose procfs is a folder with this process's attribute files.
-func fakeProc(t *testing.T, files ...string) (m *machine, dir string) {
+// fakeProc is a procfs that is a folder with this process's attribute files.
+func fakeProc(t *testing.T, files ...string) (p *procfs, dir string) {
 	t.Helper()
 	dir = t.TempDir()
 	self := filepath.Join(dir, strconv.Itoa(os.Getpid()))
@@ -30,7 +30,7 @@ func fakeProc(t *testing.T, files ...string) (m *machine, dir string) {
 		t.Fatal(e)
 	}
 	t.Cleanup(func() { closeFD(fd) })
-	return &machine{proc: fd}, self
+	return &procfs{fd: fd}, self
 }
 
 // Labels go to the file of their security module; AppArmor's own folder comes before the shared file.
@@ -46,8 +46,8 @@ func TestLabelFiles(t *testing.T) {
 		{[]string{"attr/exec", "attr/apparmor/exec"}, "apparmor/exec", apparmor, "exec", "attr/apparmor/exec"},
 		{[]string{"attr/exec"}, "apparmor/exec", apparmor, "exec", "attr/exec"},
 	} {
-		m, dir := fakeProc(t, tt.files...)
-		if f := m.label(tt.attr, []byte(tt.value), tt.fallback); f != nil {
+		p, dir := fakeProc(t, tt.files...)
+		if f := p.label(tt.attr, []byte(tt.value), tt.fallback); f != nil {
 			t.Errorf("%s: %s", tt.attr, f.text)
 		}
 		for _, f := range tt.files {
@@ -57,15 +57,15 @@ func TestLabelFiles(t *testing.T) {
 			}
 		}
 	}
-	m, _ := fakeProc(t, "attr/other")
-	if f := m.label("exec", []byte(selinux), ""); f == nil || !strings.Contains(f.text, selinux) || !strings.Contains(f.text, "not enabled") {
+	p, _ := fakeProc(t, "attr/other")
+	if f := p.label("exec", []byte(selinux), ""); f == nil || !strings.Contains(f.text, selinux) || !strings.Contains(f.text, "not enabled") {
 		t.Errorf("no file for it: %+v", f)
 	}
 }
 
 // A setting is written to the file itself: neither by a link nor through a mount (CVE-2025-52881).
 func TestSettingsFollowNoLink(t *testing.T) {
-	m, dir := fakeProc(t, "attr/exec")
+	p, dir := fakeProc(t, "attr/exec")
 	canary := filepath.Join(t.TempDir(), "canary")
 	if err := os.WriteFile(canary, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -78,7 +78,7 @@ func TestSettingsFollowNoLink(t *testing.T) {
 	}
 	pid := strconv.Itoa(os.Getpid())
 	for _, path := range []string{pid + "/oom_score_adj", pid + "/sys/canary", pid + "/../../../../.." + canary, canary} {
-		if f := m.procWrite("setting", path, []byte("written")); f == nil {
+		if f := p.write("setting", path, []byte("written")); f == nil {
 			t.Errorf("%s was written", path)
 		}
 	}
@@ -90,7 +90,7 @@ func TestSettingsFollowNoLink(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(over, "exec"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if f := m.procWrite("setting", pid+"/attr/exec", []byte("written")); f == nil || f.errno != syscall.EXDEV {
+	if f := p.write("setting", pid+"/attr/exec", []byte("written")); f == nil || f.errno != syscall.EXDEV {
 		t.Errorf("through a mount: %+v", f)
 	}
 	if b, err := os.ReadFile(canary); err != nil || len(b) > 0 {

@@ -13,72 +13,19 @@ import (
 // stayRoom is more stack than the rest of any program needs.
 const stayRoom = 128 << 10
 
-// keepSelf opens, as long as the host's /proc is there, what again will need.
-func (m *machine) keepSelf(proc bool) *failure {
-	var e errno
-	if m.self, e = open("/proc/self/exe", oPath); e != 0 {
-		return fail("init", "/proc/self/exe", e)
-	}
-	name := cstr("gantry-init program")
-	if m.handOn, e = call(memfdNumber, ptr(name), memfdCloexec|memfdNoExec, 0); e == syscall.EINVAL { // before Linux 6.3
-		m.handOn, e = call(memfdNumber, ptr(name), memfdCloexec, 0)
-	}
-	if e != 0 {
-		return fail("init", "memory file", e)
-	}
-	if proc {
-		return m.procHandle()
-	}
-	return nil
-}
-
-const (
-	memfdCloexec = 1
-	memfdNoExec  = 8 // MFD_NOEXEC_SEAL
-)
-
 // again executes gantry-init once more, with what is left of the program. Capabilities, ids and filters belong
 // to threads: this one has given them up, Go's others have what the engine has, and they share its memory. A
 // process of the container that traces PID 1, as its root may, would take them over. exec leaves one thread
 // with a new memory.
 func (m *machine) again(rest *program.Reader) *failure {
-	soft := m.nofile
-	if soft == 0 { // as the configuration says: Go raises it again
-		var l [2]uint64
-		call6(syscall.SYS_PRLIMIT64, 0, rlimitNofile, 0, uintptr(unsafe.Pointer(&l)), 0, 0)
-		soft = l[0]
-	}
-	w := program.NewWriter().Begin(program.OpEnv).List(texts(m.envText)).Begin(program.OpArgs).List(texts(m.argText))
-	w.Begin(program.OpKeepFDs).Num(uint64(m.keep)).Begin(program.OpStayed).Str(string(m.exe[:len(m.exe)-1])).Bool(m.terminal).Num(soft)
-	proc := m.proc
+	soft, c := m.limits.soft(), &m.command
+	w := program.NewWriter().Begin(program.OpEnv).List(texts(c.env)).Begin(program.OpArgs).List(texts(c.args))
+	w.Begin(program.OpKeepFDs).Num(uint64(c.keep)).Begin(program.OpStayed).Str(string(c.exe[:len(c.exe)-1])).Bool(m.terminal).Num(soft)
+	proc := m.proc.fd
 	if proc == none {
 		proc = 0
 	}
-	e := writeAll(m.handOn, w.Num(uint64(proc)).Append(rest.Buf).Bytes())
-	if e == 0 {
-		_, e = call(syscall.SYS_LSEEK, m.handOn, 0, 0)
-	}
-	if e != 0 {
-		return fail("init", "memory file", e)
-	}
-	for _, fd := range [3]uintptr{m.sock.fd, m.handOn, proc} {
-		if fd != 0 {
-			call(syscall.SYS_FCNTL, fd, syscall.F_SETFD, 0)
-		}
-	}
-	args := [3]*byte{&cstr("gantry-init")[0], &cstr(cat(itoa(int(m.sock.fd)), ":0:", itoa(int(m.handOn))))[0]}
-	env := make([]*byte, 0, 8)
-	for _, v := range syscall.Environ() {
-		env = append(env, &cstr(v)[0])
-	}
-	env = append(env, nil)
-	_, e = call6(execveatNumber, m.self, ptr(nil), uintptr(unsafe.Pointer(&args[0])), uintptr(unsafe.Pointer(&env[0])), atEmptyPath, 0)
-	if e == syscall.EPERM || e == syscall.ENOSYS { // a filter of a time before execveat
-		path := cstr(cat("/proc/self/fd/", itoa(int(m.self))))
-		call(syscall.SYS_EXECVE, ptr(path), uintptr(unsafe.Pointer(&args[0])), uintptr(unsafe.Pointer(&env[0])))
-	}
-	cloexec(m.sock.fd)
-	return fail("init", "executing gantry-init again", e)
+	return m.next.exec(w.Num(uint64(proc)).Append(rest.Buf).Bytes(), m.sock.fd, proc)
 }
 
 // stayed goes on in the new gantry-init.
@@ -87,10 +34,10 @@ func (m *machine) stayed(o, rest *program.Reader) *failure {
 	if o.Bad {
 		return failText("init", "", 0, "an instruction is cut short")
 	}
-	m.exe, m.terminal, m.nofile = cstr(string(exe)), terminal, soft
+	m.command.exe, m.terminal, m.limits.nofile = cstr(string(exe)), terminal, soft
 	if proc != 0 {
 		cloexec(proc)
-		m.proc = proc
+		m.proc.fd = proc
 	}
 	return m.stayInit(rest)
 }
