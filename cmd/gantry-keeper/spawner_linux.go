@@ -41,7 +41,7 @@ func newSpawner(initPath, execRoot string) (keeper.Spawner, error) {
 }
 
 // Close ends the parked inits.
-func (s *runtimeSpawner) Close() { s.park.close() }
+func (s *runtimeSpawner) Close() { s.park.kept.Stop() }
 
 // start takes a parked init where one fits, and clones one otherwise.
 func (s *runtimeSpawner) start(cfg *spawn.Config) (*spawn.Process, error) {
@@ -77,9 +77,6 @@ func (s *runtimeSpawner) Spawn(r keeper.SpawnRequest) (keeper.Spawned, error) {
 	}
 	for i, j := range r.Launch.Join {
 		cfg.Joins = append(cfg.Joins, spawn.JoinFD{Flag: namespaceFlags[j.Kind], FD: r.Joins[i]})
-	}
-	if _, ok := spawn.ParkedNamespaces(&cfg); ok {
-		defer s.park.refill() // when this launch is through
 	}
 	p, err := s.start(&cfg)
 	if err != nil {

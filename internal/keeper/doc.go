@@ -31,7 +31,7 @@
 //	table       knows the processes, by name and by number
 //	pump        moves output into the spools
 //	retention   decides how much of the spools stays
-//	logWorkers  write the logs; logWriter formats, commits and rotates one
+//	logWorkers  write the logs; logWriter makes one of its spool, into a logFile
 //	reaper      learns how processes ended and records it
 //	exits       drains and tells, after the record
 //	launcher    makes processes

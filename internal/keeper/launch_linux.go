@@ -68,7 +68,7 @@ func (s *launcher) reserve(name string, l keeperproto.Launch) (*proc, error) {
 		if err != nil {
 			return nil, protoError(keeperproto.ClassUnknown, "launching %s: %v", l.Key, err)
 		}
-		p.log.complains = s.log.printf
+		p.log.file.complains = s.log.printf
 		failpoint.Hit("keeper.launch-reserved")
 		return p, nil
 	})

@@ -3,8 +3,6 @@ package keeper
 import (
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 )
 
@@ -13,16 +11,16 @@ import (
 func (w *logWriter) batch(s *spool, b *logBuf, tail uint64) error {
 	c := &b.cur
 	commit := func() { w.commit(s.slot, c) }
-	if w.cfg.NonBlocking && tail-c.frame > uint64(w.cfg.MaxBuffer)+spliceMax {
+	if w.file.cfg.NonBlocking && tail-c.frame > uint64(w.file.cfg.MaxBuffer)+spliceMax {
 		return w.skip(s, c, tail, nil) // the disk is too slow: newer output is wanted more
 	}
 	broken := !w.full.IsZero() && time.Since(w.full) < fullRetry
 	var problem error
 	if !broken {
-		problem = w.ready(c, commit)
+		problem = w.file.ready(c, commit)
 		broken = problem != nil
 	}
-	limit := w.cfg.MaxSize
+	limit := w.file.cfg.MaxSize
 	if broken {
 		limit = 0
 	}
@@ -50,9 +48,8 @@ func (w *logWriter) batch(s *spool, b *logBuf, tail uint64) error {
 	}
 	if !broken && len(b.out) > 0 {
 		failpoint.Hit("keeper.log-write")
-		if problem = w.write(b); problem != nil {
-			broken = true
-		}
+		c.offset, problem = w.file.write(b.out, c.offset)
+		broken = problem != nil
 		failpoint.Hit("keeper.log-written")
 	}
 	if broken {
@@ -69,40 +66,13 @@ func (w *logWriter) batch(s *spool, b *logBuf, tail uint64) error {
 	}
 	commit()
 	failpoint.Hit("keeper.log-committed")
-	if !broken && w.cfg.MaxSize > 0 && c.offset >= w.cfg.MaxSize {
-		if err := w.rotate(c, commit); err != nil {
+	if !broken && w.file.cfg.MaxSize > 0 && c.offset >= w.file.cfg.MaxSize {
+		if err := w.file.rotate(c, commit); err != nil {
 			w.full = time.Now()
 			return err
 		}
 	}
 	return problem
-}
-
-// ready opens the log, ends a rotation that a kill interrupted, and notices when somebody
-// truncated the file.
-func (w *logWriter) ready(c *logCursor, commit func()) error {
-	if c.rotate > 0 {
-		if err := w.rotate(c, commit); err != nil {
-			return err
-		}
-	}
-	if w.fd < 0 {
-		size, err := w.open()
-		if err != nil {
-			return err
-		}
-		if size < c.offset {
-			c.offset = size
-		}
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(w.fd, &st); err != nil {
-		return err
-	}
-	if st.Size < c.offset {
-		c.offset = st.Size
-	}
-	return nil
 }
 
 // skip goes on at the spool's end; what is left out is noted in the log.

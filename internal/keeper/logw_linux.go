@@ -2,11 +2,8 @@ package keeper
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/gantry-engine/gantry/internal/keeperproto"
 	"github.com/gantry-engine/gantry/internal/logformat/jsonfile"
@@ -27,14 +24,11 @@ type logBuf struct {
 	moved           uint64 // payload bytes that the last format took in
 }
 
-// logWriter writes one process's log. Only one worker at a time is in it.
+// logWriter makes one process's log of its spool: it formats, and remembers how far it is. Only one worker at a time is in it.
 type logWriter struct {
-	cfg       keeperproto.Log
-	fd        int    // -1 when not open
-	saved     uint64 // position in the spool that is committed
-	full      time.Time
-	compress  chan struct{} // closed when the compression under way is done; nil for none
-	complains func(string, ...any)
+	file  logFile
+	saved uint64    // position in the spool that is committed
+	full  time.Time // when the file took nothing last, or could not be opened
 }
 
 // commit makes a state the one that is gone on from. Where that fails the former one stays, which gives the
@@ -43,61 +37,6 @@ func (w *logWriter) commit(s *slotPage, c *logCursor) {
 	if s.store(c) {
 		w.saved = c.frame
 	}
-}
-
-func (w *logWriter) close() {
-	if w.fd >= 0 {
-		_ = unix.Close(w.fd)
-		w.fd = -1
-	}
-}
-
-// open opens the log file and gives its size; a torn last record, which only a crash of
-// the machine leaves, is repaired.
-func (w *logWriter) open() (int64, error) {
-	w.close()
-	fd, err := unix.Open(w.cfg.Path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o640)
-	if err != nil {
-		return 0, fmt.Errorf("opening the log %s: %w", w.cfg.Path, err)
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		_ = unix.Close(fd)
-		return 0, err
-	}
-	w.fd = fd
-	return st.Size, nil
-}
-
-// repair gives the size up to which an existing file has whole entries.
-func (w *logWriter) repair(size int64) int64 {
-	n := min(size, 64<<10)
-	if n == 0 {
-		return 0
-	}
-	b := make([]byte, n)
-	if m, err := unix.Pread(w.fd, b, size-n); err != nil || int64(m) != n {
-		return size
-	}
-	switch w.cfg.Driver {
-	case keeperproto.LogJSON:
-		if i := bytes.LastIndexByte(b, '\n'); i >= 0 {
-			return size - n + int64(i) + 1
-		}
-	case keeperproto.LogLocal:
-		// Walk back over torn bytes until a record ends here.
-		for end := len(b); end > 0; end-- {
-			m, err := local.LastSize(b[:end])
-			if err != nil || m == 0 {
-				continue
-			}
-			var r local.Record
-			if got, err := local.Decode(b[end-m:end], &r); err == nil && got == m {
-				return size - n + int64(end)
-			}
-		}
-	}
-	return size
 }
 
 // format turns spool bytes (frames from cur.frame on) into log entries in
@@ -132,8 +71,8 @@ func (w *logWriter) enough(b *logBuf, limit int64) bool {
 func (w *logWriter) formatFrame(b *logBuf, f keeperproto.Frame, data []byte, limit int64) bool {
 	c := &b.cur
 	s := streamIndex(f.Stream)
-	if w.cfg.Driver == keeperproto.LogJSON {
-		b.suffix = jsonfile.AppendSuffix(b.suffix[:0], f.Stream, f.Time, w.cfg.Attrs)
+	if w.file.cfg.Driver == keeperproto.LogJSON {
+		b.suffix = jsonfile.AppendSuffix(b.suffix[:0], f.Stream, f.Time, w.file.cfg.Attrs)
 	}
 	data = data[c.inside:]
 	for len(data) > 0 {
@@ -167,7 +106,7 @@ func (w *logWriter) formatFrame(b *logBuf, f keeperproto.Frame, data []byte, lim
 }
 
 func (w *logWriter) entry(b *logBuf, stream spec.Stream, unixNano int64, line []byte) {
-	if w.cfg.Driver == keeperproto.LogJSON {
+	if w.file.cfg.Driver == keeperproto.LogJSON {
 		b.out = jsonfile.AppendEntry(b.out, line, b.suffix)
 		return
 	}
@@ -181,7 +120,7 @@ func (w *logWriter) flush(b *logBuf, unixNano int64) {
 			continue
 		}
 		stream := spec.Stdout + spec.Stream(s)
-		b.suffix = jsonfile.AppendSuffix(b.suffix[:0], stream, unixNano, w.cfg.Attrs)
+		b.suffix = jsonfile.AppendSuffix(b.suffix[:0], stream, unixNano, w.file.cfg.Attrs)
 		w.entry(b, stream, unixNano, b.cur.carry[s])
 		b.cur.carry[s] = b.cur.carry[s][:0]
 	}
@@ -201,31 +140,7 @@ func (w *logWriter) noteAt(b *logBuf, unixNano int64) {
 		return
 	}
 	text := fmt.Appendf(nil, "gantry: %d bytes of output are missing here, the disk was full or too slow\n", b.cur.lostB)
-	b.suffix = jsonfile.AppendSuffix(b.suffix[:0], spec.Stderr, unixNano, w.cfg.Attrs)
+	b.suffix = jsonfile.AppendSuffix(b.suffix[:0], spec.Stderr, unixNano, w.file.cfg.Attrs)
 	w.entry(b, spec.Stderr, unixNano, text)
 	b.cur.lostB = 0
-}
-
-// errFull is a log that took nothing because its disk is full.
-var errFull = errors.New("the log's disk is full")
-
-// write puts b.out at the cursor's offset.
-func (w *logWriter) write(b *logBuf) error {
-	off, out := b.cur.offset, b.out
-	for len(out) > 0 {
-		n, err := unix.Pwrite(w.fd, out, off)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			_ = unix.Ftruncate(w.fd, b.cur.offset)
-			if err == unix.ENOSPC || err == unix.EDQUOT || err == unix.EFBIG {
-				return errFull
-			}
-			return err
-		}
-		out, off = out[n:], off+int64(n)
-	}
-	b.cur.offset = off
-	return nil
 }

@@ -65,7 +65,7 @@ type proc struct {
 func newProc(dir, name string, l keeperproto.Launch, gen uint64) (p *proc, err error) {
 	p = blankProc(dir, name, l.Key, gen)
 	p.meta = meta{key: l.Key, gen: gen, terminal: l.Terminal, stdin: l.Stdin, log: l.Log, oomFile: l.OOMFile, note: bytes.Clone(l.Note)}
-	p.log.cfg = l.Log
+	p.log.file.cfg = l.Log
 	if err := os.Mkdir(p.dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func blankProc(dir, name string, key spec.ProcessKey, gen uint64) *proc {
 	return &proc{
 		key: key, name: name, dir: filepath.Join(dir, name), gen: gen,
 		in: [2]int{-1, -1}, tty: -1, pidfd: -1, stdin: -1, mountNS: -1,
-		sp: spool{fd: -1}, log: logWriter{fd: -1},
+		sp: spool{fd: -1}, log: logWriter{file: logFile{fd: -1}},
 	}
 }
 
@@ -129,13 +129,13 @@ func (p *proc) openLog() error {
 	if p.meta.log.Driver == keeperproto.LogNone {
 		return nil
 	}
-	size, err := p.log.open()
+	size, err := p.log.file.open()
 	if err != nil {
 		return protoError(keeperproto.ClassInvalid, "launching %s: %v", p.key, err)
 	}
 	cur := logCursor{}
-	if cur.offset = p.log.repair(size); cur.offset < size {
-		if err := unix.Ftruncate(p.log.fd, cur.offset); err != nil {
+	if cur.offset = p.log.file.repair(size); cur.offset < size {
+		if err := unix.Ftruncate(p.log.file.fd, cur.offset); err != nil {
 			return err
 		}
 	}
@@ -197,7 +197,7 @@ func (p *proc) closeAll() {
 	closeFD(&p.stdin)
 	closeFD(&p.mountNS)
 	closeFD(&p.sp.fd)
-	p.log.close()
+	p.log.file.close()
 	if p.sp.slot != nil {
 		p.sp.slot.unmap()
 		p.sp.slot = nil

@@ -81,7 +81,7 @@ func (r *recovery) takeOver(name string, h heldProc) error {
 	}
 	p := blankProc(r.dir, name, m.key, m.gen)
 	p.meta, p.pid = m, m.pid
-	p.log.cfg, p.log.complains = m.log, r.log.printf
+	p.log.file.cfg, p.log.file.complains = m.log, r.log.printf
 	if err := p.openFiles(0); err != nil {
 		p.closeAll()
 		return err

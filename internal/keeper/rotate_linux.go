@@ -14,32 +14,32 @@ import (
 )
 
 // rotated is the name of the n-th older log file; 0 is the current one.
-func (w *logWriter) rotated(n int64) string {
+func (l *logFile) rotated(n int64) string {
 	if n == 0 {
-		return w.cfg.Path
+		return l.cfg.Path
 	}
-	return w.cfg.Path + "." + strconv.FormatInt(n, 10)
+	return l.cfg.Path + "." + strconv.FormatInt(n, 10)
 }
 
 // rotate moves log files on by one and begins a new one. Each step is committed
 // before it is done and can be repeated: it is done when its source is gone.
-func (w *logWriter) rotate(c *logCursor, commit func()) error {
-	if w.cfg.MaxFile <= 1 {
-		if err := unix.Ftruncate(w.fd, 0); err != nil {
+func (l *logFile) rotate(c *logCursor, commit func()) error {
+	if l.cfg.MaxFile <= 1 {
+		if err := unix.Ftruncate(l.fd, 0); err != nil {
 			return err
 		}
 		c.offset, c.rotate = 0, 0
 		commit()
 		return nil
 	}
-	w.waitCompress()
+	l.waitCompress()
 	if c.rotate == 0 {
-		c.rotate = int64(w.cfg.MaxFile) - 1
+		c.rotate = int64(l.cfg.MaxFile) - 1
 		commit()
 	}
 	for c.rotate > 0 {
 		failpoint.Hit("keeper.log-rotate")
-		if err := w.shift(c.rotate-1, c.rotate); err != nil {
+		if err := l.shift(c.rotate-1, c.rotate); err != nil {
 			return err
 		}
 		failpoint.Hit("keeper.log-rotated")
@@ -50,26 +50,26 @@ func (w *logWriter) rotate(c *logCursor, commit func()) error {
 		commit()
 	}
 	// A step of 0 is committed only with the new file's size.
-	size, err := w.open()
+	size, err := l.open()
 	if err != nil {
 		return err
 	}
 	if size > 0 {
-		return fmt.Errorf("rotating %s: it is still there", w.cfg.Path)
+		return fmt.Errorf("rotating %s: it is still there", l.cfg.Path)
 	}
 	failpoint.Hit("keeper.log-begun")
 	c.offset = 0
 	commit()
-	if w.cfg.Compress {
-		w.startCompress(w.rotated(1))
+	if l.cfg.Compress {
+		l.startCompress(l.rotated(1))
 	}
 	return nil
 }
 
 // shift renames one generation, plain or compressed.
-func (w *logWriter) shift(from, to int64) error {
+func (l *logFile) shift(from, to int64) error {
 	for i, suffix := range []string{"", ".gz"} {
-		src := w.rotated(from) + suffix
+		src := l.rotated(from) + suffix
 		st, err := os.Lstat(src)
 		if err != nil {
 			continue
@@ -78,33 +78,33 @@ func (w *logWriter) shift(from, to int64) error {
 			return nil // the new file already: a kill came right after it was made
 		}
 		other := []string{".gz", ""}[i]
-		if err := os.Remove(w.rotated(to) + other); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := os.Remove(l.rotated(to) + other); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
-		if err := os.Rename(src, w.rotated(to)+suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := os.Rename(src, l.rotated(to)+suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 		// Both at once are what a kill left at the end of a compression: the same content.
-		_ = os.Remove(w.rotated(from) + other)
+		_ = os.Remove(l.rotated(from) + other)
 		return nil
 	}
 	return nil
 }
 
-func (w *logWriter) waitCompress() {
-	if w.compress != nil {
-		<-w.compress
-		w.compress = nil
+func (l *logFile) waitCompress() {
+	if l.compress != nil {
+		<-l.compress
+		l.compress = nil
 	}
 }
 
-func (w *logWriter) startCompress(name string) {
+func (l *logFile) startCompress(name string) {
 	done := make(chan struct{})
-	w.compress = done
+	l.compress = done
 	go func() {
 		defer close(done)
 		if err := compressFile(name); err != nil {
-			w.complains("compressing %s: %v", name, err)
+			l.complains("compressing %s: %v", name, err)
 		}
 	}()
 }

@@ -2,12 +2,14 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -109,9 +111,13 @@ func saying(v any) any {
 			if k == "MemorySwappiness" && e == -1.0 {
 				continue // an older word for "as it is"
 			}
-			if e = saying(e); e != nil {
-				m[k] = e
+			if e = saying(e); e == nil {
+				continue
 			}
+			if l, ok := e.([]any); ok && (k == "Binds" || k == "Env") { // docker goes through maps, in any order
+				slices.SortFunc(l, func(a, b any) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
+			}
+			m[k] = e
 		}
 		if len(m) > 0 {
 			return m

@@ -227,22 +227,28 @@ func TestCLITerminal(t *testing.T) {
 	}
 }
 
-// background is a client without a terminal, that signals can be sent to.
-func (s *shell) background(args ...string) (*exec.Cmd, func(text string)) {
+// background is a client without a terminal, that signals can be sent to. sees waits for a text in its output, calling
+// pokes again and again.
+func (s *shell) background(args ...string) (cmd *exec.Cmd, sees func(text string, pokes ...func())) {
 	s.t.Helper()
 	var mu sync.Mutex
 	var out bytes.Buffer
-	cmd := s.command("gantry", args...)
+	cmd = s.command("gantry", args...)
 	cmd.Stdout = writer(func(b []byte) (int, error) { mu.Lock(); defer mu.Unlock(); return out.Write(b) })
 	cmd.Stderr = cmd.Stdout
 	if err := cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() { _ = cmd.Process.Kill() })
-	return cmd, func(text string) {
+	return cmd, func(text string, pokes ...func()) {
 		s.t.Helper()
 		seen := func() string { mu.Lock(); defer mu.Unlock(); return out.String() }
-		if !eventually(func() bool { return strings.Contains(seen(), text) }) {
+		if !eventually(func() bool {
+			for _, poke := range pokes {
+				poke()
+			}
+			return strings.Contains(seen(), text)
+		}) {
 			s.t.Fatalf("gantry %v: %q is not in %q", args, text, seen())
 		}
 	}
@@ -277,14 +283,14 @@ func TestCLISignals(t *testing.T) {
 		t.Errorf("exit %d, want 41", code)
 	}
 
+	usr1 := func() { s.must("kill", "-s", "USR1", "box") }
 	// Without the proxy a signal is the client's, and the container goes on.
 	for _, how := range [][]string{{"run", "--sig-proxy=false", "--name", "box", "bb", "sh", "-c", traps}, {"attach", "--sig-proxy=false", "box"}, {"attach", "--sig-proxy=false", "--no-stdin", "box"}} {
 		cmd, sees := s.background(how...)
 		if how[0] == "run" {
 			sees("ready")
 		} else {
-			s.must("kill", "-s", "USR1", "box")
-			sees("got USR1")
+			sees("got USR1", usr1) // until the client is attached nobody hears it
 		}
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		if code := status(t, cmd.Wait()); code != 143 {
@@ -295,8 +301,7 @@ func TestCLISignals(t *testing.T) {
 		}
 	}
 	cmd, sees = s.background("attach", "box")
-	s.must("kill", "-s", "USR1", "box")
-	sees("got USR1")
+	sees("got USR1", usr1)
 	_ = cmd.Process.Signal(syscall.SIGTERM)
 	sees("got TERM")
 	s.must("kill", "box")

@@ -31,7 +31,7 @@ type Driver struct {
 	holder  []string // for systemd's scopes; nil means cgroupfs
 	parents *parents
 	mounts  []string // of the hierarchies
-	spare   spares
+	spare   *spares
 	ooms    sys.OOMs
 }
 
@@ -74,12 +74,13 @@ func New(cfg Config) (*Driver, error) {
 	for _, h := range host.Hierarchies {
 		d.mounts = append(d.mounts, h.Mount)
 	}
-	return d, d.sweepSpares()
+	d.spare = newSpares(d)
+	return d, d.spare.sweep()
 }
 
 // Close removes the parents that were made here and have no container any more.
 func (d *Driver) Close() error {
-	d.endSpares()
+	d.spare.kept.Stop()
 	return errors.Join(d.ooms.Close(), d.parents.remove(""))
 }
 
@@ -104,8 +105,7 @@ func (d *Driver) Create(_ context.Context, container, parent string, r *specs.Li
 		return spec.Cgroup{}, err
 	}
 	if !d.host.V2 && parent == d.parent {
-		defer d.restock(res)
-		if cg, ok := d.take(container, res); ok {
+		if cg, ok := d.spare.take(container, res); ok {
 			failpoint.Hit("gantryd.cgroup-taken")
 			return cg, nil
 		}

@@ -61,8 +61,7 @@ func (s *Store) Create(ctx context.Context, id string, img spec.Image, o contain
 
 func (s *Store) makeContainer(ctx context.Context, c *container) error {
 	if s.driver == DriverOverlay {
-		defer s.restock(c)
-		if s.take(c.chain, c.dir) {
+		if s.spare.take(c.chain, c.dir) {
 			failpoint.Hit("gantryd.layer-taken")
 			return nil
 		}
@@ -111,10 +110,8 @@ func likeRoot(upper, lower string) error {
 	if err := unix.Stat(lower, &st); err != nil {
 		return &os.PathError{Op: "stat", Path: lower, Err: err}
 	}
-	if st.Uid != 0 || st.Gid != 0 {
-		if err := unix.Lchown(upper, int(st.Uid), int(st.Gid)); err != nil {
-			return err
-		}
+	if err := unix.Lchown(upper, int(st.Uid), int(st.Gid)); err != nil {
+		return err
 	}
 	return unix.Chmod(upper, st.Mode&0o7777)
 }

@@ -13,9 +13,8 @@ import (
 )
 
 func spareDirs(s *Store) []string {
-	s.spare.mu.Lock()
-	defer s.spare.mu.Unlock()
-	return append([]string{}, s.spare.ready...)
+	dirs, _ := filepath.Glob(filepath.Join(s.dir, "spare", "*"))
+	return dirs
 }
 
 func inode(t *testing.T, path string) uint64 {
@@ -34,13 +33,16 @@ func TestOnlyPristineLayersAreUsedAgain(t *testing.T) {
 	dir := func(id string) string { return filepath.Join(s.dir, "containers", id) }
 	cases := map[string]func(upper string) error{
 		"pristine":  func(string) error { return nil },
-		"mode":      func(u string) error { return os.Chmod(u, 0o700) }, // put right
+		"mode":      func(u string) error { return os.Chmod(u, 0o700) },      // put right
+		"owner":     func(u string) error { return os.Chown(u, 1000, 1000) }, // put right
+		"time":      func(u string) error { return os.Chtimes(u, time.Unix(1, 0), time.Unix(1, 0)) },
+		"flags":     noAtime,
 		"file":      func(u string) error { return os.WriteFile(filepath.Join(u, "secret"), []byte("s"), 0o600) },
 		"whiteout":  func(u string) error { return unix.Mknod(filepath.Join(u, "etc"), unix.S_IFCHR, 0) },
 		"attribute": func(u string) error { return unix.Setxattr(u, "trusted.overlay.opaque", []byte("y"), 0) },
 		"viewed":    func(string) error { _, err := s.Rootfs(t.Context(), "viewed"); return err },
 	}
-	again := map[string]bool{"pristine": true, "mode": true}
+	again := map[string]bool{"pristine": true, "mode": true, "owner": true, "time": true}
 	for name, change := range cases {
 		if _, err := s.Create(t.Context(), name, img, containers.LayerOptions{}); err != nil {
 			t.Fatal(err)
@@ -62,8 +64,8 @@ func TestOnlyPristineLayersAreUsedAgain(t *testing.T) {
 				var st unix.Stat_t
 				if unix.Stat(filepath.Join(d, "upper"), &st) == nil && st.Ino == was {
 					found = true
-					if st.Mode&0o7777 != 0o755 {
-						t.Errorf("%s: mode %o", name, st.Mode)
+					if st.Mode&0o7777 != 0o755 || st.Uid != 0 || st.Gid != 0 || st.Mtim.Sec < 2 {
+						t.Errorf("%s: mode %o, owner %d:%d, changed %d", name, st.Mode, st.Uid, st.Gid, st.Mtim.Sec)
 					}
 				}
 			}
@@ -75,4 +77,18 @@ func TestOnlyPristineLayersAreUsedAgain(t *testing.T) {
 			t.Errorf("%s: used again: %v", name, found)
 		}
 	}
+}
+
+// noAtime is chattr +A (FS_NOATIME_FL), which a container may do to its root.
+func noAtime(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	flags, err := unix.IoctlGetUint32(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+	if err != nil {
+		return err
+	}
+	return unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, int(flags|0x80))
 }

@@ -71,7 +71,7 @@ type Store struct {
 	containers map[string]*container
 	held       map[string]int // layer directories in use by Unpack and its callers
 
-	spare    spares
+	spare    *spares
 	trash    chan waste
 	overflow atomic.Bool // the trash folder has more than the queue
 	closed   chan struct{}
@@ -83,6 +83,7 @@ func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 		dir: dir, boot: o.BootID, layers: map[string]*layer{}, chains: map[string]*chain{},
 		containers: map[string]*container{}, held: map[string]int{}, trash: make(chan waste, 256), closed: make(chan struct{}),
 	}
+	s.spare = newSpares(s)
 	if s.boot == "" {
 		b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 		if err != nil {
@@ -238,7 +239,7 @@ func (s *Store) loadContainers(sub string, volatile bool) error {
 
 // Close stops the deletions in the background; what is left of them is done after the next Open.
 func (s *Store) Close() error {
-	s.closeSpares()
+	s.spare.kept.Stop()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	select {
@@ -315,7 +316,7 @@ func (s *Store) emptyTrash() {
 			batch = append(batch, <-s.trash)
 		}
 		for _, w := range batch {
-			if w.chain == "" || !s.reuse(w) {
+			if w.chain == "" || !s.spare.reuse(w) {
 				_ = os.RemoveAll(w.dir)
 			}
 			failpoint.Hit("gantryd.layer-deleted")

@@ -3,7 +3,6 @@ package containers
 import (
 	"context"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -16,6 +15,7 @@ import (
 	"github.com/gantry-engine/gantry/internal/kit/classed"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/kit/undo"
+	"github.com/gantry-engine/gantry/internal/service/containers/imageconfig"
 	"github.com/gantry-engine/gantry/internal/service/containers/names"
 	"github.com/gantry-engine/gantry/internal/service/containers/networking"
 	"github.com/gantry-engine/gantry/internal/service/containers/ocispec"
@@ -60,7 +60,7 @@ func (c *creator) Create(ctx context.Context, req CreateRequest) (resp container
 	if err != nil {
 		return resp, err
 	}
-	if err := mergeImage(&config, &img.Runtime); err != nil {
+	if err := imageconfig.Merge(&config, &img.Runtime); err != nil {
 		return resp, err
 	}
 	if w := c.platformWarning(img, req.Platform); w != "" {
@@ -167,122 +167,6 @@ func commandOf(config *container.Config) (string, []string) {
 	return config.Cmd[0], slices.Clone(config.Cmd[1:])
 }
 
-// mergeImage completes the configuration by the image's, as Docker does.
-func mergeImage(c *container.Config, img *spec.ImageConfig) error {
-	if c.User == "" {
-		c.User = img.User
-	}
-	if c.WorkingDir == "" {
-		c.WorkingDir = img.WorkingDir
-	}
-	if c.StopSignal == "" {
-		c.StopSignal = img.StopSignal
-	}
-	if len(c.Shell) == 0 {
-		c.Shell = img.Shell
-	}
-	if err := mergePorts(c, img); err != nil {
-		return err
-	}
-	env := slices.Clone(c.Env)
-	have := map[string]bool{}
-	for _, e := range env {
-		n, _, _ := strings.Cut(e, "=")
-		have[n] = true
-	}
-	for _, e := range img.Env {
-		if n, _, _ := strings.Cut(e, "="); !have[n] {
-			env = append(env, e)
-		}
-	}
-	c.Env = env
-	labels := maps.Clone(img.Labels)
-	if labels == nil {
-		labels = map[string]string{}
-	}
-	maps.Copy(labels, c.Labels)
-	c.Labels = labels
-	if len(c.Entrypoint) == 0 {
-		if len(c.Cmd) == 0 {
-			c.Cmd = img.Cmd
-		}
-		if c.Entrypoint == nil {
-			c.Entrypoint = img.Entrypoint
-		}
-	} else if len(c.Entrypoint) == 1 && c.Entrypoint[0] == "" {
-		c.Entrypoint = nil // --entrypoint "" clears the image's
-	}
-	volumes := maps.Clone(c.Volumes)
-	for v := range img.Volumes {
-		if volumes == nil {
-			volumes = map[string]struct{}{}
-		}
-		volumes[v] = struct{}{}
-	}
-	c.Volumes = volumes
-	mergeHealth(c, img)
-	if len(c.Entrypoint) == 0 && len(c.Cmd) == 0 {
-		return classed.Invalid("no command specified")
-	}
-	if c.WorkingDir != "" {
-		if !filepath.IsAbs(c.WorkingDir) {
-			return classed.Invalid("the working directory '%s' is invalid, it needs to be an absolute path", c.WorkingDir)
-		}
-		c.WorkingDir = filepath.Clean(c.WorkingDir)
-	}
-	return nil
-}
-
-func mergePorts(c *container.Config, img *spec.ImageConfig) error {
-	if len(img.ExposedPorts) == 0 {
-		return nil
-	}
-	ports := maps.Clone(c.ExposedPorts)
-	if ports == nil {
-		ports = network.PortSet{}
-	}
-	for p := range img.ExposedPorts {
-		port, err := network.ParsePort(p)
-		if err != nil {
-			return classed.Invalid("the image exposes an invalid port %q: %v", p, err)
-		}
-		ports[port] = struct{}{}
-	}
-	c.ExposedPorts = ports
-	return nil
-}
-
-func mergeHealth(c *container.Config, img *spec.ImageConfig) {
-	if img.Healthcheck == nil {
-		return
-	}
-	if c.Healthcheck == nil {
-		h := *img.Healthcheck
-		c.Healthcheck = &h
-		return
-	}
-	h := *c.Healthcheck
-	if len(h.Test) == 0 {
-		h.Test = img.Healthcheck.Test
-	}
-	if h.Interval == 0 {
-		h.Interval = img.Healthcheck.Interval
-	}
-	if h.Timeout == 0 {
-		h.Timeout = img.Healthcheck.Timeout
-	}
-	if h.StartPeriod == 0 {
-		h.StartPeriod = img.Healthcheck.StartPeriod
-	}
-	if h.StartInterval == 0 {
-		h.StartInterval = img.Healthcheck.StartInterval
-	}
-	if h.Retries == 0 {
-		h.Retries = img.Healthcheck.Retries
-	}
-	c.Healthcheck = &h
-}
-
 // platformWarning tells of an image that is not for this host, unless it was asked for.
 func (c *creator) platformWarning(img spec.Image, asked *ociimage.Platform) string {
 	host := c.Config.Platform
@@ -355,49 +239,6 @@ func (c *creator) fillHostConfig(hc *container.HostConfig) {
 	if hc.PidMode == "private" {
 		hc.PidMode = ""
 	}
-}
-
-// logConfig is what the keeper is told about the log.
-func (c *creator) logConfig(rec *Container) spec.LogConfig {
-	lc := rec.HostConfig.LogConfig
-	out := spec.LogConfig{Driver: lc.Type, Options: lc.Config, Attrs: logAttrs(rec)}
-	switch lc.Type {
-	case "json-file":
-		out.Path = filepath.Join(c.Config.dir(rec), rec.ID+"-json.log")
-	case "local":
-		out.Path = filepath.Join(c.Config.dir(rec), "local-logs", "container.log")
-	}
-	return out
-}
-
-// logAttrs picks the labels and environment that --log-opt labels=… env=… name.
-func logAttrs(rec *Container) map[string]string {
-	opts := rec.HostConfig.LogConfig.Config
-	attrs := map[string]string{}
-	for _, k := range strings.Split(opts["labels"], ",") {
-		if v, ok := rec.Config.Labels[k]; ok && k != "" {
-			attrs[k] = v
-		}
-	}
-	addMatches(attrs, opts["labels-regex"], maps.All(rec.Config.Labels))
-	env := map[string]string{}
-	for _, e := range rec.Config.Env {
-		k, v, _ := strings.Cut(e, "=")
-		env[k] = v
-	}
-	for _, k := range strings.Split(opts["env"], ",") {
-		if v, ok := env[k]; ok && k != "" {
-			attrs[k] = v
-		}
-	}
-	addMatches(attrs, opts["env-regex"], maps.All(env))
-	if opts["tag"] != "" {
-		attrs["tag"] = expandTag(opts["tag"], rec)
-	}
-	if len(attrs) == 0 {
-		return nil
-	}
-	return attrs
 }
 
 // resolveModes turns "container:name" into "container:id", as inspect shows it,

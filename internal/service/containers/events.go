@@ -1,11 +1,8 @@
 package containers
 
 import (
-	"iter"
 	"maps"
-	"regexp"
 	"strconv"
-	"strings"
 
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/mount"
@@ -45,30 +42,4 @@ func (c *core) publishMounts(rec *Container, action events.Action) {
 			Time: now.Unix(), TimeNano: now.UnixNano(),
 		})
 	}
-}
-
-// addMatches copies the pairs whose name matches the expression.
-func addMatches(dst map[string]string, expr string, pairs iter.Seq2[string, string]) {
-	if expr == "" {
-		return
-	}
-	re, err := regexp.Compile(expr)
-	if err != nil {
-		return // Logs.Validate has refused it at create
-	}
-	for k, v := range pairs {
-		if re.MatchString(k) {
-			dst[k] = v
-		}
-	}
-}
-
-// expandTag fills the placeholders of --log-opt tag.
-func expandTag(tag string, rec *Container) string {
-	imageID := strings.TrimPrefix(rec.Image.ID, "sha256:")
-	return strings.NewReplacer(
-		"{{.ID}}", rec.ID[:12], "{{.FullID}}", rec.ID, "{{.Name}}", rec.Name,
-		"{{.ImageID}}", imageID[:min(12, len(imageID))], "{{.ImageFullID}}", rec.Image.ID, "{{.ImageName}}", rec.Config.Image,
-		"{{.DaemonName}}", "docker",
-	).Replace(tag)
 }

@@ -169,7 +169,7 @@ func (x *execs) ExecStart(ctx context.Context, id string, o ExecStartOptions) er
 }
 
 func (x *execs) attach(ctx context.Context, p *execProc, st Streams, out OutputReader) error {
-	s := session{core: x.core, key: p.key(), streams: st, out: out, run: p.r,
+	s := session{processes: x.Processes, key: p.key(), streams: st, out: out, run: p.r,
 		stdin: p.req.AttachStdin, once: !p.req.Tty, wantOut: p.req.AttachStdout, wantErr: p.req.AttachStderr}
 	if p.req.Tty {
 		s.keys = p.keys

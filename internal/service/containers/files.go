@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -123,6 +124,25 @@ func (a *attempt) hosts() string {
 		}
 	}
 	return joinLines(lines)
+}
+
+// hostsLines are the extra lines of a hosts file from --add-host.
+func hostsLines(extra []string, gateways []netip.Addr) []string {
+	var out []string
+	for _, h := range extra {
+		name, addr, ok := strings.Cut(h, ":")
+		if !ok {
+			name, addr, _ = strings.Cut(h, "=")
+		}
+		if addr == "host-gateway" {
+			for _, g := range gateways {
+				out = append(out, g.String()+"\t"+name)
+			}
+			continue
+		}
+		out = append(out, strings.Trim(addr, "[]")+"\t"+name)
+	}
+	return out
 }
 
 func (a *attempt) resolvConf(ctx context.Context) (string, error) {

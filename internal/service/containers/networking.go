@@ -3,7 +3,6 @@ package containers
 import (
 	"maps"
 	"net"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -45,23 +44,4 @@ func sandboxRequest(rec *Container) spec.SandboxRequest {
 		}
 	}
 	return req
-}
-
-// hostsLines are the extra lines of a hosts file from --add-host.
-func hostsLines(extra []string, gateways []netip.Addr) []string {
-	var out []string
-	for _, h := range extra {
-		name, addr, ok := strings.Cut(h, ":")
-		if !ok {
-			name, addr, _ = strings.Cut(h, "=")
-		}
-		if addr == "host-gateway" {
-			for _, g := range gateways {
-				out = append(out, g.String()+"\t"+name)
-			}
-			continue
-		}
-		out = append(out, strings.Trim(addr, "[]")+"\t"+name)
-	}
-	return out
 }

@@ -3,6 +3,7 @@ package cgroup_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
@@ -146,6 +147,42 @@ func TestMakeAndDestroy(t *testing.T) {
 }
 
 // A process with a child in a sub-cgroup of its own, as systemd in a container makes one.
+// A parent that somebody else has made a moment ago, and not set up yet, is no hindrance.
+func TestMakeInUnfinishedParent(t *testing.T) {
+	h, err := cgroup.Discover()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h.V2 {
+		t.Skip("cgroup v2 hands processors on by itself")
+	}
+	parent := fmt.Sprintf("/gantry-unfinished-%d", os.Getpid())
+	for _, hier := range h.Hierarchies {
+		dir := filepath.Join(hier.Mount, parent)
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = os.Remove(dir) })
+	}
+	dirs, err := h.Make(parent + "/child")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for _, d := range dirs {
+			_ = os.Remove(d)
+		}
+	})
+	if dirs["cpuset"] == "" {
+		t.Skip("this host has no cpuset controller")
+	}
+	for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
+		if b, err := os.ReadFile(filepath.Join(dirs["cpuset"], file)); err != nil || strings.TrimSpace(string(b)) == "" {
+			t.Errorf("%s is %q, %v: nothing can run there", file, b, err)
+		}
+	}
+}
+
 func TestDestroyKillsAll(t *testing.T) {
 	dirs := made(t, "/c")
 	any := dirs["pids"] // a child of a cpuset takes nobody in before it has processors

@@ -142,13 +142,23 @@ func (h *Host) makeDir(hier Hierarchy, path string) error {
 	return nil
 }
 
+// inheritCpuset gives dir its parent's processors and memory nodes where it has none: nothing can run in it before.
+// A parent that somebody else is just making may have none yet either; it gets its own parent's
+// first, up to the hierarchy's root, which has all.
 func inheritCpuset(dir string) error {
 	for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
 		have, err := os.ReadFile(filepath.Join(dir, file))
 		if err != nil || strings.TrimSpace(string(have)) != "" {
 			continue
 		}
-		parent, err := os.ReadFile(filepath.Join(filepath.Dir(dir), file))
+		above := filepath.Join(filepath.Dir(dir), file)
+		parent, err := os.ReadFile(above)
+		if err == nil && strings.TrimSpace(string(parent)) == "" {
+			if err := inheritCpuset(filepath.Dir(dir)); err != nil {
+				return err
+			}
+			parent, err = os.ReadFile(above)
+		}
 		if err == nil {
 			err = os.WriteFile(filepath.Join(dir, file), parent, 0)
 		}

@@ -21,8 +21,8 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/gantry-engine/gantry/internal/driver/network/ipam"
-	"github.com/gantry-engine/gantry/internal/driver/network/warm"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
+	"github.com/gantry-engine/gantry/internal/kit/warm"
 	"github.com/gantry-engine/gantry/internal/service/networks"
 	"github.com/gantry-engine/gantry/internal/spec"
 	"github.com/gantry-engine/gantry/internal/sys/netlink"

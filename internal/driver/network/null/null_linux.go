@@ -6,7 +6,7 @@ import (
 	"context"
 	"os"
 
-	"github.com/gantry-engine/gantry/internal/driver/network/warm"
+	"github.com/gantry-engine/gantry/internal/kit/warm"
 	"github.com/gantry-engine/gantry/internal/service/networks"
 	"github.com/gantry-engine/gantry/internal/spec"
 	"github.com/gantry-engine/gantry/internal/sys/netlink"

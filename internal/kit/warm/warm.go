@@ -90,19 +90,53 @@ func (p *Pool[T]) Stop() {
 // Take gives the oldest value, waiting for it if it is just being made, or makes one.
 func (p *Pool[T]) Take() (T, error) {
 	p.mu.Lock()
-	if len(p.queue) == 0 {
-		p.goal = min(p.size.Limit, max(1, 2*p.goal))
+	s := p.next()
+	if s == nil {
 		build := p.maker.Begin()
-		p.nudge()
 		p.mu.Unlock()
 		return build()
 	}
-	s := p.queue[0]
-	p.queue = p.queue[1:]
-	p.nudge()
 	p.mu.Unlock()
 	<-s.made
 	return s.value, s.err
+}
+
+// spare gives the oldest value, waiting for it if it is just being made, and tells whether there was one.
+func (p *Pool[T]) spare() (value T, ok bool) {
+	p.mu.Lock()
+	s := p.next()
+	p.mu.Unlock()
+	if s == nil {
+		return value, false
+	}
+	<-s.made
+	return s.value, s.err == nil
+}
+
+// next takes the oldest from the queue, nil if that is empty: then more will be kept. The caller holds the lock.
+func (p *Pool[T]) next() *slot[T] {
+	defer p.nudge()
+	if len(p.queue) == 0 {
+		p.goal = min(p.size.Limit, max(1, 2*p.goal))
+		return nil
+	}
+	s := p.queue[0]
+	p.queue = p.queue[1:]
+	return s
+}
+
+// give adds a value that was used before and is as good as new. Up to twice the limit are kept: they were
+// made already, and go when nobody has asked for a while.
+func (p *Pool[T]) give(value T) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.running || len(p.queue) >= 2*p.size.Limit {
+		return false
+	}
+	made := make(chan struct{})
+	close(made)
+	p.queue = append(p.queue, &slot[T]{value: value, made: made})
+	return true
 }
 
 func (p *Pool[T]) nudge() {
