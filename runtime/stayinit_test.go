@@ -89,6 +89,15 @@ func TestStayInitKeepsNoRights(t *testing.T) {
 	}
 }
 
+// PID 1 has a name that says what it is, and the program its own.
+func TestStayInitName(t *testing.T) {
+	init, root := initFile(t), rootfs(t)
+	s := configuration(t, root, "sh", "-c", "cat /proc/1/comm /proc/self/comm; test $$ -gt 1 && cut -d' ' -f4 /proc/$$/stat")
+	if res := run(t, init, s, runtime.Options{UseInit: true}); res.err != nil || res.out != "gantry-init\ncat\n1\n" {
+		t.Errorf("error %v, output %q", res.err, res.out)
+	}
+}
+
 // gantry-init as PID 1 works with filters of a time before execveat, with a terminal, user and time namespaces
 // and hooks.
 func TestStayInitWithEverything(t *testing.T) {

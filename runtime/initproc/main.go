@@ -24,6 +24,7 @@ func failText(stage, path string, e errno, text string) *failure {
 // the file with the rest of the program; or it is "hold". A parked init waits to be adopted before it
 // reads its program. Main returns an exit code, if at all.
 func Main(arg string, parked bool) int {
+	setName()
 	if arg == "hold" {
 		return hold()
 	}
@@ -75,6 +76,13 @@ func Main(arg string, parked bool) int {
 		return 127
 	}
 	return 0
+}
+
+// setName is what ps shows of init: it was executed from a memory file, whose name the kernel would show.
+func setName() {
+	const prSetName = 15
+	name := cstr("gantry-init")
+	call(syscall.SYS_PRCTL, prSetName, ptr(name), 0)
 }
 
 // hold stands in for a container's process while there is none: until standard input ends.

@@ -50,6 +50,10 @@ func (m *machine) stayed(o, rest *program.Reader) *failure {
 // preemption request is enough for. On the shared stack the child must not return from
 // here, and the stack must not move, so it is made large enough before; nothing shrinks it, since init
 // runs without garbage collection.
+//
+// The child is about number 9, not 2: Go's threads, before and after again, have numbers of the same
+// namespace. To choose another takes CAP_CHECKPOINT_RESTORE (clone3 with set_tid), which init must not
+// have any more by now.
 func (m *machine) stayInit(rest *program.Reader) *failure {
 	growStack()
 	pid := m.forkRest(rest)

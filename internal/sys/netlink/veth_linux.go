@@ -20,9 +20,16 @@ type Pair struct {
 	MTU      int
 }
 
+// ErrBridgeFull says that a bridge has as many interfaces as the kernel allows: BridgePorts.
+var ErrBridgeFull error = unix.EXFULL
+
+// BridgePorts is how many interfaces the kernel puts on one bridge (BR_MAX_PORTS in
+// net/bridge/br_private.h, less number 0).
+const BridgePorts = 1023
+
 // AddPair makes the pair in two messages: the pair itself, with the peer named and
-// with its hardware address in its namespace, still down; then the host's end joined to the bridge and
-// up in one go, without IPv6 of its own.
+// with its hardware address in its namespace, still down; then Plug. If that fails, the pair
+// stays until its namespace goes.
 func (c *Conn) AddPair(p Pair) error {
 	req := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK)
 	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
@@ -40,8 +47,12 @@ func (c *Conn) AddPair(p Pair) error {
 	if err := c.do(req); err != nil {
 		return fmt.Errorf("making veth pair %s: %w", p.Name, err)
 	}
+	return c.Plug(p)
+}
 
-	req = nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_ACK)
+// Plug joins a pair's host end to the bridge and brings it up in one go, without IPv6 of its own.
+func (c *Conn) Plug(p Pair) error {
+	req := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_ACK)
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
 	req.AddData(msg)

@@ -126,6 +126,11 @@ func TestExecJoinsEveryKind(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	for _, dir := range []string{"proc", "dev"} { // which that user could not make
+		if err := os.Mkdir(filepath.Join(fs, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	kinds := []string{"cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "time", "time_for_children", "user", "uts"}
@@ -147,7 +152,7 @@ func TestExecJoinsEveryKind(t *testing.T) {
 		}
 		l := spec.Launch{Key: spec.ProcessKey{Container: name}, Rootfs: spec.Rootfs{Path: fs},
 			OCI: &specs.Spec{Version: specs.Version, Root: &specs.Root{Path: fs}, Process: process("/bin/busybox", "sleep", "1000"), Linux: linux,
-				Mounts: []specs.Mount{{Destination: "/proc", Type: "proc", Source: "proc"}}}}
+				Mounts: []specs.Mount{{Destination: "/proc", Type: "proc", Source: "proc"}, {Destination: "/dev", Type: "tmpfs", Source: "tmpfs"}}}}
 		running, err := d.Launch(ctx, l)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)

@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -300,7 +301,7 @@ func (d *Driver) makeAt(addr netip.Addr) (_ *port, err error) {
 }
 
 func (d *Driver) plug(p *port) error {
-	if err := d.conn.AddPair(netlink.Pair{Name: p.veth, Bridge: d.index, NS: p.ns, PeerName: p.iface, PeerMAC: p.mac, MTU: d.cfg.MTU}); err != nil {
+	if err := d.addPair(netlink.Pair{Name: p.veth, Bridge: d.index, NS: p.ns, PeerName: p.iface, PeerMAC: p.mac, MTU: d.cfg.MTU}); err != nil {
 		return err
 	}
 	failpoint.Hit("gantryd.net-pair")
@@ -323,6 +324,28 @@ func (d *Driver) plug(p *port) error {
 		return err
 	}
 	return c.AddDefaultRoute(l.Index, d.gateway)
+}
+
+// fullPatience is how long a full bridge is asked again: the kernel is slow to take an interface away whose
+// container has ended.
+var fullPatience = time.Second
+
+// addPair makes a pair whose host end is a port of the bridge.
+func (d *Driver) addPair(p netlink.Pair) error {
+	err := d.conn.AddPair(p)
+	for end := time.Now().Add(fullPatience); errors.Is(err, netlink.ErrBridgeFull) && time.Now().Before(end); err = d.conn.Plug(p) {
+		select {
+		case <-d.closing:
+			return err
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	if !errors.Is(err, netlink.ErrBridgeFull) {
+		return err
+	}
+	full := fmt.Errorf("bridge %s is full: the kernel puts at most %d interfaces on one bridge, and every container on this network has one there; "+
+		"stop some containers, or start some with --network host, none or container:<name> (%w)", d.cfg.Name, netlink.BridgePorts, err)
+	return errors.Join(full, d.conn.Delete(netlink.Link{Name: p.Name})) // nothing stays, whatever becomes of the namespace
 }
 
 // portOptions sets only what is needed, as each option has its price.

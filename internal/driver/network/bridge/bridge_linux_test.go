@@ -2,10 +2,13 @@ package bridge
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -124,6 +127,73 @@ func TestFullNetwork(t *testing.T) {
 	}
 	if _, err := d.Attach(ctx, networks.Join{}); !errdefs.IsResourceExhausted(err) || !strings.Contains(err.Error(), "no available IPv4 addresses") {
 		t.Errorf("a full network: %v", err)
+	}
+}
+
+// The kernel refuses the bridge's 1,024th interface. Who starts a container then is told so, nothing stays, and
+// when an interface goes, the next container has it.
+func TestFullBridge(t *testing.T) {
+	defer func(p time.Duration) { fullPatience = p }(fullPatience)
+	d := open(t, Config{Address: netip.MustParsePrefix("10.7.0.1/16")})
+	first, err := d.Attach(ctx, networks.Join{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	peers, err := netlink.NewNamespace(netlink.LoopbackUp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peers.Close()
+	for i := range netlink.BridgePorts - 1 {
+		if err := d.conn.AddPair(netlink.Pair{Name: fmt.Sprintf("a%d", i), PeerName: fmt.Sprintf("b%d", i), Bridge: d.index, NS: peers, PeerMAC: net.HardwareAddr{2, 0, 0, 1, byte(i >> 8), byte(i)}, MTU: 1500}); err != nil {
+			t.Fatalf("filling the bridge: %d: %v", i, err)
+		}
+	}
+	count := func() (n int) {
+		t.Helper()
+		links, err := d.conn.Links()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range links {
+			if strings.HasPrefix(l.Name, d.prefix) {
+				n++
+			}
+		}
+		return n
+	}
+	fullPatience = 50 * time.Millisecond
+	for _, j := range []networks.Join{{}, {IPv4: netip.MustParseAddr("10.7.9.9")}} {
+		_, err := d.Attach(ctx, j)
+		if !errors.Is(err, netlink.ErrBridgeFull) || errdefs.Resolve(err) != errdefs.ErrUnknown {
+			t.Fatalf("a full bridge: %v, class %v", err, errdefs.Resolve(err))
+		}
+		for _, want := range []string{"bridge gtest0 is full", "at most 1023 interfaces", "stop some containers", "--network host"} {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%q is not in: %v", want, err)
+			}
+		}
+		if n := count(); n != 1 {
+			t.Errorf("%d interfaces of ours, want 1", n)
+		}
+	}
+	fullPatience = 30 * time.Second
+	freed := make(chan error, 1)
+	go func() { // the container ends while the next one waits
+		time.Sleep(100 * time.Millisecond)
+		freed <- errors.Join(d.Detach(ctx, first.Endpoint), first.NetNS.Close())
+	}()
+	next, err := d.Attach(ctx, networks.Join{IPv4: netip.MustParseAddr("10.7.9.9")})
+	if err := errors.Join(err, <-freed); err != nil {
+		t.Fatalf("when there is room again: %v", err)
+	}
+	if err := next.NetNS.Close(); err != nil {
+		t.Error(err)
+	}
+	if again, err := d.Attach(ctx, networks.Join{}); err != nil || again.Endpoint.IPv4.String() != "10.7.0.3/16" {
+		t.Errorf("the next address %s, %v", again.Endpoint.IPv4, err)
+	} else {
+		_ = again.NetNS.Close()
 	}
 }
 
