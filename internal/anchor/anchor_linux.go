@@ -201,8 +201,12 @@ func (a *anchor) listen() {
 
 // handle keeps or drops. a.mu is held.
 func (a *anchor) handle(m *keeperproto.Message) {
-	if m.Type == keeperproto.TypeAnchorStop {
+	switch m.Type {
+	case keeperproto.TypeAnchorStop:
 		a.stopped = true
+		return
+	case keeperproto.TypeEcho:
+		_ = keeperproto.SendPacket(a.sock, keeperproto.Message{Type: keeperproto.TypeEcho})
 		return
 	}
 	h, err := keeperproto.DecodeHold(m.Payload)

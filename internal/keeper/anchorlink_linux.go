@@ -25,9 +25,14 @@ type anchorLink struct {
 
 	stopped atomic.Bool
 
-	mu sync.Mutex // after any proc.mu
-	fd int        // -1 while there is no anchor
+	mu   sync.Mutex // after any proc.mu
+	fd   int        // -1 while there is no anchor
+	fed  bool       // it was given everything
+	echo chan struct{}
 }
+
+// anchorPatience is how long an anchor may take to answer before an exec that depends on it.
+const anchorPatience = 2 * time.Second
 
 // orphanReaper looks after a process that the anchor has seen to end. The loop calls it.
 type orphanReaper interface{ reap(p *proc) }
@@ -39,7 +44,7 @@ func (a *anchorLink) open(fd int) (map[string]heldProc, error) {
 		return held, nil
 	}
 	unix.CloseOnExec(fd)
-	a.fd = fd
+	a.fd, a.fed = fd, true
 	// The anchor gives everything back on this word: a keeper that was exec'ed asks like a new one.
 	if err := keeperproto.SendPacket(fd, keeperproto.Message{Type: keeperproto.TypeHello}); err != nil {
 		return nil, err
@@ -98,11 +103,17 @@ func (a *anchorLink) listen(fd int, r orphanReaper) {
 			}
 			a.mu.Lock()
 			_ = unix.Close(fd)
-			a.fd = -1
+			a.fd, a.fed = -1, false
 			a.mu.Unlock()
 			return
 		}
 		m.CloseFDs()
+		if m.Type == keeperproto.TypeEcho {
+			select {
+			case a.echo <- struct{}{}:
+			default:
+			}
+		}
 		if m.Type != keeperproto.TypeOrphan {
 			continue
 		}
@@ -135,6 +146,9 @@ func (a *anchorLink) restart() error {
 		a.loop.post(func() { a.hold(p); close(done) })
 		<-done
 	}
+	a.mu.Lock()
+	a.fed = a.fd == fd
+	a.mu.Unlock()
 	failpoint.Hit("keeper.anchor-fed")
 	return nil
 }
@@ -189,12 +203,31 @@ func (a *anchorLink) stop() {
 	a.send(keeperproto.Message{Type: keeperproto.TypeAnchorStop})
 }
 
-// prepareExec lets the socket live through an exec, and gives its number.
+// prepareExec lets the socket live through an exec, and gives its number. It makes sure that an anchor is there which has
+// everything: what is lost in an exec nobody else has.
 func (a *anchorLink) prepareExec() (int, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.fd < 0 {
+	if !a.fed {
 		return -1, os.ErrNotExist
+	}
+	select {
+	case <-a.echo: // late, from before
+	default:
+	}
+	if err := keeperproto.SendPacket(a.fd, keeperproto.Message{Type: keeperproto.TypeEcho}); err != nil {
+		return -1, err
+	}
+	a.mu.Unlock()
+	answered := false
+	select {
+	case <-a.echo:
+		answered = true
+	case <-time.After(anchorPatience):
+	}
+	a.mu.Lock()
+	if !answered || !a.fed {
+		return -1, errors.New("it does not answer")
 	}
 	_, err := unix.FcntlInt(uintptr(a.fd), unix.F_SETFD, 0)
 	return a.fd, err

@@ -84,7 +84,7 @@ func Open(cfg Config) (_ *Keeper, err error) {
 // over a former keeper's.
 func (k *Keeper) furnish(procs string) *recovery {
 	log, table, loop, spawner := k.log, k.table, k.loop, k.cfg.Spawner
-	link := &anchorLink{log: log, table: table, loop: loop, path: k.cfg.AnchorPath, args: k.cfg.AnchorArgs, fd: -1}
+	link := &anchorLink{log: log, table: table, loop: loop, path: k.cfg.AnchorPath, args: k.cfg.AnchorArgs, fd: -1, echo: make(chan struct{}, 1)}
 	audience := &clients{conns: map[*client]struct{}{}}
 
 	kept := newRetention(k.cfg.SpoolLimit, k.cfg.SpoolTotal)

@@ -40,6 +40,7 @@ const (
 	TypeHeldEnd    Type = 132 // anchor → keeper, at start
 	TypeOrphan     Type = 133 // anchor → keeper: reaped a process that the keeper knows
 	TypeRetire     Type = 134 // keeper → anchor: the descriptors of a key are of no use any more (it ended)
+	TypeEcho       Type = 135 // keeper → anchor and back: everything before it has arrived
 )
 
 func (e *enc) key(k spec.ProcessKey) { e.str(k.Container); e.str(k.Exec) }
