@@ -8,8 +8,8 @@ const maxPasswd = 16 << 20
 
 // accounts are the users and groups that the container's own files know.
 type accounts struct {
-	passwd []byte
-	read   bool
+	passwd, group         []byte
+	readPasswd, readGroup bool
 }
 
 // containerFile reads a file of the container, confined to its root.
@@ -66,13 +66,51 @@ func fields(s string, sep byte) []string {
 }
 
 func (a *accounts) passwdFile() []byte {
-	if !a.read {
-		a.passwd, a.read = containerFile("/etc/passwd"), true
+	if !a.readPasswd {
+		a.passwd, a.readPasswd = containerFile("/etc/passwd"), true
 	}
 	return a.passwd
 }
 
+func (a *accounts) groupFile() []byte {
+	if !a.readGroup {
+		a.group, a.readGroup = containerFile("/etc/group"), true
+	}
+	return a.group
+}
+
+// maxID is the largest number of a user or group that is taken from text, as Docker has it. The kernel takes
+// the lowest 32 bits of what it is given: 4294967296 would be root, and 4294967295 "stay as you are".
+const maxID = 1<<31 - 1
+
+// idNumber reads the number of a user or group: is it one at all, and is it in range?
+func idNumber(s string) (n int, is, fits bool) {
+	digits := s
+	if s != "" && s[0] == '-' {
+		digits = s[1:]
+	}
+	for i := range len(digits) {
+		if digits[i] < '0' || digits[i] > '9' {
+			return 0, false, false
+		}
+	}
+	if digits == "" {
+		return 0, false, false
+	}
+	n, ok := atoi(s)
+	if fits = ok && n <= maxID; !fits {
+		n = 0
+	}
+	return n, true, fits
+}
+
+func outOfRange(who string) *failure {
+	return failText("user", who, syscall.ERANGE, "uids and gids must be in range 0-2147483647")
+}
+
 // user resolves "user[:group]", either by name or by number, as Docker's clients expect it.
+// A number is never a name. A line whose numbers are none makes nobody root: it is an error for who
+// is named there.
 func (a *accounts) user(spec string, extra [][]byte) (user, *failure) {
 	parts := fields(spec, ':')
 	name, group := parts[0], ""
@@ -84,16 +122,16 @@ func (a *accounts) user(spec string, extra [][]byte) (user, *failure) {
 	if name == "" {
 		name = "0"
 	}
-	number, isNumber := atoi(name)
-	found := false
+	number, isNumber, fits := idNumber(name)
+	found, broken := false, false
 	lines(a.passwdFile(), func(f []string) bool {
 		if len(f) < 4 {
 			return true
 		}
-		uid, ok := atoi(f[2])
-		if f[0] == name || ok && isNumber && uid == number {
-			u.uid, found, known = uid, true, f[0]
-			u.gid, _ = atoi(f[3])
+		uid, _, ok := idNumber(f[2])
+		if !isNumber && f[0] == name || fits && ok && uid == number {
+			gid, _, okGroup := idNumber(f[3])
+			u.uid, u.gid, found, broken, known = uid, gid, true, !ok || !okGroup, f[0]
 			if len(f) > 5 {
 				u.home = f[5]
 			}
@@ -101,27 +139,31 @@ func (a *accounts) user(spec string, extra [][]byte) (user, *failure) {
 		}
 		return true
 	})
-	if !found {
-		if !isNumber {
-			return u, failText("user", name, syscall.ENOENT, cat("unable to find user ", name, ": no matching entries in passwd file"))
-		}
+	switch {
+	case found && broken:
+		return user{}, outOfRange(name)
+	case found:
+	case !isNumber:
+		return u, failText("user", name, syscall.ENOENT, cat("unable to find user ", name, ": no matching entries in passwd file"))
+	case !fits:
+		return u, outOfRange(name)
+	default:
 		u.uid = number
 	}
-	groupFile := containerFile("/etc/group")
 	var groups []uint32
 	if group != "" {
-		g, ok := groupID(groupFile, group)
-		if !ok {
-			return u, failText("user", group, syscall.ENOENT, cat("unable to find group ", group, ": no matching entries in group file"))
+		g, f := a.groupID(group, "unable to find group ")
+		if f != nil {
+			return u, f
 		}
 		u.gid = g
 	} else if known != "" {
-		groups = memberOf(groupFile, known)
+		groups = memberOf(a.groupFile(), known)
 	}
 	for _, x := range extra {
-		g, ok := groupID(groupFile, string(x))
-		if !ok {
-			return u, failText("user", string(x), syscall.ENOENT, cat("Unable to find group ", string(x), ": no matching entries in group file"))
+		g, f := a.groupID(string(x), "Unable to find group ")
+		if f != nil {
+			return u, f
 		}
 		groups = append(groups, uint32(g))
 	}
@@ -140,7 +182,7 @@ func (a *accounts) user(spec string, extra [][]byte) (user, *failure) {
 func (a *accounts) home(uid int) (home string) {
 	lines(a.passwdFile(), func(f []string) bool {
 		if len(f) > 5 {
-			if u, ok := atoi(f[2]); ok && u == uid {
+			if u, _, ok := idNumber(f[2]); ok && u == uid {
 				home = f[5]
 				return false
 			}
@@ -150,19 +192,26 @@ func (a *accounts) home(uid int) (home string) {
 	return home
 }
 
-func groupID(file []byte, name string) (gid int, ok bool) {
-	number, isNumber := atoi(name)
-	lines(file, func(f []string) bool {
-		if len(f) < 3 || f[0] != name {
-			return true
-		}
-		gid, ok = atoi(f[2])
-		return !ok
-	})
-	if !ok && isNumber {
-		return number, true
+// groupID finds a group by name, or takes its number. missing begins the text where it is not there.
+func (a *accounts) groupID(name, missing string) (int, *failure) {
+	number, found, fits := idNumber(name)
+	if !found {
+		lines(a.groupFile(), func(f []string) bool {
+			if len(f) < 3 || f[0] != name {
+				return true
+			}
+			number, _, fits = idNumber(f[2])
+			found = true
+			return false
+		})
 	}
-	return gid, ok
+	switch {
+	case !found:
+		return 0, failText("user", name, syscall.ENOENT, cat(missing, name, ": no matching entries in group file"))
+	case !fits:
+		return 0, outOfRange(name)
+	}
+	return number, nil
 }
 
 func memberOf(file []byte, name string) (groups []uint32) {
@@ -171,7 +220,7 @@ func memberOf(file []byte, name string) (groups []uint32) {
 			return true
 		}
 		for _, u := range fields(f[3], ',') {
-			if g, ok := atoi(f[2]); ok && u == name {
+			if g, _, ok := idNumber(f[2]); ok && u == name {
 				groups = append(groups, uint32(g))
 				break
 			}

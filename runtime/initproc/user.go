@@ -30,6 +30,11 @@ func userByNumber(uid, gid int, groups [][]byte) (user, *failure) {
 
 // takeIDs gives this thread the user's groups and numbers.
 func (u *user) takeIDs() *failure {
+	// The kernel takes 32 bits, and the last number for "stay as you are", which is root.
+	const stay = 1<<32 - 1
+	if u.uid < 0 || u.uid >= stay || u.gid < 0 || u.gid >= stay {
+		return failText("user", cat(itoa(u.uid), ":", itoa(u.gid)), syscall.EINVAL, "uids and gids must be below 4294967295")
+	}
 	var list uintptr
 	if len(u.groups) > 0 {
 		list = uintptr(unsafe.Pointer(&u.groups[0]))

@@ -52,6 +52,27 @@ func TestNoDescriptorsLeak(t *testing.T) {
 	}
 }
 
+// CVE-2024-40635: a user's or group's number of more than 31 bits, which the kernel would cut down to root's.
+func TestNumbersBeyondTheKernels(t *testing.T) {
+	e := engine(t)
+	const text = "uids and gids must be in range 0-2147483647"
+	for _, n := range []string{"2147483648", "4294967295", "4294967296", "8589934592", "99999999999", "-1"} {
+		fails(t, e, 125, []string{text}, "run", "--rm", "--user", n, "bb", "id")
+		fails(t, e, 125, []string{text}, "run", "--rm", "--user", "1000:"+n, "bb", "id")
+		fails(t, e, 125, []string{text}, "run", "--rm", "--user", "1000", "--group-add", n, "bb", "id")
+	}
+	e.Must(t, "run", "-d", "--name", "box", "bb", "sh", "-c", "echo big:x:4294967296:4294967296::/: >>/etc/passwd; echo big:x:4294967296: >>/etc/group; echo 7:x:0:0::/: >>/etc/passwd; exec sleep 60")
+	e.Must(t, "exec", "box", "sh", "-c", "until grep -q ^7: /etc/passwd; do sleep 0.02; done")
+	for _, n := range []string{"4294967296", "1:4294967296", "big", "1:big"} {
+		if out, errs, code := e.Docker("exec", "-u", n, "box", "id"); code == 0 || !strings.Contains(out+errs, text) {
+			t.Errorf("exec as %s: exit %d, %s%s", n, code, out, errs)
+		}
+	}
+	if out := e.Must(t, "exec", "-u", "7", "box", "id", "-u"); out != "7" {
+		t.Errorf("exec as 7, which the container calls root: %s", out)
+	}
+}
+
 // CVE-2025-31133: masked paths rely on /dev/null being /dev/null; an image that brings
 // a link in its place must not unmask anything nor have the link's target masked or written.
 func TestMaskingWithAForgedNull(t *testing.T) {
