@@ -49,6 +49,14 @@ func TestBadBodies(t *testing.T) {
 			t.Errorf("%s as text: %q", path, got.message())
 		}
 	}
+	for path, body := range map[string]string{
+		"/containers/create":      `{"Image":"bb","Cmd":["x"],"HostConfig":{"Ulimits":[null]}}`,
+		"/containers/{id}/update": `{"BlkioWeightDevice":[null]}`,
+	} {
+		if got := a.do(req{method: "POST", path: path, id: id, header: asJSON, body: body, want: 400}); !strings.Contains(got.message(), "[0] is null") {
+			t.Errorf("%s with a null in a list: %q", path, got.message())
+		}
+	}
 	for _, path := range []string{"/containers/create", "/containers/{id}/update", "/containers/{id}/exec"} {
 		if got := a.do(req{method: "POST", path: path, id: id, header: asJSON, want: 400}); got.message() == "" {
 			t.Errorf("%s without a body: %q", path, got.message())

@@ -11,6 +11,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"reflect"
 	"strconv"
 	"strings"
 
@@ -101,7 +102,67 @@ func ReadJSON(r *http.Request, v any, optional bool) error {
 	if dec.More() {
 		return fmt.Errorf("unexpected content after JSON: %w", errdefs.ErrInvalidArgument)
 	}
+	if path := nullEntry(reflect.ValueOf(v)); path != "" {
+		return fmt.Errorf("invalid JSON: %s is null: %w", strings.TrimPrefix(path, "."), errdefs.ErrInvalidArgument)
+	}
 	return nil
+}
+
+// nullEntry finds a null in a list of objects, which Go reads as a nil pointer and nobody means: its
+// path, or nothing. Objects that are null as a whole were not given.
+func nullEntry(v reflect.Value) string {
+	switch v.Kind() {
+	case reflect.Pointer, reflect.Interface:
+		if !v.IsNil() {
+			return nullEntry(v.Elem())
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			f := v.Field(i)
+			if !f.CanInterface() || !holds(f.Type()) {
+				continue
+			}
+			if path := nullEntry(f); path != "" {
+				if at := v.Type().Field(i); !at.Anonymous {
+					return "." + at.Name + path
+				}
+				return path
+			}
+		}
+	case reflect.Map:
+		if !holds(v.Type().Elem()) {
+			break
+		}
+		for it := v.MapRange(); it.Next(); {
+			if path := nullEntry(it.Value()); path != "" {
+				return "." + fmt.Sprint(it.Key()) + path
+			}
+		}
+	case reflect.Slice:
+		if !holds(v.Type().Elem()) {
+			break
+		}
+		for i := range v.Len() {
+			e := v.Index(i)
+			path := ""
+			if e.Kind() != reflect.Pointer || !e.IsNil() {
+				if path = nullEntry(e); path == "" {
+					continue
+				}
+			}
+			return fmt.Sprintf("[%d]%s", i, path)
+		}
+	}
+	return ""
+}
+
+// holds tells whether values of a type can have a pointer inside that JSON fills.
+func holds(t reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Interface, reflect.Struct, reflect.Map, reflect.Slice:
+		return true
+	}
+	return false
 }
 
 // WriteJSON encodes v with the status code, without the route's Fields that the client's

@@ -230,7 +230,9 @@ func (c *creator) fillHostConfig(hc *container.HostConfig) {
 		hc.ReadonlyPaths = ocispec.DefaultReadonlyPaths
 	}
 	if hc.MemorySwap == 0 && hc.Memory > 0 {
-		hc.MemorySwap = 2 * hc.Memory
+		if hc.MemorySwap = 2 * hc.Memory; hc.MemorySwap < 0 { // more than a number holds: no bound
+			hc.MemorySwap = -1
+		}
 	}
 	if hc.OomKillDisable == nil && !cfg.Host.CgroupV2 {
 		no := false

@@ -125,6 +125,17 @@ func TestOOM(t *testing.T) {
 	}
 }
 
+// A limit whose double, memory with swap, is more than a number holds has no bound on swap.
+func TestHugeMemory(t *testing.T) {
+	s := newWorld(t).service()
+	for memory, swap := range map[int64]int64{1 << 30: 1 << 31, 1<<62 - 1: 1<<63 - 2, 1 << 62: -1, 1<<63 - 1: -1} {
+		id := create(t, s, func(r *CreateRequest) { r.HostConfig.Memory = memory })
+		if rec, _ := s.Snapshot(ctx, id); rec.HostConfig.MemorySwap != swap {
+			t.Errorf("memory %d: with swap %d, want %d", memory, rec.HostConfig.MemorySwap, swap)
+		}
+	}
+}
+
 // The next run begins anew, and a host where nothing can be watched still tells at the end.
 func TestOOMNextRun(t *testing.T) {
 	w := newWorld(t)
