@@ -26,6 +26,16 @@ func null(t *testing.T) *os.File {
 	return f
 }
 
+func parker(t *testing.T, init *os.File) *spawn.Parker {
+	t.Helper()
+	k, err := spawn.NewParker(init, null(t), "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { k.Close() })
+	return k
+}
+
 // runParked is run through an init that was there before.
 func runParked(t *testing.T, init *os.File, s *specs.Spec, opts runtime.Options, meanwhile func()) result {
 	t.Helper()
@@ -44,7 +54,7 @@ func runParked(t *testing.T, init *os.File, s *specs.Spec, opts runtime.Options,
 	if !ok {
 		t.Fatal("the configuration cannot have a parked init")
 	}
-	parked, err := spawn.Park(init, null(t), ns, "test")
+	parked, err := parker(t, init).Park(ns)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +127,7 @@ func TestParkedSeesLaterMounts(t *testing.T) {
 
 // A discarded init leaves nothing to reap.
 func TestParkedIsDiscarded(t *testing.T) {
-	p, err := spawn.Park(initFile(t), null(t), unix.CLONE_NEWPID, "test")
+	p, err := parker(t, initFile(t)).Park(unix.CLONE_NEWPID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,6 +137,59 @@ func TestParkedIsDiscarded(t *testing.T) {
 	p.Discard()
 	if _, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); err != unix.ECHILD {
 		t.Errorf("something is left to reap: %v", err)
+	}
+}
+
+// Of a process with many descriptors a parked init gets its own few; the others cost it nothing, and the
+// process keeps what it had.
+func TestParkedTakesFewDescriptors(t *testing.T) {
+	init, label := initFile(t), t.Name()
+	k, err := spawn.NewParker(init, null(t), label)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	count := func(pid string) int {
+		t.Helper()
+		fds, err := os.ReadDir("/proc/" + pid + "/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(fds)
+	}
+	for range 300 {
+		fd, err := unix.Open("/", unix.O_PATH, 0) // not closed by an execution
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+	}
+	had := count("self")
+	p, err := k.Park(unix.CLONE_NEWPID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Discard()
+	if n := count("self"); n != had+2 { // its pidfd and our end of its socket
+		t.Errorf("%d descriptors before, %d after", had, n)
+	}
+	all, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, file := range all {
+		if b, err := os.ReadFile(file); err != nil || !strings.HasSuffix(string(b), "\x00"+label+"\x00") {
+			continue
+		}
+		found++
+		// A table only grows: had it held ours once, it would be larger.
+		if status := readFile(t, filepath.Join(filepath.Dir(file), "status")); !strings.Contains(status, "\nFDSize:\t64\n") {
+			t.Errorf("the init has had more than 64 descriptors:\n%s", status)
+		}
+	}
+	if found != 1 {
+		t.Errorf("%d inits are parked", found)
 	}
 }
 

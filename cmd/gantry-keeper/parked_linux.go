@@ -1,7 +1,6 @@
 package main
 
 import (
-	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,12 +23,11 @@ type parking struct {
 	kept *warm.Keyed[uint64, *spawn.Parked]
 }
 
-// newParking parks copies of init. label is the exec root: whose the parked are.
-func newParking(init, null *os.File, label string) *parking {
+func newParking(parker *spawn.Parker) *parking {
 	k := &parking{kept: warm.NewKeyed(func(a, b uint64) bool { return a == b }, func(namespaces uint64) *warm.Pool[*spawn.Parked] {
 		return warm.New(parkedSize, warm.Maker[*spawn.Parked]{
 			Begin: func() func() (*spawn.Parked, error) {
-				return func() (*spawn.Parked, error) { return spawn.Park(init, null, namespaces, label) }
+				return func() (*spawn.Parked, error) { return parker.Park(namespaces) }
 			},
 			Drop: (*spawn.Parked).Discard,
 		})

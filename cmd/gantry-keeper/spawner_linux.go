@@ -37,7 +37,12 @@ func newSpawner(initPath, execRoot string) (keeper.Spawner, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &runtimeSpawner{init: init, null: null, park: newParking(init, null, execRoot)}, nil
+	// Before the descriptors of any container: see Parker. The exec root says whose the parked are.
+	parker, err := spawn.NewParker(init, null, execRoot)
+	if err != nil {
+		return nil, err
+	}
+	return &runtimeSpawner{init: init, null: null, park: newParking(parker)}, nil
 }
 
 // Close ends the parked inits.

@@ -20,9 +20,12 @@ func afterForkInChild()
 
 // System calls that package syscall does not know.
 const (
-	sysClone3   = 435
-	sysExecveat = execveatNumber
+	sysClone3     = 435
+	sysCloseRange = 436
+	sysExecveat   = execveatNumber
 )
+
+const closeRangeUnshare = 1 << 1 // CLOSE_RANGE_UNSHARE
 
 // Stages at which the child can fail, reported through child.out.
 const (
@@ -33,6 +36,7 @@ const (
 	failDup
 	failExec
 	failChdir
+	failUnshare
 )
 
 const (
@@ -66,6 +70,7 @@ type child struct {
 	mapsPipe   int   // read end: one byte when the id maps are written; -1 without
 	fds        []int // source of each descriptor from 0 on, -1 for a hole
 	next       int   // first free number above all of them
+	above      int   // with CLONE_FILES: what this number and those above it are, the child leaves to the parent; else 0
 	init       int
 	argv, envp **byte
 	empty      *byte
@@ -160,6 +165,14 @@ func (c *child) exec() {
 	if c.asRoot { // else exec drops the capabilities that the namespace gives: its root is another user on the host
 		syscall.RawSyscall(syscall.SYS_SETRESGID, 0, 0, 0)
 		syscall.RawSyscall(syscall.SYS_SETRESUID, 0, 0, 0)
+	}
+	if c.above > 0 {
+		// From here on the descriptors are the child's own: a copy of the few below.
+		_, _, e := syscall.RawSyscall(sysCloseRange, uintptr(c.above), ^uintptr(0)>>33, closeRangeUnshare)
+		if e != 0 {
+			c.fail(failUnshare, e, 0)
+			return
+		}
 	}
 	// Sources below the targets are moved out of the way first.
 	for i := range c.fds {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -40,25 +41,64 @@ func ParkedNamespaces(cfg *Config) (uint64, bool) {
 	return f.Namespaces & parkable, true
 }
 
-// Park clones gantry-init into new namespaces of the given kinds (CLONE_NEW… flags) and lets it wait.
-// init is from MemFile, null an open /dev/null. The caller reaps the process.
-// label is the last word of its command line, for whoever lists processes.
-func Park(init, null *os.File, namespaces uint64, label string) (*Parked, error) {
+// Parker parks inits. Made early in its process's life, it spares each clone the copy, and each execution the closing, of all
+// descriptors that the process will have: the few that an init needs stand below the others, and only these are taken along.
+type Parker struct {
+	init, null *os.File
+	label      string
+
+	mu   sync.Mutex
+	slot int // the number of the next init's socket
+	last int // the highest number that is taken along, or -1: the kernel is too old, all are copied
+}
+
+// NewParker prepares for parking copies of init, which is from MemFile. null is an open /dev/null. Both stay the caller's.
+// label is the last word of their command lines, for whoever lists processes.
+func NewParker(init, null *os.File, label string) (*Parker, error) {
+	slot, err := unix.FcntlInt(null.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return nil, failed("parking", "", err)
+	}
+	k := &Parker{init: init, null: null, label: label, slot: slot, last: -1}
+	// Linux 5.9 has it, and the flag that is needed; this call closes nothing.
+	if unix.CloseRange(^uint(0)>>33, ^uint(0)>>33, 0) == nil {
+		k.last = max(slot, int(init.Fd()), int(null.Fd()))
+	}
+	return k, nil
+}
+
+// Close gives back what NewParker took. The parked are their holders'.
+func (k *Parker) Close() error { return unix.Close(k.slot) }
+
+// Park clones gantry-init into new namespaces of the given kinds (CLONE_NEW… flags) and lets it wait. The caller reaps the process.
+func (k *Parker) Park(namespaces uint64) (*Parked, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, failed("socket", "", err)
 	}
 	defer unix.Close(pair[1])
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := unix.Dup3(pair[1], k.slot, unix.O_CLOEXEC); err != nil {
+		unix.Close(pair[0])
+		return nil, failed("socket", "", err)
+	}
+	// The init's end must be nobody else's: it ends when ours does.
+	defer unix.Dup3(int(k.null.Fd()), k.slot, unix.O_CLOEXEC)
 	opened := &closer{}
 	defer opened.close()
-	fd := int(null.Fd())
-	cfg := &Config{Init: init, Stdio: [3]int{fd, fd, fd}, Gate: -1, NetNS: -1, TargetPIDFD: -1, Facts: Facts{Namespaces: namespaces}}
-	c, err := prepare(cfg, pair[1], opened)
+	fd := int(k.null.Fd())
+	cfg := &Config{Init: k.init, Stdio: [3]int{fd, fd, fd}, Gate: -1, NetNS: -1, TargetPIDFD: -1, Facts: Facts{Namespaces: namespaces}}
+	c, err := prepare(cfg, k.slot, opened)
 	if err == nil {
-		c.argv, err = cstrings("gantry-init", fmt.Sprintf("%d:%d", program.ParkedSocket, nofile.Original()), "parked", label)
+		c.argv, err = cstrings("gantry-init", fmt.Sprintf("%d:%d", program.ParkedSocket, nofile.Original()), "parked", k.label)
 	}
 	p := &Process{PIDFD: -1}
 	if err == nil {
+		if k.last >= 0 {
+			c.first.flags |= unix.CLONE_FILES
+			c.above = k.last + 1
+		}
 		err = p.clone(cfg, c)
 	}
 	if err != nil {

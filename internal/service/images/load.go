@@ -7,6 +7,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/events"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -54,14 +55,14 @@ func (l *loader) load(ctx context.Context, r io.Reader, wanted []ocispec.Platfor
 		return fmt.Errorf("the archive contains no image: %w", errdefs.ErrInvalidArgument)
 	}
 	// Everything is checked and unpacked before the first name changes.
+	labels := map[digest.Digest]map[string]string{}
 	for _, n := range list {
-		rel, err := l.admit(ctx, n.target, wanted)
-		if rel != nil {
-			*done = append(*done, rel...)
-		}
+		e, rel, err := l.admit(ctx, n.target, wanted)
+		*done = append(*done, rel...)
 		if err != nil {
 			return err
 		}
+		labels[n.target.Digest] = e.labels()
 	}
 	for _, n := range list {
 		moved, err := l.catalog.point(ctx, n.name, n.target)
@@ -77,25 +78,26 @@ func (l *loader) load(ctx context.Context, r io.Reader, wanted []ocispec.Platfor
 		} else {
 			out.Stream("Loaded image ID: " + id + "\n")
 		}
-		l.announce.image(events.ActionLoad, n.target.Digest, l.catalog.byExact(n.target.Digest).labels())
+		l.announce.image(events.ActionLoad, n.target.Digest, labels[n.target.Digest])
 	}
 	return nil
 }
 
 // admit checks that an image is whole for at least one platform, protects its blobs from collection and unpacks it.
-func (l *loader) admit(ctx context.Context, target ocispec.Descriptor, wanted []ocispec.Platform) (release []func(), err error) {
-	e, err := readEntry(ctx, l.store.content.Blobs(), target)
+// It gives back what is in use then, also when it fails.
+func (l *loader) admit(ctx context.Context, target ocispec.Descriptor, wanted []ocispec.Platform) (e *entry, release []func(), err error) {
+	e, err = readEntry(ctx, l.store.content.Blobs(), target)
 	if err != nil {
 		if errdefs.IsNotFound(err) {
 			err = fmt.Errorf("the image %s is not whole in the archive: %w: %w", target.Digest, err, errdefs.ErrInvalidArgument)
 		}
-		return nil, err
+		return nil, nil, err
 	}
 	if err := e.provides(wanted); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := l.store.labelTree(ctx, e); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	unpacked := 0
 	for _, m := range e.manifests {
@@ -108,12 +110,12 @@ func (l *loader) admit(ctx context.Context, target ocispec.Descriptor, wanted []
 		}
 		rel, err := l.store.unpack(ctx, m)
 		if err != nil {
-			return release, fmt.Errorf("unpacking image %s: %w", target.Digest, err)
+			return nil, release, fmt.Errorf("unpacking image %s: %w", target.Digest, err)
 		}
 		release = append(release, rel)
 	}
 	if unpacked == 0 {
-		return release, l.store.incomplete(ctx, e)
+		return nil, release, l.store.incomplete(ctx, e)
 	}
-	return release, nil
+	return e, release, nil
 }

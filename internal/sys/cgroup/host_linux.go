@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -126,6 +127,10 @@ func (h *Host) makeDir(hier Hierarchy, path string) error {
 		if err := h.makeDir(hier, filepath.Dir(path)); err != nil {
 			return err
 		}
+		if !h.V2 && slices.Contains(hier.Names, "cpuset") {
+			// The kernel gives children their processors then, for less than reading and writing them costs.
+			_ = os.WriteFile(filepath.Join(filepath.Dir(dir), "cgroup.clone_children"), []byte("1"), 0)
+		}
 		err = unix.Mkdir(dir, 0o755)
 	}
 	if err != nil && err != unix.EEXIST {
@@ -134,10 +139,8 @@ func (h *Host) makeDir(hier Hierarchy, path string) error {
 	if h.V2 {
 		return delegate(filepath.Dir(dir))
 	}
-	for _, n := range hier.Names {
-		if n == "cpuset" {
-			return inheritCpuset(dir)
-		}
+	if slices.Contains(hier.Names, "cpuset") {
+		return inheritCpuset(dir)
 	}
 	return nil
 }

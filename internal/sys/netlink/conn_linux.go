@@ -144,22 +144,6 @@ func (c *Conn) SetMAC(index int, mac net.HardwareAddr) error {
 	return nil
 }
 
-// SetIsolated keeps a bridge port from talking to other isolated ports.
-func (c *Conn) SetIsolated(index int, on bool) error {
-	if err := c.h.LinkSetIsolated(byIndex(index), on); err != nil {
-		return fmt.Errorf("isolating bridge port %d: %w", index, err)
-	}
-	return nil
-}
-
-// SetHairpin lets a bridge port send frames back where they came from.
-func (c *Conn) SetHairpin(index int, on bool) error {
-	if err := c.h.LinkSetHairpin(byIndex(index), on); err != nil {
-		return fmt.Errorf("setting bridge port %d to hairpin mode: %w", index, err)
-	}
-	return nil
-}
-
 // AddAddress gives an interface an address; having it already is no error.
 func (c *Conn) AddAddress(index int, p netip.Prefix) error {
 	a := &nl.Addr{IPNet: ipNet(p)}

@@ -18,6 +18,8 @@ type Pair struct {
 	PeerName string
 	PeerMAC  net.HardwareAddr
 	MTU      int
+	Hairpin  bool // the port may send frames back where they came from
+	Isolated bool // the port does not talk to other isolated ports
 }
 
 // ErrBridgeFull says that a bridge has as many interfaces as the kernel allows: BridgePorts.
@@ -27,14 +29,15 @@ var ErrBridgeFull error = unix.EXFULL
 // net/bridge/br_private.h, less number 0).
 const BridgePorts = 1023
 
-// AddPair makes the pair in two messages: the pair itself, with the peer named and
-// with its hardware address in its namespace, still down; then Plug. If that fails, the pair
-// stays until its namespace goes.
+// AddPair makes the pair in two messages: the pair itself, its host end a port of the bridge already, the peer named
+// and with its hardware address in its namespace, both down; then the port's options, and up. If the second fails,
+// the pair stays until its namespace goes; if the bridge is full, there is none.
 func (c *Conn) AddPair(p Pair) error {
 	req := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK)
 	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(p.Name)))
 	req.AddData(nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(p.MTU))))
+	req.AddData(nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(p.Bridge))))
 	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("veth"))
 	peer := info.AddRtAttr(nl.IFLA_INFO_DATA, nil).AddRtAttr(nl.VETH_INFO_PEER, nil)
@@ -47,27 +50,39 @@ func (c *Conn) AddPair(p Pair) error {
 	if err := c.do(req); err != nil {
 		return fmt.Errorf("making veth pair %s: %w", p.Name, err)
 	}
-	return c.Plug(p)
+	if err := c.open(p); err != nil {
+		return fmt.Errorf("opening veth %s: %w", p.Name, err)
+	}
+	return nil
 }
 
-// Plug joins a pair's host end to the bridge and brings it up in one go, without IPv6 of its own.
-func (c *Conn) Plug(p Pair) error {
+// open sets the port's options and brings the host end up in one go, without IPv6 of its own. The interface goes by its name: looking its
+// number up is dear where there are a thousand.
+func (c *Conn) open(p Pair) error {
 	req := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_ACK)
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
 	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(p.Name)))
-	req.AddData(nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(p.Bridge))))
+	if p.Hairpin || p.Isolated {
+		info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
+		info.AddRtAttr(nl.IFLA_INFO_SLAVE_KIND, nl.NonZeroTerminated("bridge"))
+		options := info.AddRtAttr(nl.IFLA_INFO_SLAVE_DATA, nil)
+		if p.Hairpin {
+			options.AddRtAttr(nl.IFLA_BRPORT_MODE, nl.Uint8Attr(1))
+		}
+		if p.Isolated {
+			options.AddRtAttr(nl.IFLA_BRPORT_ISOLATED, nl.Uint8Attr(1))
+		}
+		req.AddData(info)
+	}
 	if ipv6() {
 		af := nl.NewRtAttr(unix.IFLA_AF_SPEC, nil)
 		const addrGenMode, addrGenNone = 8, 1 // IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE
 		af.AddRtAttr(unix.AF_INET6, nil).AddRtAttr(addrGenMode, nl.Uint8Attr(addrGenNone))
 		req.AddData(af)
 	}
-	if err := c.do(req); err != nil {
-		return fmt.Errorf("joining veth %s to its bridge: %w", p.Name, err)
-	}
-	return nil
+	return c.do(req)
 }
 
 func (c *Conn) do(req *nl.NetlinkRequest) error {

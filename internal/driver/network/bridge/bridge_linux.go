@@ -301,13 +301,10 @@ func (d *Driver) makeAt(addr netip.Addr) (_ *port, err error) {
 }
 
 func (d *Driver) plug(p *port) error {
-	if err := d.addPair(netlink.Pair{Name: p.veth, Bridge: d.index, NS: p.ns, PeerName: p.iface, PeerMAC: p.mac, MTU: d.cfg.MTU}); err != nil {
+	if err := d.addPair(d.pair(p)); err != nil {
 		return err
 	}
 	failpoint.Hit("gantryd.net-pair")
-	if err := d.portOptions(p.veth); err != nil {
-		return err
-	}
 	c, err := netlink.Open(p.ns)
 	if err != nil {
 		return err
@@ -326,6 +323,17 @@ func (d *Driver) plug(p *port) error {
 	return c.AddDefaultRoute(l.Index, d.gateway)
 }
 
+// pair is what a port is made of. It has only the options it needs, as each has its price.
+func (d *Driver) pair(p *port) netlink.Pair {
+	return netlink.Pair{
+		Name: p.veth, Bridge: d.index, NS: p.ns, PeerName: p.iface, PeerMAC: p.mac, MTU: d.cfg.MTU, Hairpin: d.hairpin,
+		// Where the kernel passes bridged packets through the packet rules, these keep
+		// containers apart. An isolated port would then also lose what a neighbour sends to a
+		// published port, as that is translated without leaving the bridge.
+		Isolated: d.cfg.NoICC && !(d.hairpin && d.cfg.LocalPorts),
+	}
+}
+
 // fullPatience is how long a full bridge is asked again: the kernel is slow to take an interface away whose
 // container has ended.
 var fullPatience = time.Second
@@ -333,7 +341,7 @@ var fullPatience = time.Second
 // addPair makes a pair whose host end is a port of the bridge.
 func (d *Driver) addPair(p netlink.Pair) error {
 	err := d.conn.AddPair(p)
-	for end := time.Now().Add(fullPatience); errors.Is(err, netlink.ErrBridgeFull) && time.Now().Before(end); err = d.conn.Plug(p) {
+	for end := time.Now().Add(fullPatience); errors.Is(err, netlink.ErrBridgeFull) && time.Now().Before(end); err = d.conn.AddPair(p) {
 		select {
 		case <-d.closing:
 			return err
@@ -343,33 +351,8 @@ func (d *Driver) addPair(p netlink.Pair) error {
 	if !errors.Is(err, netlink.ErrBridgeFull) {
 		return err
 	}
-	full := fmt.Errorf("bridge %s is full: the kernel puts at most %d interfaces on one bridge, and every container on this network has one there; "+
+	return fmt.Errorf("bridge %s is full: the kernel puts at most %d interfaces on one bridge, and every container on this network has one there; "+
 		"stop some containers, or start some with --network host, none or container:<name> (%w)", d.cfg.Name, netlink.BridgePorts, err)
-	return errors.Join(full, d.conn.Delete(netlink.Link{Name: p.Name})) // nothing stays, whatever becomes of the namespace
-}
-
-// portOptions sets only what is needed, as each option has its price.
-func (d *Driver) portOptions(veth string) error {
-	// Where the kernel passes bridged packets through the packet rules, these keep
-	// containers apart. An isolated port would then also lose what a neighbour sends to a
-	// published port, as that is translated without leaving the bridge.
-	isolate := d.cfg.NoICC && !(d.hairpin && d.cfg.LocalPorts)
-	if !isolate && !d.hairpin {
-		return nil
-	}
-	l, err := d.conn.Link(veth)
-	if err != nil {
-		return err
-	}
-	if isolate {
-		if err := d.conn.SetIsolated(l.Index, true); err != nil {
-			return err
-		}
-	}
-	if d.hairpin {
-		return d.conn.SetHairpin(l.Index, true)
-	}
-	return nil
 }
 
 // discard ends a port that nobody has used.
