@@ -9,11 +9,12 @@ import _ "unsafe" // for go:linkname
 //go:linkname runtimeArgs os.runtime_args
 func runtimeArgs() []string
 
-// arguments are the socket's number, and whether init is parked (a word that says so, and whose it is).
+// arguments are the socket's number, and whether init is parked: then a word that says so follows, and whose it is. Behind
+// "--" stands the user's command, for those who look at PID 1's command line.
 func arguments() (socket string, parked, ok bool) {
 	args := runtimeArgs()
-	if len(args) != 2 && len(args) != 4 {
+	if len(args) < 2 || len(args) > 2 && args[2] != "parked" && args[2] != "--" {
 		return "", false, false
 	}
-	return args[1], len(args) == 4, true
+	return args[1], len(args) > 2 && args[2] == "parked", true
 }

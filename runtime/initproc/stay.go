@@ -25,7 +25,7 @@ func (m *machine) again(rest *program.Reader) *failure {
 	if proc == none {
 		proc = 0
 	}
-	return m.next.exec(w.Num(uint64(proc)).Append(rest.Buf).Bytes(), m.sock.fd, proc)
+	return m.next.exec(w.Num(uint64(proc)).Append(rest.Buf).Bytes(), texts(c.args), m.sock.fd, proc)
 }
 
 // stayed goes on in the new gantry-init.

@@ -34,8 +34,9 @@ func (s *successor) open() *failure {
 	return nil
 }
 
-// exec hands on a program, and the descriptors of the socket and, unless it is 0, of a procfs.
-func (s *successor) exec(instructions []byte, sock, proc uintptr) *failure {
+// exec hands on a program, and the descriptors of the socket and, unless it is 0, of a procfs. command is the user's, to be seen on
+// PID 1's command line.
+func (s *successor) exec(instructions []byte, command []string, sock, proc uintptr) *failure {
 	e := writeAll(s.program, instructions)
 	if e == 0 {
 		_, e = call(syscall.SYS_LSEEK, s.program, 0, 0)
@@ -48,7 +49,11 @@ func (s *successor) exec(instructions []byte, sock, proc uintptr) *failure {
 			call(syscall.SYS_FCNTL, fd, syscall.F_SETFD, 0)
 		}
 	}
-	args := [3]*byte{&cstr("gantry-init")[0], &cstr(cat(itoa(int(sock)), ":0:", itoa(int(s.program))))[0]}
+	args := []*byte{&cstr("gantry-init")[0], &cstr(cat(itoa(int(sock)), ":0:", itoa(int(s.program))))[0], &cstr("--")[0]}
+	for _, word := range command {
+		args = append(args, &cstr(word)[0])
+	}
+	args = append(args, nil)
 	env := make([]*byte, 0, 8)
 	for _, v := range syscall.Environ() {
 		env = append(env, &cstr(v)[0])

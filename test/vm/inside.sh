@@ -20,7 +20,7 @@ check() {
     say "ok   $name ($((SECONDS - began)) s)"
   else
     say "FAIL $name ($((SECONDS - began)) s)"
-    grep -E '^ *--- FAIL|_test.go:[0-9]+:' "/tmp/out/$name" | head -40 >/dev/console
+    grep -E '^ *--- FAIL|_test.go:[0-9]+[: ]|^panic: test timed out|^[[:space:]]+Test' "/tmp/out/$name" | head -40 >/dev/console # with colons what failed, without where it hangs
     tail -40 "/tmp/out/$name" >/dev/console
     echo "$name" >>"$state"/failed
   fi
@@ -33,7 +33,7 @@ unit_tests() {
     [ -e "$t" ] || continue
     mkdir -p /tmp/cwd && cd /tmp/cwd || exit 1
     # shellcheck disable=SC2046 # one word per flag
-    GANTRY_BIN=/payload/bin check "$(basename "$t" .test)" timeout -s QUIT 1200 "$t" -test.timeout 20m $(cat "${t%.test}.flags")
+    GANTRY_BIN=/payload/bin check "$(basename "$t" .test)" "$t" -test.timeout 20m $(cat "${t%.test}.flags")
   done
 }
 
