@@ -139,7 +139,7 @@ func (c *compiler) namespaces() error {
 			c.made |= flag
 		}
 	}
-	c.late = c.made & (unix.CLONE_NEWCGROUP | unix.CLONE_NEWTIME)
+	c.late = c.made & unix.CLONE_NEWCGROUP
 	c.facts.Namespaces = c.made &^ c.late
 	c.newUser = c.made&unix.CLONE_NEWUSER != 0
 	if c.newUser {
@@ -163,7 +163,7 @@ func (c *compiler) namespaces() error {
 				fmt.Fprintf(&text, "%s %d %d\n", clock, o.Secs, o.Nanosecs)
 			}
 		}
-		c.w.Begin(program.OpTimeOffsets).Str(text.String())
+		c.facts.TimeOffsets = text.String()
 	}
 	for op, name := range map[program.Op]string{program.OpHostname: c.spec.Hostname, program.OpDomainname: c.spec.Domainname} {
 		if name == "" {

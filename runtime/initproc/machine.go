@@ -60,8 +60,6 @@ func (m *machine) steps(r *program.Reader) *failure {
 // step carries out an instruction that needs what others left behind, or leaves something itself.
 func (m *machine) step(op program.Op, o *program.Reader) *failure {
 	switch op {
-	case program.OpTimeOffsets:
-		return m.proc.write("time namespace", cat(itoa(syscall.Getpid()), "/timens_offsets"), o.Str())
 	case program.OpSysctl:
 		path, value := string(o.Str()), o.Str()
 		return m.proc.write("sysctl", cat("sys/", path), value)

@@ -28,7 +28,6 @@ type Op byte
 const (
 	_              Op = iota
 	OpUnshare         // flags: namespaces that must be left after the cgroup was entered
-	OpTimeOffsets     // text: lines for timens_offsets
 	OpPropagation     // flags for mount(2) on "/"; flags2 for "/" alone or 0
 	OpRootOverlay     // lower (list, top first), upper, work, options (list), read-only
 	OpRootBind        // path, read-only, recursive

@@ -9,10 +9,11 @@ import (
 // Facts are what a launch needs at clone time, besides descriptors. They travel
 // from the compiler to whoever clones as bytes (Encode, Decode).
 type Facts struct {
-	Namespaces uint64   // CLONE_NEW… flags of namespaces to make (time and cgroup are init's)
-	Joins      []Join   // namespaces to join by path
-	UIDMap     []string // "inside outside size" lines
-	GIDMap     []string
+	Namespaces  uint64   // CLONE_NEW… flags of namespaces to make (a cgroup namespace is init's)
+	TimeOffsets string   // lines for timens_offsets, of a time namespace that is made
+	Joins       []Join   // namespaces to join by path
+	UIDMap      []string // "inside outside size" lines
+	GIDMap      []string
 	// Setgroups allows setgroups(2) in a user namespace made by an unprivileged parent.
 	Setgroups bool
 	Cgroup2   string   // directory on cgroup v2 to be born in, or empty
@@ -44,7 +45,7 @@ type Tree struct {
 // Encode gives the facts as bytes.
 func (f Facts) Encode() []byte {
 	w := program.NewWriter().Begin(1)
-	w.Num(f.Namespaces).Num(f.TargetNamespaces).Bool(f.Setgroups).Bool(f.Terminal).Str(f.Cgroup2).Str(f.OOMFile)
+	w.Num(f.Namespaces).Num(f.TargetNamespaces).Bool(f.Setgroups).Bool(f.Terminal).Str(f.Cgroup2).Str(f.OOMFile).Str(f.TimeOffsets)
 	w.List(f.Tasks).List(f.UIDMap).List(f.GIDMap).Num(uint64(len(f.Joins)))
 	for _, j := range f.Joins {
 		w.Num(j.Flag).Str(j.Path)
@@ -66,7 +67,7 @@ func DecodeFacts(b []byte) (Facts, error) {
 	_, o := r.Next()
 	f.Namespaces, f.TargetNamespaces = o.Num(), o.Num()
 	f.Setgroups, f.Terminal = o.Num() != 0, o.Num() != 0
-	f.Cgroup2, f.OOMFile = string(o.Str()), string(o.Str())
+	f.Cgroup2, f.OOMFile, f.TimeOffsets = string(o.Str()), string(o.Str()), string(o.Str())
 	f.Tasks, f.UIDMap, f.GIDMap = strs(o.List()), strs(o.List()), strs(o.List())
 	for n := o.Num(); n > 0 && !o.Bad; n-- {
 		f.Joins = append(f.Joins, Join{Flag: o.Num(), Path: string(o.Str())})

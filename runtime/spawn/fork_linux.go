@@ -25,6 +25,11 @@ const (
 	sysExecveat   = execveatNumber
 )
 
+const (
+	cloneNewTime = 0x80         // CLONE_NEWTIME
+	atFDCWD      = ^uintptr(99) // AT_FDCWD, -100
+)
+
 const closeRangeUnshare = 1 << 1 // CLOSE_RANGE_UNSHARE
 
 // Stages at which the child can fail, reported through child.out.
@@ -37,6 +42,7 @@ const (
 	failExec
 	failChdir
 	failUnshare
+	failTime
 )
 
 const (
@@ -54,6 +60,9 @@ type setns struct {
 	flags uintptr
 }
 
+// timens is a time namespace to be made; all end with a zero.
+type timens struct{ offsets, offsetsFile, file []byte }
+
 // child is everything the child needs, laid out before the clone: afterwards
 // it must neither allocate nor call anything that could grow the stack.
 type child struct {
@@ -66,6 +75,7 @@ type child struct {
 	// after the birth in a cgroup: where delegation ends at namespaces (nsdelegate, systemd's default)
 	// nobody inside one is moved into it from outside.
 	late       []setns
+	time       *timens // to make and enter; or nil
 	ownMemory  bool
 	mapsPipe   int   // read end: one byte when the id maps are written; -1 without
 	fds        []int // source of each descriptor from 0 on, -1 for a hole
@@ -144,7 +154,7 @@ func (c *child) inChild() {
 	for i := range c.late {
 		_, _, e := syscall.RawSyscall(sysSetns, c.late[i].fd, c.late[i].flags, 0)
 		if e != 0 {
-			c.fail(failSetns, e, i)
+			c.fail(failSetns, e, len(c.joins)+i)
 			return
 		}
 	}
@@ -155,7 +165,42 @@ func (c *child) inChild() {
 			return
 		}
 	}
+	if c.time != nil {
+		if e := c.enterTime(); e != 0 {
+			c.fail(failTime, e, 0)
+			return
+		}
+	}
 	c.exec()
+}
+
+// enterTime makes a time namespace, sets its clocks while nobody is inside, and enters it.
+//
+//go:noinline
+//go:norace
+//go:nosplit
+func (c *child) enterTime() syscall.Errno {
+	const writeOnly = syscall.O_WRONLY | syscall.O_CLOEXEC
+	if _, _, e := syscall.RawSyscall(syscall.SYS_UNSHARE, cloneNewTime, 0, 0); e != 0 {
+		return e
+	}
+	if n := len(c.time.offsets) - 1; n > 0 {
+		fd, _, e := syscall.RawSyscall6(syscall.SYS_OPENAT, atFDCWD, uintptr(unsafe.Pointer(&c.time.offsetsFile[0])), writeOnly, 0, 0, 0)
+		if e != 0 {
+			return e
+		}
+		if _, _, e := syscall.RawSyscall(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(&c.time.offsets[0])), uintptr(n)); e != 0 {
+			return e
+		}
+		syscall.RawSyscall(syscall.SYS_CLOSE, fd, 0, 0)
+	}
+	fd, _, e := syscall.RawSyscall6(syscall.SYS_OPENAT, atFDCWD, uintptr(unsafe.Pointer(&c.time.file[0])), syscall.O_RDONLY|syscall.O_CLOEXEC, 0, 0, 0)
+	if e != 0 {
+		return e
+	}
+	_, _, e = syscall.RawSyscall(sysSetns, fd, cloneNewTime, 0)
+	syscall.RawSyscall(syscall.SYS_CLOSE, fd, 0, 0)
+	return e
 }
 
 //go:noinline

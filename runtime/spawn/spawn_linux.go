@@ -141,7 +141,14 @@ func prepare(cfg *Config, sock int, opened *closer) (*child, error) {
 	if err := joins(cfg, c, opened); err != nil {
 		return nil, err
 	}
-	flags := f.Namespaces
+	flags := f.Namespaces &^ unix.CLONE_NEWTIME
+	if f.Namespaces&unix.CLONE_NEWTIME != 0 {
+		// Before Linux 6.2 an execution does not enter it, so the child does; it needs a memory of its own for that.
+		c.ownMemory, c.time = true, &timens{
+			offsets: append([]byte(f.TimeOffsets), 0), offsetsFile: append([]byte("/proc/self/timens_offsets"), 0),
+			file: append([]byte("/proc/self/ns/time_for_children"), 0),
+		}
+	}
 	joinsPID, joinsUser := false, false
 	for _, j := range c.joins {
 		joinsPID = joinsPID || j.flags&unix.CLONE_NEWPID != 0
@@ -316,9 +323,11 @@ func childFailed(cfg *Config, c *child) error {
 	case failCgroup:
 		return failed("cgroup", cfg.Facts.Tasks[c.out.at], e)
 	case failSetns:
-		return failed("namespace", "joining", e)
+		return failed("namespace", "joining "+kindsOf(append(c.joins, c.late...)[c.out.at].flags), e)
 	case failClone:
 		return failed("clone", "", e)
+	case failTime:
+		return failed("time namespace", "", e)
 	case failMaps:
 		return failed("user namespace", "waiting for its id maps", e)
 	case failExec:
@@ -326,6 +335,21 @@ func childFailed(cfg *Config, c *child) error {
 	default:
 		return failed("descriptors", "", e)
 	}
+}
+
+// kindsOf names the namespaces of CLONE_NEW… flags.
+func kindsOf(flags uintptr) string {
+	var names []string
+	for _, k := range []struct {
+		flag uintptr
+		name string
+	}{{unix.CLONE_NEWUSER, "user"}, {unix.CLONE_NEWNS, "mount"}, {unix.CLONE_NEWPID, "pid"}, {unix.CLONE_NEWNET, "network"}, {unix.CLONE_NEWIPC, "ipc"},
+		{unix.CLONE_NEWUTS, "uts"}, {unix.CLONE_NEWCGROUP, "cgroup"}, {unix.CLONE_NEWTIME, "time"}} {
+		if flags&k.flag != 0 {
+			names = append(names, k.name)
+		}
+	}
+	return strings.Join(names, ", ")
 }
 
 func writeMaps(pid int, f *Facts) error {
