@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/gantry-engine/gantry/internal/kit/atomicfile"
+	"github.com/gantry-engine/gantry/internal/kit/sibling"
 	"github.com/gantry-engine/gantry/internal/kit/undo"
 	"github.com/gantry-engine/gantry/internal/sys/cgroup"
 	"github.com/gantry-engine/gantry/runtime"
@@ -69,11 +70,7 @@ func readSpec(dir string) (*specs.Spec, []byte, error) {
 }
 
 func initBinary() (*os.File, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	return spawn.MemFile(filepath.Join(filepath.Dir(self), "gantry-init"))
+	return spawn.MemFile(sibling.Path("gantry-init"))
 }
 
 // create makes the container up to its start gate. Whatever fails, and a signal that asks for the end,

@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/cgroups"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/gantry-engine/gantry/internal/kit/sibling"
 	"github.com/gantry-engine/gantry/internal/sys/cgroup"
 	"github.com/gantry-engine/gantry/runtime"
 )
@@ -65,14 +66,10 @@ func makeScope(r *record) (release func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
 	if r.Path, err = scope.Path(); err != nil {
 		return nil, err
 	}
-	r.Cgroup, release, err = scope.Make([]string{filepath.Join(filepath.Dir(self), "gantry-init"), "hold"})
+	r.Cgroup, release, err = scope.Make([]string{sibling.Path("gantry-init"), "hold"})
 	return release, err
 }
 

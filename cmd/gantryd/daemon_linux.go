@@ -296,22 +296,3 @@ func (d *daemon) born() time.Time {
 	}
 	return st.ModTime().UTC()
 }
-
-// sibling is the path of another executable of the engine: beside this one, or
-// else in the folders where packages put such programs.
-func sibling(name string) string {
-	var dirs []string
-	if self, err := os.Executable(); err == nil {
-		if real, err := filepath.EvalSymlinks(self); err == nil {
-			self = real
-		}
-		dirs = append(dirs, filepath.Dir(self), filepath.Join(filepath.Dir(self), "..", "libexec", "gantry"))
-	}
-	for _, dir := range append(dirs, "/usr/libexec/gantry", "/usr/lib/gantry", "/usr/local/bin", "/usr/bin") {
-		path := filepath.Join(dir, name)
-		if st, err := os.Stat(path); err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0 {
-			return path
-		}
-	}
-	return name
-}

@@ -21,6 +21,7 @@ import (
 	"github.com/gantry-engine/gantry/internal/driver/keeper/compile"
 	"github.com/gantry-engine/gantry/internal/driver/logs"
 	"github.com/gantry-engine/gantry/internal/driver/rootview"
+	"github.com/gantry-engine/gantry/internal/kit/sibling"
 	containersservice "github.com/gantry-engine/gantry/internal/service/containers"
 	imagesservice "github.com/gantry-engine/gantry/internal/service/images"
 	systemservice "github.com/gantry-engine/gantry/internal/service/system"
@@ -37,7 +38,7 @@ type hostPorts struct {
 
 // newHostPorts makes the ports of the containers that need nothing but the host.
 func newHostPorts(d *daemon) (hostPorts, error) {
-	cg, err := cgroup.New(cgroup.Config{Parent: d.cfg.CgroupParent, Systemd: d.cfg.ExecOpt("native.cgroupdriver") == "systemd", Holder: sibling("gantry-init"),
+	cg, err := cgroup.New(cgroup.Config{Parent: d.cfg.CgroupParent, Systemd: d.cfg.ExecOpt("native.cgroupdriver") == "systemd", Holder: sibling.Path("gantry-init"),
 		Notes: filepath.Join(d.cfg.ExecRoot, "cgroup-parents")})
 	if err != nil {
 		return hostPorts{}, err
@@ -49,7 +50,7 @@ func newHostPorts(d *daemon) (hostPorts, error) {
 // that live. Networks are open before it, and start after it.
 func (e *engine) wireContainers(ctx context.Context, d *daemon, host hostPorts) error {
 	k, err := keeper.New(keeper.Config{
-		ExecRoot: d.cfg.ExecRoot, KeeperPath: sibling("gantry-keeper"), AnchorPath: sibling("gantry-anchor"), InitPath: sibling("gantry-init"),
+		ExecRoot: d.cfg.ExecRoot, KeeperPath: sibling.Path("gantry-keeper"), AnchorPath: sibling.Path("gantry-anchor"), InitPath: sibling.Path("gantry-init"),
 		Compile: compile.Launch, Logger: d.log,
 	})
 	if err != nil {

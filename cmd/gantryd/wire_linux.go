@@ -14,6 +14,7 @@ import (
 	"github.com/gantry-engine/gantry/internal/driver/layers"
 	"github.com/gantry-engine/gantry/internal/driver/network"
 	"github.com/gantry-engine/gantry/internal/driver/volume/local"
+	"github.com/gantry-engine/gantry/internal/kit/sibling"
 	"github.com/gantry-engine/gantry/internal/kit/undo"
 	"github.com/gantry-engine/gantry/internal/server"
 	"github.com/gantry-engine/gantry/internal/server/httpapi"
@@ -119,7 +120,7 @@ func (e *engine) wireVolumes(ctx context.Context, d *daemon) error {
 func (e *engine) wireNetworks(ctx context.Context, d *daemon) error {
 	c := d.cfg
 	n := network.Config{
-		ExecRoot: c.ExecRoot, GantryNet: sibling("gantry-net"), Bridge: c.BridgeName, Gateway: c.DefaultGateway, HostIP: c.IP, MTU: c.MTU,
+		ExecRoot: c.ExecRoot, GantryNet: sibling.Path("gantry-net"), Bridge: c.BridgeName, Gateway: c.DefaultGateway, HostIP: c.IP, MTU: c.MTU,
 		NoICC: !c.ICC, NoMasq: !c.IPMasq, NoIPTables: !c.IPTables, NoIPForward: !c.IPForward, ForwardNoDrop: c.ForwardNoDrop,
 		Table: c.FirewallTable, PoolSize: poolSize,
 	}

@@ -96,7 +96,7 @@ package_systemd_cgroups() {
   jq '.process.terminal = false | .process.args = ["/bin/sleep", "1000"] | .linux.cgroupsPath = "gantry-rt.slice:oci:one" | .linux.resources.pids.limit = 9' \
     /root/bundle/config.json >/root/bundle/new && mv /root/bundle/new /root/bundle/config.json
   no gantry-runtime create -b /root/bundle one
-  gantry-runtime --systemd-cgroup create -b /root/bundle one </dev/null >/dev/null 2>&1
+  gantry-runtime --systemd-cgroup create -b /root/bundle one </dev/null >/tmp/create.out 2>&1 || { cat /tmp/create.out; false; }
   gantry-runtime start one
   systemctl is-active oci-one.scope
   [ "$(systemctl show -P Slice oci-one.scope)" = gantry-rt.slice ]

@@ -1,0 +1,37 @@
+// Package sibling finds the engine's other executables: beside this one where all lie in one folder (bin/ of a
+// checkout), and where an installation puts those that nobody calls by hand.
+package sibling
+
+import (
+	"os"
+	"path/filepath"
+)
+
+// places are looked at last, for an executable that was copied away from the others.
+var places = []string{"/usr/libexec/gantry", "/usr/lib/gantry", "/usr/local/bin", "/usr/bin"}
+
+// Path gives the path of the executable name, or name itself where there is none: whoever executes it says so.
+func Path(name string) string {
+	self, err := os.Executable()
+	if err != nil {
+		self = ""
+	}
+	return find(self, name)
+}
+
+func find(self, name string) string {
+	var dirs []string
+	if self != "" {
+		if real, err := filepath.EvalSymlinks(self); err == nil {
+			self = real
+		}
+		dirs = append(dirs, filepath.Dir(self), filepath.Join(filepath.Dir(self), "..", "libexec", "gantry"))
+	}
+	for _, dir := range append(dirs, places...) {
+		path := filepath.Join(dir, name)
+		if st, err := os.Stat(path); err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0 {
+			return path
+		}
+	}
+	return name
+}
