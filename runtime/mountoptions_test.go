@@ -176,7 +176,16 @@ func TestLaterMounts(t *testing.T) {
 // An id-mapped mount shows the owners that the mapping says; "ridmap" also below.
 func TestIDMappedMount(t *testing.T) {
 	init, root := initFile(t), rootfs(t)
-	source := tree(t, 0)
+	// On the disk's file system: tmpfs can be mapped since Linux 6.3 only.
+	source, below := t.TempDir(), t.TempDir()
+	sub := filepath.Join(source, "sub")
+	if err := os.Mkdir(sub, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(below, sub, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(sub, unix.MNT_DETACH) })
 	for _, name := range []string{"f", "sub/f"} {
 		path := filepath.Join(source, name)
 		if err := os.WriteFile(path, nil, 0o644); err != nil {
