@@ -110,7 +110,7 @@ func (g *globals) create(id string, o *createOptions) (_ *record, err error) {
 	if err != nil {
 		return nil, err
 	}
-	release, err := makeCgroup(s, r)
+	inside, release, err := makeCgroup(s, r)
 	if err != nil {
 		return nil, err
 	}
@@ -124,6 +124,9 @@ func (g *globals) create(id string, o *createOptions) (_ *record, err error) {
 	err = g.launch(ctx, s, r, dir, keep, o)
 	if r.Pid != 0 {
 		back.Push("process", func(context.Context) error { return reapNow(r.Pid) })
+	}
+	if err == nil {
+		err = inside()
 	}
 	if err == nil && ctx.Err() != nil {
 		err = context.Cause(ctx)

@@ -18,12 +18,13 @@ import (
 	"github.com/gantry-engine/gantry/runtime"
 )
 
-// makeCgroup makes the container's directories, by controller, with its limits. Release is to be called when its
-// process is inside.
-func makeCgroup(s *specs.Spec, r *record) (release func(), err error) {
+// makeCgroup makes the container's directories, by controller, with its limits. When its process waits inside, inside is to
+// be called: it sets the limit of processes, of which gantry-init needs more than many a program. Release is
+// to be called whatever becomes of it.
+func makeCgroup(s *specs.Spec, r *record) (inside func() error, release func(), err error) {
 	host, err := cgroup.Discover()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	res := &specs.LinuxResources{}
 	if s.Linux != nil && s.Linux.Resources != nil {
@@ -36,8 +37,10 @@ func makeCgroup(s *specs.Spec, r *record) (release func(), err error) {
 	}
 	limits, err := cgroup.Resources(res)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	pids := limits.PidsLimit
+	limits.PidsLimit = nil
 	release = func() {}
 	if r.Systemd {
 		release, err = makeScope(r)
@@ -45,13 +48,28 @@ func makeCgroup(s *specs.Spec, r *record) (release func(), err error) {
 		r.Cgroup, err = host.Make(r.Path)
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := limit(r, limits, res); err != nil {
 		release()
-		return nil, errors.Join(fmt.Errorf("cgroup %s: %w", r.Path, err), r.destroyCgroup())
+		return nil, nil, errors.Join(fmt.Errorf("cgroup %s: %w", r.Path, err), r.destroyCgroup())
 	}
-	return release, nil
+	inside = func() error {
+		release()
+		if pids == nil {
+			return nil
+		}
+		only := &cgroups.Resources{PidsLimit: pids, SkipDevices: true}
+		m, err := cgroup.Manager(r.Path, r.Cgroup, r.Systemd, only)
+		if err == nil {
+			err = m.Set(only)
+		}
+		if err != nil {
+			return fmt.Errorf("cgroup %s: %w", r.Path, err)
+		}
+		return nil
+	}
+	return inside, release, nil
 }
 
 // makeScope has systemd make what cgroupsPath names in its form slice:prefix:name, or gantry-<id> in system.slice.

@@ -53,8 +53,9 @@ func attach(ctx context.Context, a *app.App, name string, noStdin, proxy bool, k
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	// Asked for before attaching, or the exit of a short-lived container would be missed.
-	exit := waitFor(ctx, c, info.ID, false)
+	// Asked for before attaching, or the exit of a short-lived container would be missed; and not for the next exit, as it may
+	// have ended by now.
+	exit := waitFor(ctx, c, info.ID, container.WaitConditionNotRunning)
 	if exit.err != nil {
 		return exit.err
 	}

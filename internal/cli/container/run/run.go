@@ -88,7 +88,7 @@ func foreground(ctx context.Context, a *app.App, c *api.Client, o *runOptions, r
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	exits := make(chan exit, 1)
-	go func() { exits <- waitFor(ctx, c, id, req.HostConfig.AutoRemove) }()
+	go func() { exits <- waitForNext(ctx, c, id, req.HostConfig.AutoRemove) }()
 
 	streams := stdio.Streams{In: req.AttachStdin, Out: req.AttachStdout, Err: req.AttachStderr, TTY: req.Tty, Keys: stdio.Keys(a, o.detachKeys)}
 	attached := streams.In || streams.Out || streams.Err

@@ -94,7 +94,7 @@ func startAttached(ctx context.Context, a *app.App, name string, o *startOptions
 		return err
 	}
 	defer conn.Close()
-	exit := waitFor(ctx, c, info.ID, info.HostConfig.AutoRemove)
+	exit := waitForNext(ctx, c, info.ID, info.HostConfig.AutoRemove)
 	if exit.err != nil {
 		return exit.err
 	}

@@ -72,12 +72,16 @@ type answer struct {
 	err  error // the engine went away meanwhile
 }
 
-// waitFor asks for a container's next exit. The engine has registered the request when waitFor returns.
-func waitFor(ctx context.Context, c *api.Client, id string, autoRemove bool) exit {
-	condition := container.WaitConditionNextExit
+// waitForNext asks for the exit of a container that is to be started.
+func waitForNext(ctx context.Context, c *api.Client, id string, autoRemove bool) exit {
 	if autoRemove {
-		condition = container.WaitConditionRemoved
+		return waitFor(ctx, c, id, container.WaitConditionRemoved)
 	}
+	return waitFor(ctx, c, id, container.WaitConditionNextExit)
+}
+
+// waitFor asks for a container's exit. The engine has registered the request when waitFor returns.
+func waitFor(ctx context.Context, c *api.Client, id string, condition container.WaitCondition) exit {
 	resp, err := askWait(ctx, c, id, condition)
 	if err != nil {
 		return exit{err: err}
