@@ -95,6 +95,7 @@ func TestKilledForWantOfMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.Must(t, "exec", "alone", "ls", "/done")
+	e.Must(t, "exec", "alone", "rm", "/now") // for when it is started again
 	become(t, e, "alone", "OOMKilled", "true")
 	if a := told(t, e, "alone"); count(a, "oom") != 1 {
 		t.Errorf("without a daemon: events %q", a)
