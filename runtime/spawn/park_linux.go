@@ -83,8 +83,8 @@ func (k *Parker) Park(namespaces uint64) (*Parked, error) {
 		unix.Close(pair[0])
 		return nil, failed("socket", "", err)
 	}
-	// The init's end must be nobody else's: it ends when ours does.
-	defer unix.Dup3(int(k.null.Fd()), k.slot, unix.O_CLOEXEC)
+	// The init's end must be nobody else's: it ends when ours does. (The next one takes the number over in any case.)
+	defer func() { _ = unix.Dup3(int(k.null.Fd()), k.slot, unix.O_CLOEXEC) }()
 	opened := &closer{}
 	defer opened.close()
 	fd := int(k.null.Fd())

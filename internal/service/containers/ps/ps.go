@@ -96,8 +96,8 @@ func ttyName(dev int) string {
 // renamed finds columns that ps is asked to call PID: the rows are picked by that column.
 var renamed = regexp.MustCompile(`\s(\S*)=\s*(PID\S*)`)
 
-// topByPS asks the host's ps. What ps refuses is answered as the API describes it: a server error.
-// Run gives the arguments to the host's ps and picks the rows of the processes out of its table.
+// Run gives the arguments to the host's ps and picks the rows of the processes out of its table. What ps
+// refuses is answered as the API describes it: a server error.
 func Run(ctx context.Context, pids []int, psArgs string) (container.TopResponse, error) {
 	for _, m := range renamed.FindAllStringSubmatch(" "+psArgs, -1) {
 		if m[1] != "pid" {
