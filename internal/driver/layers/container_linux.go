@@ -193,7 +193,7 @@ func (s *Store) Remove(_ context.Context, id string) error {
 	if s.driver == DriverOverlay && c.asked.Load() <= 1 { // nobody but its one run has seen it
 		chain = c.chain
 	}
-	if err := s.away(c.dir, chain); err != nil {
+	if err := s.trash.away(c.dir, chain); err != nil {
 		return fmt.Errorf("removing the writable layer of container %s: %w", id, err)
 	}
 	s.mu.Lock()

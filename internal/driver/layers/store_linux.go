@@ -2,8 +2,6 @@ package layers
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,14 +10,12 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
 	"github.com/gantry-engine/gantry/internal/kit/atomicfile"
-	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/kit/keylock"
 )
 
@@ -71,17 +67,15 @@ type Store struct {
 	containers map[string]*container
 	held       map[string]int // layer directories in use by Unpack and its callers
 
-	spare    *spares
-	trash    chan waste
-	overflow atomic.Bool // the trash folder has more than the queue
-	closed   chan struct{}
+	spare *spares
+	trash *trash
 }
 
 // Open opens or makes a store below dir. What a crash left half done is deleted.
 func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 	s := &Store{
 		dir: dir, boot: o.BootID, layers: map[string]*layer{}, chains: map[string]*chain{},
-		containers: map[string]*container{}, held: map[string]int{}, trash: make(chan waste, 256), closed: make(chan struct{}),
+		containers: map[string]*container{}, held: map[string]int{}, trash: newTrash(filepath.Join(dir, "trash")),
 	}
 	s.spare = newSpares(s)
 	if s.boot == "" {
@@ -102,7 +96,7 @@ func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 	if err := s.choose(o.Driver); err != nil {
 		return nil, err
 	}
-	go s.emptyTrash()
+	go s.trash.empty(s.spare.reuse)
 	if err := errors.Join(s.makeStubs(), s.sweep(), s.load(ctx)); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -151,16 +145,11 @@ func (s *Store) sweep() error {
 		errs = append(errs, err)
 		for _, e := range entries {
 			if e.Name() != s.boot {
-				errs = append(errs, s.discard(filepath.Join(s.dir, d, e.Name())))
+				errs = append(errs, s.trash.discard(filepath.Join(s.dir, d, e.Name())))
 			}
 		}
 	}
-	entries, err := os.ReadDir(filepath.Join(s.dir, "trash"))
-	errs = append(errs, err)
-	for _, e := range entries {
-		s.toTrash(waste{dir: filepath.Join(s.dir, "trash", e.Name())})
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.trash.resume())...)
 }
 
 func (s *Store) load(ctx context.Context) error {
@@ -175,7 +164,7 @@ func (s *Store) load(ctx context.Context) error {
 			err = json.Unmarshal(b, l)
 		}
 		if err != nil { // never finished: the file is written before the directory gets its name
-			if err := s.discard(filepath.Join(s.dir, "layers", e.Name())); err != nil {
+			if err := s.trash.discard(filepath.Join(s.dir, "layers", e.Name())); err != nil {
 				return err
 			}
 			continue
@@ -226,7 +215,7 @@ func (s *Store) loadContainers(sub string, volatile bool) error {
 		if err != nil || name != emptyChain && s.chains[name] == nil {
 			// Not finished, or its image's layers are lost: Rootfs will say so. Nothing the user wrote is deleted here.
 			if errors.Is(err, os.ErrNotExist) {
-				if err := s.discard(dir); err != nil {
+				if err := s.trash.discard(dir); err != nil {
 					return err
 				}
 			}
@@ -240,13 +229,7 @@ func (s *Store) loadContainers(sub string, volatile bool) error {
 // Close stops the deletions in the background; what is left of them is done after the next Open.
 func (s *Store) Close() error {
 	s.spare.kept.Stop()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	select {
-	case <-s.closed:
-	default:
-		close(s.closed)
-	}
+	s.trash.close()
 	return nil
 }
 
@@ -260,76 +243,6 @@ func (s *Store) layerFS(name string) string { return filepath.Join(s.dir, "layer
 
 // temp makes a fresh directory that a crash cannot leave behind.
 func (s *Store) temp() (string, error) { return os.MkdirTemp(filepath.Join(s.dir, "tmp"), "n-") }
-
-// discard takes a directory out of sight at once and deletes it in the background.
-func (s *Store) discard(dir string) error { return s.away(dir, "") }
-
-// away is discard for a container's directory, which may serve the next container of the same chain.
-func (s *Store) away(dir, chain string) error {
-	id := make([]byte, 12)
-	_, _ = rand.Read(id)
-	to := filepath.Join(s.dir, "trash", hex.EncodeToString(id))
-	if err := os.Rename(dir, to); err != nil {
-		if errors.Is(err, os.ErrNotExist) {
-			return nil
-		}
-		return err
-	}
-	failpoint.Hit("gantryd.layer-away")
-	s.toTrash(waste{to, chain})
-	return nil
-}
-
-// waste is a directory to be deleted.
-type waste struct {
-	dir   string
-	chain string // not empty: a writable layer that may be used again
-}
-
-// trashDelay is how long a deletion waits, out of sight already: what waits for an answer
-// comes first, and a container's last mount is gone by then.
-const trashDelay = 30 * time.Millisecond
-
-func (s *Store) toTrash(w waste) {
-	select {
-	case s.trash <- w:
-	default:
-		s.overflow.Store(true) // emptyTrash reads the folder when it has caught up
-	}
-}
-
-func (s *Store) emptyTrash() {
-	for {
-		var batch []waste
-		select {
-		case <-s.closed:
-			return
-		case w := <-s.trash:
-			batch = append(batch, w)
-		}
-		select {
-		case <-s.closed:
-			return
-		case <-time.After(trashDelay):
-		}
-		for range len(s.trash) {
-			batch = append(batch, <-s.trash)
-		}
-		for _, w := range batch {
-			if w.chain == "" || !s.spare.reuse(w) {
-				_ = os.RemoveAll(w.dir)
-			}
-			failpoint.Hit("gantryd.layer-deleted")
-		}
-		if len(s.trash) > 0 || !s.overflow.Swap(false) {
-			continue
-		}
-		entries, _ := os.ReadDir(filepath.Join(s.dir, "trash"))
-		for _, e := range entries {
-			_ = os.RemoveAll(filepath.Join(s.dir, "trash", e.Name()))
-		}
-	}
-}
 
 // syncAll makes everything on the store's file system durable: once per unpacked image, not per file.
 func (s *Store) syncAll() error {

@@ -195,10 +195,10 @@ func (u *unpacking) alone(ctx context.Context, i int) error {
 		return err
 	}
 	if i == 0 && st.Missing != nil {
-		return errors.Join(fmt.Errorf("layer %s: %w", u.layers[i].DiffID, st.Missing), u.s.discard(tmp))
+		return errors.Join(fmt.Errorf("layer %s: %w", u.layers[i].DiffID, st.Missing), u.s.trash.discard(tmp))
 	}
 	if i > 0 && (st.Missing != nil || st.Implied) {
-		return u.s.discard(tmp)
+		return u.s.trash.discard(tmp)
 	}
 	u.add(i, tmp, u.layers[i].DiffID.Encoded(), &layer{Size: st.Size, Entries: st.Entries, Implied: st.Implied})
 	return nil
@@ -279,7 +279,7 @@ func (u *unpacking) extract(ctx context.Context, l images.Layer, open func(tmp s
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, u.s.discard(tmp))
+			err = errors.Join(err, u.s.trash.discard(tmp))
 		}
 	}()
 	if err := os.Mkdir(filepath.Join(tmp, "fs"), 0o755); err != nil {
@@ -357,7 +357,7 @@ func (u *unpacking) finish(diffIDs []digest.Digest) error {
 // discard removes what was unpacked but not named.
 func (u *unpacking) discard() {
 	for _, m := range u.made {
-		_ = u.s.discard(m.tmp)
+		_ = u.s.trash.discard(m.tmp)
 	}
 }
 
@@ -415,7 +415,7 @@ func (s *Store) Collect(ctx context.Context, keep [][]digest.Digest) (freed int6
 		if used[name] || s.held[name] > 0 {
 			continue
 		}
-		if err := s.discard(filepath.Join(s.dir, "layers", name)); err != nil {
+		if err := s.trash.discard(filepath.Join(s.dir, "layers", name)); err != nil {
 			return freed, err
 		}
 		delete(s.layers, name)
