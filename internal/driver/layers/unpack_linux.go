@@ -52,7 +52,7 @@ func chainName(diffIDs []digest.Digest) string {
 
 // unpacking is one call of Unpack.
 type unpacking struct {
-	s      *Store
+	s      *stacks
 	layers []images.Layer
 	names  []string // of chain IDs
 	dirs   []string // chosen directory per layer; "" is not known yet
@@ -67,7 +67,7 @@ type made struct {
 }
 
 // Unpack implements images.Layers.
-func (s *Store) Unpack(ctx context.Context, ls []images.Layer) (release func(), err error) {
+func (s *stacks) Unpack(ctx context.Context, ls []images.Layer) (release func(), err error) {
 	diffIDs := make([]digest.Digest, len(ls))
 	for i, l := range ls {
 		if err := l.DiffID.Validate(); err != nil {
@@ -113,28 +113,6 @@ func (s *Store) Unpack(ctx context.Context, ls []images.Layer) (release func(), 
 		return nil, err
 	}
 	return drop, u.finish(diffIDs)
-}
-
-func (s *Store) hold(names []string, n int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, d := range names {
-		if s.held[d] += n; s.held[d] == 0 {
-			delete(s.held, d)
-		}
-	}
-}
-
-func (s *Store) chain(name string) *chain {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.chains[name]
-}
-
-func (s *Store) layer(name string) *layer {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.layers[name]
 }
 
 // overlays unpacks all layers side by side, then those that need the ones below on top of them.
@@ -368,58 +346,4 @@ func syncDir(p string) error {
 	}
 	defer d.Close()
 	return d.Sync()
-}
-
-// Unpacked implements images.Layers.
-func (s *Store) Unpacked(diffIDs []digest.Digest) (sizes []int64, ok bool) {
-	if len(diffIDs) == 0 {
-		return nil, true
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	c := s.chains[chainName(diffIDs)]
-	if c == nil {
-		return nil, false
-	}
-	for _, d := range c.Dirs {
-		sizes = append(sizes, s.layers[d].Size)
-	}
-	return sizes, true
-}
-
-// Collect implements images.Layers.
-func (s *Store) Collect(ctx context.Context, keep [][]digest.Digest) (freed int64, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	live := map[string]bool{}
-	for _, k := range keep {
-		live[chainName(k)] = true
-	}
-	for _, c := range s.containers {
-		live[c.chain] = true
-	}
-	used := map[string]bool{}
-	for name, c := range s.chains {
-		if live[name] || s.held[name] > 0 {
-			for _, d := range c.Dirs {
-				used[d] = true
-			}
-			continue
-		}
-		if err := os.Remove(filepath.Join(s.dir, "chains", name)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return freed, err
-		}
-		delete(s.chains, name)
-	}
-	for name, l := range s.layers {
-		if used[name] || s.held[name] > 0 {
-			continue
-		}
-		if err := s.trash.discard(filepath.Join(s.dir, "layers", name)); err != nil {
-			return freed, err
-		}
-		delete(s.layers, name)
-		freed += l.Size
-	}
-	return freed, context.Cause(ctx)
 }
