@@ -72,8 +72,8 @@ func runPlugin(_ context.Context, a *app.App, argv []string, name string) (bool,
 // pluginEnv tells a plugin which program ran it and, when only we know it, where the engine is.
 func pluginEnv(a *app.App) []string {
 	env := append(os.Environ(), "DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND="+os.Args[0])
-	if a.Globals.Context == "" && len(a.Globals.Hosts) == 0 && a.CurrentContext() == config.DefaultContext {
-		if t, err := a.Target(); err == nil {
+	if !a.Engine.Named() && a.Engine.CurrentContext() == config.DefaultContext {
+		if t, err := a.Engine.Target(); err == nil {
 			env = append(env, "DOCKER_HOST="+t.Host)
 		}
 	}

@@ -1,5 +1,5 @@
 // Package app is the frame every command of the command line is hung into: what a command is, the
-// streams, the configuration, the connection to the engine, usage texts and exit statuses.
+// streams, usage texts and exit statuses, with the client's directory and the engine at hand.
 //
 // Commands are values in tables; flags of a command are only built when that command is run.
 package app

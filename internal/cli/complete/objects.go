@@ -76,7 +76,7 @@ func list(ctx context.Context, a *app.App, what, verb string) (names []string) {
 		}
 		return append(names, "default")
 	}
-	c, err := a.Client()
+	c, err := a.Engine.Client()
 	if err != nil {
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/moby/moby/api/types/system"
 
 	"github.com/gantry-engine/gantry/internal/cli/app"
+	"github.com/gantry-engine/gantry/internal/cli/engine"
 )
 
 // fixed are the flags whose values are known without asking anybody. A value that ends in = or : goes on.
@@ -79,7 +80,7 @@ func flagValues(ctx context.Context, a *app.App, c *app.Command, flag, typed str
 		}
 		slices.Sort(p.words)
 	case "log-driver", "volume-driver", "driver", "runtime":
-		p.words = drivers(ctx, a, c, flag)
+		p.words = drivers(ctx, a.Engine, c, flag)
 	case "filter":
 		p.words = filterKeys(c)
 	}
@@ -115,8 +116,8 @@ func filterKeys(c *app.Command) []string {
 }
 
 // drivers are the names the engine knows for a kind of driver.
-func drivers(ctx context.Context, a *app.App, c *app.Command, flag string) (names []string) {
-	cl, err := a.Client()
+func drivers(ctx context.Context, e *engine.Engine, c *app.Command, flag string) (names []string) {
+	cl, err := e.Client()
 	if err != nil {
 		return nil
 	}

@@ -64,7 +64,7 @@ func buildExport(a *app.App, _ *pflag.FlagSet) app.RunFunc {
 // stored is a context with its certificates. The default one is what flags and environment make of it.
 func stored(a *app.App, name string) (config.Context, map[string][]byte, error) {
 	if name == config.DefaultContext {
-		t, err := defaultTarget(a)
+		t, err := a.Engine.DefaultTarget()
 		return config.Context{Name: name, Metadata: map[string]any{}, Endpoints: map[string]config.Endpoint{"docker": {Host: t.Host, SkipTLSVerify: t.SkipTLS}}}, nil, err
 	}
 	c, err := a.Home.Contexts().Get(name)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/gantry-engine/gantry/internal/cli/app"
 	"github.com/gantry-engine/gantry/internal/cli/config"
+	"github.com/gantry-engine/gantry/internal/cli/engine"
 	"github.com/gantry-engine/gantry/internal/cli/format"
 )
 
@@ -38,7 +39,7 @@ func Group() *app.Command {
 
 func buildShow(a *app.App, _ *pflag.FlagSet) app.RunFunc {
 	return func(context.Context, []string) error {
-		fmt.Fprintln(a.Out, a.CurrentContext())
+		fmt.Fprintln(a.Out, a.Engine.CurrentContext())
 		return nil
 	}
 }
@@ -78,7 +79,7 @@ func buildRm(a *app.App, f *pflag.FlagSet) app.RunFunc {
 			if name == config.DefaultContext {
 				return errors.New(`context "default" cannot be removed`)
 			}
-			if name == a.CurrentContext() && !force {
+			if name == a.Engine.CurrentContext() && !force {
 				return fmt.Errorf("context %q is in use, set -f flag to force remove", name)
 			}
 			if !a.Home.Contexts().Has(name) && !force {
@@ -148,7 +149,7 @@ func save(a *app.App, c config.Context, files map[string][]byte, verb string) er
 // copyOf is another context's endpoint, certificates and metadata.
 func copyOf(a *app.App, from string) (config.Endpoint, map[string][]byte, map[string]any, error) {
 	if from == config.DefaultContext {
-		t, err := defaultTarget(a)
+		t, err := a.Engine.DefaultTarget()
 		return config.Endpoint{Host: t.Host, SkipTLSVerify: t.SkipTLS}, nil, nil, err
 	}
 	c, err := a.Home.Contexts().Get(from)
@@ -157,13 +158,6 @@ func copyOf(a *app.App, from string) (config.Endpoint, map[string][]byte, map[st
 	}
 	files, err := a.Home.Contexts().TLS(from)
 	return c.Endpoints["docker"], files, c.Metadata, err
-}
-
-// defaultTarget is the engine of the context made of environment alone.
-func defaultTarget(a *app.App) (app.Target, error) {
-	b := *a
-	b.Globals.Context = config.DefaultContext
-	return b.Target()
 }
 
 // endpoint reads the words of --docker.
@@ -197,7 +191,7 @@ func readEndpoint(a *app.App, words map[string]string) (ep config.Endpoint, file
 		}
 	}
 	if h := words["host"]; h != "" {
-		if ep.Host, err = a.ParseHost(h); err != nil {
+		if ep.Host, err = a.Engine.ParseHost(h, false); err != nil {
 			return ep, nil, err
 		}
 	}
@@ -208,7 +202,7 @@ func readEndpoint(a *app.App, words map[string]string) (ep config.Endpoint, file
 			}
 		}
 	}
-	if err := app.CheckTLS(files, ep.SkipTLSVerify); err != nil {
+	if err := engine.CheckTLS(files, ep.SkipTLSVerify); err != nil {
 		return ep, nil, fmt.Errorf("invalid docker endpoint options: failed to retrieve context tls info: %w", err)
 	}
 	return ep, files, nil
@@ -261,8 +255,8 @@ func buildLs(a *app.App, f *pflag.FlagSet) app.RunFunc {
 		if err != nil {
 			return err
 		}
-		current := a.CurrentContext()
-		t, terr := defaultTarget(a)
+		current := a.Engine.CurrentContext()
+		t, terr := a.Engine.DefaultTarget()
 		rows := []*Row{{name: config.DefaultContext, description: "Current DOCKER_HOST based configuration", host: t.Host, err: terr, current: current == config.DefaultContext}}
 		for _, c := range list {
 			rows = append(rows, &Row{name: c.Name, description: c.Description(), host: c.Endpoints["docker"].Host, current: current == c.Name})
@@ -317,7 +311,7 @@ func buildInspect(a *app.App, f *pflag.FlagSet) app.RunFunc {
 	f.StringVarP(&tmpl, "format", "f", "", app.InspectFormatHelp)
 	return func(_ context.Context, args []string) error {
 		if len(args) == 0 {
-			args = []string{a.CurrentContext()}
+			args = []string{a.Engine.CurrentContext()}
 		}
 		return format.Inspect(a.Out, args, tmpl, func(name string) (format.Object, error) { return describe(a, name) })
 	}
@@ -334,7 +328,7 @@ type description struct {
 func describe(a *app.App, name string) (format.Object, error) {
 	d := description{Name: name, Metadata: map[string]any{}, TLSMaterial: map[string][]string{}}
 	if name == config.DefaultContext {
-		t, err := defaultTarget(a)
+		t, err := a.Engine.DefaultTarget()
 		if err != nil {
 			return format.Object{}, err
 		}

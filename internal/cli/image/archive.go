@@ -37,7 +37,7 @@ func buildSave(a *app.App, f *pflag.FlagSet) app.RunFunc {
 			return fmt.Errorf("failed to save image: %w", err)
 		}
 		defer out.Discard()
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}
@@ -80,7 +80,7 @@ func buildLoad(a *app.App, f *pflag.FlagSet) app.RunFunc {
 		if err := addPlatforms(q, "platform", platforms); err != nil {
 			return err
 		}
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}
@@ -133,7 +133,7 @@ func buildImport(a *app.App, f *pflag.FlagSet) app.RunFunc {
 			defer file.Close()
 			in = struct{ io.Reader }{file}
 		}
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}

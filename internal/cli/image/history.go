@@ -24,7 +24,7 @@ func buildHistory(a *app.App, f *pflag.FlagSet) app.RunFunc {
 	f.BoolVarP(&quiet, "quiet", "q", false, "Show IDs only")
 	f.StringVar(&platform, "platform", "", "Show this platform of the image (os[/arch[/variant]])")
 	return func(ctx context.Context, args []string) error {
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}

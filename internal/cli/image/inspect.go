@@ -18,7 +18,7 @@ func buildInspect(a *app.App, f *pflag.FlagSet) app.RunFunc {
 	f.StringVarP(&tmpl, "format", "f", "", app.InspectFormatHelp)
 	f.StringVar(&platform, "platform", "", "Show this platform of the image (os[/arch[/variant]])")
 	return func(ctx context.Context, args []string) error {
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}

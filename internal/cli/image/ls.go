@@ -47,7 +47,7 @@ func (o *lsOptions) run(ctx context.Context, a *app.App) error {
 			}
 		}
 	}
-	c, err := a.Client()
+	c, err := a.Engine.Client()
 	if err != nil {
 		return err
 	}

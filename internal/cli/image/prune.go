@@ -27,7 +27,7 @@ func buildPrune(a *app.App, f *pflag.FlagSet) app.RunFunc {
 
 // Prune removes unused images, and gives the space freed and a report.
 func Prune(ctx context.Context, a *app.App, all bool, filter opts.Filter) (uint64, string, error) {
-	c, err := a.Client()
+	c, err := a.Engine.Client()
 	if err != nil {
 		return 0, "", err
 	}

@@ -61,7 +61,7 @@ type PullRequest struct {
 
 // Pull asks the engine to download an image, and shows how far it is.
 func Pull(ctx context.Context, a *app.App, p PullRequest) error {
-	c, err := a.Client()
+	c, err := a.Engine.Client()
 	if err != nil {
 		return err
 	}

@@ -51,7 +51,7 @@ func buildPush(a *app.App, f *pflag.FlagSet) app.RunFunc {
 		if auth == nil { // the API wants the header even when it says nothing
 			auth = map[string]string{registry.AuthHeader: base64.URLEncoding.EncodeToString([]byte("{}"))}
 		}
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}

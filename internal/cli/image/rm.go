@@ -20,7 +20,7 @@ func buildRm(a *app.App, f *pflag.FlagSet) app.RunFunc {
 	f.BoolVar(&noPrune, "no-prune", false, "Keep untagged parents")
 	f.StringSliceVar(&platforms, "platform", nil, "Remove these platforms only (os[/arch[/variant]])")
 	return func(ctx context.Context, args []string) error {
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}

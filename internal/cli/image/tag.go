@@ -21,7 +21,7 @@ func buildTag(a *app.App, _ *pflag.FlagSet) app.RunFunc {
 			return errors.New("refusing to create a tag with a digest reference")
 		}
 		r = r.WithTag()
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}

@@ -47,7 +47,7 @@ func buildCreate(a *app.App, f *pflag.FlagSet) app.RunFunc {
 		if err != nil {
 			return err
 		}
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}

@@ -26,7 +26,7 @@ func buildLs(a *app.App, f *pflag.FlagSet) app.RunFunc {
 	f.BoolVar(&noTrunc, "no-trunc", false, "Show everything in full")
 	f.BoolVarP(&quiet, "quiet", "q", false, "Show IDs only")
 	return func(ctx context.Context, _ []string) error {
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}

@@ -39,7 +39,7 @@ func buildInspect(a *app.App, f *pflag.FlagSet) app.RunFunc {
 	f.StringVarP(&tmpl, "format", "f", "", app.InspectFormatHelp)
 	f.BoolVarP(&verbose, "verbose", "v", false, "More, for diagnosis")
 	return func(ctx context.Context, args []string) error {
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}
@@ -86,7 +86,7 @@ func buildConnect(a *app.App, f *pflag.FlagSet) app.RunFunc {
 		if len(driverOpts) > 0 {
 			ep.DriverOpts = opts.ToMap(driverOpts)
 		}
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}
@@ -98,7 +98,7 @@ func buildDisconnect(a *app.App, f *pflag.FlagSet) app.RunFunc {
 	var force bool
 	f.BoolVarP(&force, "force", "f", false, "Disconnect whatever the driver says")
 	return func(ctx context.Context, args []string) error {
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}
@@ -110,7 +110,7 @@ func buildRm(a *app.App, f *pflag.FlagSet) app.RunFunc {
 	var force bool
 	f.BoolVarP(&force, "force", "f", false, "Do not complain about networks that are not there")
 	return func(ctx context.Context, args []string) error {
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}
@@ -152,7 +152,7 @@ func buildPrune(a *app.App, f *pflag.FlagSet) app.RunFunc {
 
 // Prune removes unused networks, and gives a report.
 func Prune(ctx context.Context, a *app.App, filter opts.Filter) (string, error) {
-	c, err := a.Client()
+	c, err := a.Engine.Client()
 	if err != nil {
 		return "", err
 	}

@@ -68,7 +68,7 @@ func buildLogin(a *app.App, f *pflag.FlagSet) app.RunFunc {
 			return err
 		}
 		cred := registry.AuthConfig{Username: user, Password: password, ServerAddress: server(args)}
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}
@@ -166,7 +166,7 @@ func buildSearch(a *app.App, f *pflag.FlagSet) app.RunFunc {
 		if limit > 0 {
 			q.Set("limit", strconv.Itoa(limit))
 		}
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}

@@ -32,7 +32,7 @@ func buildDf(a *app.App, f *pflag.FlagSet) app.RunFunc {
 	f.StringVar(&tmpl, "format", "", app.FormatHelp)
 	f.BoolVarP(&verbose, "verbose", "v", false, "Show what takes the space")
 	return func(ctx context.Context, _ []string) error {
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}

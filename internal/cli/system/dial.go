@@ -13,7 +13,7 @@ import (
 // buildDialStdio joins standard input and output with the engine's socket: the far end of ssh:// connections.
 func buildDialStdio(a *app.App, _ *pflag.FlagSet) app.RunFunc {
 	return func(ctx context.Context, _ []string) error {
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}

@@ -45,7 +45,7 @@ func buildEvents(a *app.App, f *pflag.FlagSet) app.RunFunc {
 			}
 			q.Set(k, ts)
 		}
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}

@@ -37,11 +37,11 @@ func buildInfo(a *app.App, f *pflag.FlagSet) app.RunFunc {
 	var tmpl string
 	f.StringVarP(&tmpl, "format", "f", "", app.InspectFormatHelp)
 	return func(ctx context.Context, _ []string) error {
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}
-		r := infoResult{Info: &system.Info{}, ClientInfo: &clientInfo{Debug: a.Globals.Debug, Version: version.Version, Context: a.CurrentContext(), Plugins: []string{}}}
+		r := infoResult{Info: &system.Info{}, ClientInfo: &clientInfo{Debug: a.Globals.Debug, Version: version.Version, Context: a.Engine.CurrentContext(), Plugins: []string{}}}
 		var raw []byte
 		serr := c.Get(ctx, "/info", nil, &raw)
 		if serr == nil {

@@ -68,7 +68,7 @@ func buildInspect(a *app.App, f *pflag.FlagSet) app.RunFunc {
 			}
 			return fmt.Errorf(`unknown type: %q: must be one of "%s"`, kind, strings.Join(kinds, `", "`))
 		}
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}

@@ -86,7 +86,7 @@ func question(all, volumes bool, filter opts.Filter) string {
 
 // PruneCache removes build cache, and gives the space freed and a report.
 func PruneCache(ctx context.Context, a *app.App, all bool, keep string, filter opts.Filter) (uint64, string, error) {
-	c, err := a.Client()
+	c, err := a.Engine.Client()
 	if err != nil {
 		return 0, "", err
 	}

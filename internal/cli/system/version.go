@@ -50,14 +50,14 @@ func buildVersion(a *app.App, f *pflag.FlagSet) app.RunFunc {
 				return &app.Exit{Code: 64, Err: fmt.Errorf("template parsing error: %w", err)}
 			}
 		}
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}
 		var server system.VersionResponse
 		serr := c.Get(ctx, "/version", nil, &server)
 		v := versionInfo{Client: clientVersion{Version: version.Version, APIVersion: c.Version(), DefaultAPIVersion: api.MaxVersion, GitCommit: version.Commit,
-			GoVersion: runtime.Version(), Os: runtime.GOOS, Arch: runtime.GOARCH, Context: a.CurrentContext()}}
+			GoVersion: runtime.Version(), Os: runtime.GOOS, Arch: runtime.GOARCH, Context: a.Engine.CurrentContext()}}
 		if serr == nil {
 			v.Server = &server
 			if v.Client.APIVersion == api.MaxVersion && api.LessThan(server.APIVersion, api.MaxVersion) {

@@ -57,7 +57,7 @@ func buildCreate(a *app.App, f *pflag.FlagSet) app.RunFunc {
 			}
 			req.ClusterVolumeSpec = spec
 		}
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}

@@ -24,7 +24,7 @@ func buildLs(a *app.App, f *pflag.FlagSet) app.RunFunc {
 	f.StringVar(&tmpl, "format", "", app.FormatHelp)
 	f.BoolVarP(&quiet, "quiet", "q", false, "Show names only")
 	return func(ctx context.Context, _ []string) error {
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}

@@ -36,7 +36,7 @@ func buildInspect(a *app.App, f *pflag.FlagSet) app.RunFunc {
 	var tmpl string
 	f.StringVarP(&tmpl, "format", "f", "", app.InspectFormatHelp)
 	return func(ctx context.Context, args []string) error {
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}
@@ -61,7 +61,7 @@ func buildRm(a *app.App, f *pflag.FlagSet) app.RunFunc {
 	var force bool
 	f.BoolVarP(&force, "force", "f", false, "Remove the volumes whatever the driver says")
 	return func(ctx context.Context, args []string) error {
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}
@@ -77,7 +77,7 @@ func buildUpdate(a *app.App, f *pflag.FlagSet) app.RunFunc {
 	var availability string
 	f.StringVar(&availability, "availability", "active", `Availability of the cluster volume ("active", "pause", "drain")`)
 	return func(ctx context.Context, args []string) error {
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}
@@ -117,7 +117,7 @@ func buildPrune(a *app.App, f *pflag.FlagSet) app.RunFunc {
 
 // Prune removes unused volumes, and gives the space freed and a report.
 func Prune(ctx context.Context, a *app.App, filter opts.Filter) (uint64, string, error) {
-	c, err := a.Client()
+	c, err := a.Engine.Client()
 	if err != nil {
 		return 0, "", err
 	}

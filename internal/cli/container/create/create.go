@@ -52,7 +52,7 @@ func (c *Flags) CheckPull() error {
 func Request(ctx context.Context, a *app.App, c *Flags, args []string) (*container.CreateRequest, error) {
 	serverOS := "linux"
 	if len(c.devices.Values) > 0 {
-		cl, err := a.Client()
+		cl, err := a.Engine.Client()
 		if err != nil {
 			return nil, err
 		}
@@ -77,7 +77,7 @@ func Request(ctx context.Context, a *app.App, c *Flags, args []string) (*contain
 }
 
 func addProxies(a *app.App, cfg *container.Config) {
-	t, err := a.Target()
+	t, err := a.Engine.Target()
 	if err != nil {
 		return
 	}
@@ -115,7 +115,7 @@ func Create(ctx context.Context, a *app.App, c *Flags, req *container.CreateRequ
 		return "", err
 	}
 	defer cid.abandon()
-	cl, err := a.Client()
+	cl, err := a.Engine.Client()
 	if err != nil {
 		return "", err
 	}

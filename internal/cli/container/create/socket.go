@@ -23,7 +23,7 @@ const socketInside = "/var/run/docker.sock"
 // shareSocket gives the container the engine's socket, and returns the credentials it shall find beside it.
 func shareSocket(a *app.App, req *container.CreateRequest) ([]byte, error) {
 	source := socketInside
-	if t, err := a.Target(); err == nil {
+	if t, err := a.Engine.Target(); err == nil {
 		if p, ok := strings.CutPrefix(t.Host, "unix://"); ok {
 			source = p
 		}

@@ -39,7 +39,7 @@ func BuildCommit(a *app.App, f *pflag.FlagSet) app.RunFunc {
 		if noPause || !pause {
 			q.Set("pause", "0")
 		}
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}

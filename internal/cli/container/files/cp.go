@@ -127,7 +127,7 @@ func absolute(p string) string {
 
 // copyOut copies from a container to this machine.
 func copyOut(ctx context.Context, a *app.App, o *cpOptions, name, src, dst string) error {
-	c, err := a.Client()
+	c, err := a.Engine.Client()
 	if err != nil {
 		return err
 	}
@@ -202,7 +202,7 @@ func localTarget(dst, base string, srcDir, whole bool) (string, error) {
 
 // copyIn copies from this machine into a container.
 func copyIn(ctx context.Context, a *app.App, o *cpOptions, src, name, dst string) error {
-	c, err := a.Client()
+	c, err := a.Engine.Client()
 	if err != nil {
 		return err
 	}

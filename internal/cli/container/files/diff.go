@@ -14,7 +14,7 @@ import (
 // BuildDiff is diff.
 func BuildDiff(a *app.App, _ *pflag.FlagSet) app.RunFunc {
 	return func(ctx context.Context, args []string) error {
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}

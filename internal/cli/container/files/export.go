@@ -24,7 +24,7 @@ func BuildExport(a *app.App, f *pflag.FlagSet) app.RunFunc {
 			return fmt.Errorf("failed to export container: %w", err)
 		}
 		defer out.Discard()
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}

@@ -14,7 +14,7 @@ func BuildKill(a *app.App, f *pflag.FlagSet) app.RunFunc {
 	var signal string
 	f.StringVarP(&signal, "signal", "s", "", "Signal to send")
 	return func(ctx context.Context, args []string) error {
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}

@@ -17,7 +17,7 @@ func BuildUnpause(a *app.App, _ *pflag.FlagSet) app.RunFunc { return postEach(a,
 
 func postEach(a *app.App, verb string) app.RunFunc {
 	return func(ctx context.Context, args []string) error {
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}

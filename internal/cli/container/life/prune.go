@@ -26,7 +26,7 @@ func BuildPrune(a *app.App, f *pflag.FlagSet) app.RunFunc {
 
 // Prune removes stopped containers, and gives the space freed and a report.
 func Prune(ctx context.Context, a *app.App, filter opts.Filter) (uint64, string, error) {
-	c, err := a.Client()
+	c, err := a.Engine.Client()
 	if err != nil {
 		return 0, "", err
 	}

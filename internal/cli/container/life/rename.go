@@ -18,7 +18,7 @@ func BuildRename(a *app.App, _ *pflag.FlagSet) app.RunFunc {
 		if from == "" || to == "" {
 			return errors.New("Error: Neither old nor new names may be empty") // docker's text
 		}
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}

@@ -20,7 +20,7 @@ func BuildRm(a *app.App, f *pflag.FlagSet) app.RunFunc {
 	f.BoolVarP(&link, "link", "l", false, "Remove the link, not the container")
 	f.BoolVarP(&force, "force", "f", false, "Kill the container if it runs")
 	return func(ctx context.Context, args []string) error {
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}

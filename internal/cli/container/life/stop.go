@@ -25,7 +25,7 @@ func stopLike(a *app.App, f *pflag.FlagSet, verb string) app.RunFunc {
 	f.IntVar(&timeout, "time", 0, "Seconds to wait before killing")
 	_ = f.MarkDeprecated("time", "use --timeout instead")
 	return func(ctx context.Context, args []string) error {
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}

@@ -62,7 +62,7 @@ func BuildUpdate(a *app.App, f *pflag.FlagSet) app.RunFunc {
 }
 
 func update(ctx context.Context, a *app.App, req container.UpdateConfig, args []string) error {
-	c, err := a.Client()
+	c, err := a.Engine.Client()
 	if err != nil {
 		return err
 	}

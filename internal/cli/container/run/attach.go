@@ -25,7 +25,7 @@ func BuildAttach(a *app.App, f *pflag.FlagSet) app.RunFunc {
 }
 
 func attach(ctx context.Context, a *app.App, name string, noStdin, proxy bool, keys string) error {
-	c, err := a.Client()
+	c, err := a.Engine.Client()
 	if err != nil {
 		return err
 	}

@@ -40,7 +40,7 @@ func exec(ctx context.Context, a *app.App, o *execOptions, name string, cmd []st
 	if err != nil {
 		return err
 	}
-	c, err := a.Client()
+	c, err := a.Engine.Client()
 	if err != nil {
 		return err
 	}

@@ -56,7 +56,7 @@ func run(ctx context.Context, a *app.App, o *runOptions, args []string) error {
 	if err != nil {
 		return usage(err)
 	}
-	c, err := a.Client()
+	c, err := a.Engine.Client()
 	if err != nil {
 		return err
 	}

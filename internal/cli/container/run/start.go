@@ -52,7 +52,7 @@ func (o *startOptions) query() url.Values {
 }
 
 func startMany(ctx context.Context, a *app.App, args []string, o *startOptions) error {
-	c, err := a.Client()
+	c, err := a.Engine.Client()
 	if err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func startMany(ctx context.Context, a *app.App, args []string, o *startOptions) 
 }
 
 func startAttached(ctx context.Context, a *app.App, name string, o *startOptions) error {
-	c, err := a.Client()
+	c, err := a.Engine.Client()
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ import (
 // BuildWait is wait.
 func BuildWait(a *app.App, _ *pflag.FlagSet) app.RunFunc {
 	return func(ctx context.Context, args []string) error {
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}

@@ -20,7 +20,7 @@ func BuildInspect(a *app.App, f *pflag.FlagSet) app.RunFunc {
 	f.StringVarP(&tmpl, "format", "f", "", app.InspectFormatHelp)
 	f.BoolVarP(&size, "size", "s", false, "Show file sizes")
 	return func(ctx context.Context, args []string) error {
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}

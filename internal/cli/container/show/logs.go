@@ -26,7 +26,7 @@ func BuildLogs(a *app.App, f *pflag.FlagSet) app.RunFunc {
 	f.BoolVarP(&stamps, "timestamps", "t", false, "Show when each line was written")
 	f.StringVarP(&tail, "tail", "n", "all", "Number of lines to show from the end")
 	return func(ctx context.Context, args []string) error {
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}

@@ -18,7 +18,7 @@ import (
 // BuildPort is port.
 func BuildPort(a *app.App, _ *pflag.FlagSet) app.RunFunc {
 	return func(ctx context.Context, args []string) error {
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}

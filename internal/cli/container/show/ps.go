@@ -38,7 +38,7 @@ func BuildPs(a *app.App, f *pflag.FlagSet) app.RunFunc {
 const psTable = "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}"
 
 func ps(ctx context.Context, a *app.App, o *psOptions, sizeGiven bool) error {
-	c, err := a.Client()
+	c, err := a.Engine.Client()
 	if err != nil {
 		return err
 	}

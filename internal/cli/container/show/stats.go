@@ -67,7 +67,7 @@ func (b *board) snapshot() []*statsEntry {
 }
 
 func stats(ctx context.Context, a *app.App, o *statsOptions, args []string) error {
-	c, err := a.Client()
+	c, err := a.Engine.Client()
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ import (
 // BuildTop is top.
 func BuildTop(a *app.App, _ *pflag.FlagSet) app.RunFunc {
 	return func(ctx context.Context, args []string) error {
-		c, err := a.Client()
+		c, err := a.Engine.Client()
 		if err != nil {
 			return err
 		}
