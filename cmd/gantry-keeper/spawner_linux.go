@@ -58,11 +58,6 @@ func (s *runtimeSpawner) start(cfg *spawn.Config) (*spawn.Process, error) {
 	return spawn.Start(cfg)
 }
 
-var namespaceFlags = map[string]uint64{
-	"mnt": unix.CLONE_NEWNS, "net": unix.CLONE_NEWNET, "pid": unix.CLONE_NEWPID, "ipc": unix.CLONE_NEWIPC,
-	"uts": unix.CLONE_NEWUTS, "user": unix.CLONE_NEWUSER, "cgroup": unix.CLONE_NEWCGROUP, "time": unix.CLONE_NEWTIME,
-}
-
 // Spawn clones gantry-init and lets it become the user's program.
 func (s *runtimeSpawner) Spawn(r keeper.SpawnRequest) (keeper.Spawned, error) {
 	none := keeper.Spawned{MountNS: -1}
@@ -81,7 +76,7 @@ func (s *runtimeSpawner) Spawn(r keeper.SpawnRequest) (keeper.Spawned, error) {
 		cfg.Stdio[0] = int(s.null.Fd())
 	}
 	for i, j := range r.Launch.Join {
-		cfg.Joins = append(cfg.Joins, spawn.JoinFD{Flag: namespaceFlags[j.Kind], FD: r.Joins[i]})
+		cfg.Joins = append(cfg.Joins, spawn.JoinFD{Flag: spawn.KindFlag(j.Kind), FD: r.Joins[i]})
 	}
 	p, err := s.start(&cfg)
 	if err != nil {

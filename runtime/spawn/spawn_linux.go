@@ -337,15 +337,29 @@ func childFailed(cfg *Config, c *child) error {
 	}
 }
 
-// kindsOf names the namespaces of CLONE_NEW… flags.
+// kinds are the namespaces by their names in /proc/<pid>/ns.
+var kinds = []struct {
+	name string
+	flag uint64
+}{
+	{"user", unix.CLONE_NEWUSER}, {"mnt", unix.CLONE_NEWNS}, {"pid", unix.CLONE_NEWPID}, {"net", unix.CLONE_NEWNET},
+	{"ipc", unix.CLONE_NEWIPC}, {"uts", unix.CLONE_NEWUTS}, {"cgroup", unix.CLONE_NEWCGROUP}, {"time", unix.CLONE_NEWTIME},
+}
+
+// KindFlag is the CLONE_NEW… flag of a namespace by its name in /proc/<pid>/ns, or 0.
+func KindFlag(name string) uint64 {
+	for _, k := range kinds {
+		if k.name == name {
+			return k.flag
+		}
+	}
+	return 0
+}
+
 func kindsOf(flags uintptr) string {
 	var names []string
-	for _, k := range []struct {
-		flag uintptr
-		name string
-	}{{unix.CLONE_NEWUSER, "user"}, {unix.CLONE_NEWNS, "mount"}, {unix.CLONE_NEWPID, "pid"}, {unix.CLONE_NEWNET, "network"}, {unix.CLONE_NEWIPC, "ipc"},
-		{unix.CLONE_NEWUTS, "uts"}, {unix.CLONE_NEWCGROUP, "cgroup"}, {unix.CLONE_NEWTIME, "time"}} {
-		if flags&k.flag != 0 {
+	for _, k := range kinds {
+		if uint64(flags)&k.flag != 0 {
 			names = append(names, k.name)
 		}
 	}

@@ -17,9 +17,8 @@ type exitBoard struct {
 	wake  chan struct{}
 }
 
-func (b *exitBoard) init() {
-	b.seen = map[spec.ProcessKey]uint64{}
-	b.wake = make(chan struct{}, 1)
+func newExitBoard() *exitBoard {
+	return &exitBoard{seen: map[spec.ProcessKey]uint64{}, wake: make(chan struct{}, 1)}
 }
 
 func (b *exitBoard) add(x keeperproto.Exited) {

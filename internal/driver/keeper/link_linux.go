@@ -15,10 +15,10 @@ import (
 // errLinkLost is a request whose answer can no longer come.
 var errLinkLost = fmt.Errorf("the connection to the keeper was lost: %w", errdefs.ErrUnavailable)
 
-// link is one connection to a keeper.
+// link is one socket of a connection, to one keeper process.
 type link struct {
 	conn *keeperproto.Conn
-	d    *Driver
+	of   *connection
 
 	mu      sync.Mutex
 	next    uint32
@@ -26,8 +26,8 @@ type link struct {
 	dead    error
 }
 
-func newLink(c *keeperproto.Conn, d *Driver) *link {
-	return &link{conn: c, d: d, pending: map[uint32]chan keeperproto.Message{}}
+func newLink(c *keeperproto.Conn, of *connection) *link {
+	return &link{conn: c, of: of, pending: map[uint32]chan keeperproto.Message{}}
 }
 
 func (l *link) close(err error) {
@@ -49,17 +49,17 @@ func (l *link) receive() {
 		m, err := l.conn.Receive()
 		if err != nil {
 			l.close(err)
-			l.d.lost(l)
+			l.of.lost(l)
 			return
 		}
 		switch m.Type {
 		case keeperproto.TypeGrew:
 			if a, err := keeperproto.DecodeAck(m.Payload); err == nil {
-				l.d.grew(a.ID)
+				l.of.watches.grew(a.ID)
 			}
 		case keeperproto.TypeExited:
 			if x, err := keeperproto.DecodeExited(m.Payload); err == nil {
-				l.d.exits.add(x)
+				l.of.exits.add(x)
 			}
 		case keeperproto.TypeOK, keeperproto.TypeError:
 			l.mu.Lock()

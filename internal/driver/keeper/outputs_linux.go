@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/gantry-engine/gantry/internal/keeperproto"
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/service/containers"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
@@ -152,6 +153,20 @@ func (r *reader) poke() {
 	}
 }
 
+// resume puts every watch into place in a new keeper.
+func (d *Driver) resume(ctx context.Context, l *link) {
+	d.mu.Lock()
+	rs := make([]*reader, 0, len(d.readers))
+	for _, r := range d.readers {
+		rs = append(rs, r)
+	}
+	d.mu.Unlock()
+	failpoint.Hit("gantryd.keeper-resume")
+	for _, r := range rs {
+		r.resume(ctx, l)
+	}
+}
+
 func (d *Driver) grew(id uint32) {
 	d.mu.Lock()
 	r := d.readers[id]
@@ -272,9 +287,7 @@ func (r *reader) ack(now bool) {
 	if !now && r.pos-r.acked < ackEvery {
 		return
 	}
-	r.d.mu.Lock()
-	l := r.d.link
-	r.d.mu.Unlock()
+	l := r.d.present()
 	if l == nil {
 		return
 	}
@@ -292,8 +305,8 @@ func (r *reader) Close() error {
 			delete(r.d.waiting, r.key)
 		}
 	}
-	l := r.d.link
 	r.d.mu.Unlock()
+	l := r.d.present() // after the reader was taken out: no later link resumes it
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {

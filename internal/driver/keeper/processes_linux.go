@@ -87,7 +87,7 @@ func (d *Driver) launchMessage(l spec.Launch) (m keeperproto.Launch, err error) 
 	if _, err := keeperproto.ProcName(l.Key); err != nil {
 		return m, fmt.Errorf("launching %s: %w: %w", l.Key, errdefs.ErrInvalidArgument, err)
 	}
-	program, facts, err := d.cfg.Compile(l)
+	program, facts, err := d.compile(l)
 	if err != nil {
 		return m, err
 	}

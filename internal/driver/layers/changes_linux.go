@@ -25,20 +25,20 @@ const (
 )
 
 // Changes implements containers.Layers: sorted by path.
-func (s *Store) Changes(ctx context.Context, id string) ([]containers.Change, error) {
-	c, err := s.container(id)
+func (ws *writables) Changes(ctx context.Context, id string) ([]containers.Change, error) {
+	c, err := ws.container(id)
 	if err != nil {
 		return nil, err
 	}
 	c.asked.Add(2)
-	low, err := s.lowerView(c)
+	low, err := ws.lowerView(c)
 	if err != nil {
 		return nil, err
 	}
 	defer low.Close()
 	d := &differ{ctx: ctx, changed: map[string]containers.ChangeKind{}}
 	name := "upper"
-	if s.driver == DriverCopy {
+	if ws.driver == DriverCopy {
 		name = "root"
 	}
 	top, err := tarfs.OpenRoot(filepath.Join(c.dir, name))
@@ -46,7 +46,7 @@ func (s *Store) Changes(ctx context.Context, id string) ([]containers.Change, er
 		return nil, err
 	}
 	defer top.Close()
-	if s.driver == DriverCopy {
+	if ws.driver == DriverCopy {
 		err = d.trees(int(low.Fd()), int(top.Fd()), "")
 	} else {
 		err = d.upper(int(low.Fd()), int(top.Fd()), "", false)

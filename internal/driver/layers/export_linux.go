@@ -18,15 +18,15 @@ import (
 )
 
 // Export implements images.Layers. The stream is written in one pass.
-func (s *Store) Export(ctx context.Context, id string, w io.Writer) error {
-	c, err := s.container(id)
+func (ws *writables) Export(ctx context.Context, id string, w io.Writer) error {
+	c, err := ws.container(id)
 	if err != nil {
 		return err
 	}
 	c.asked.Add(2)
 	tw := tar.NewWriter(w)
-	if s.driver == DriverCopy {
-		err = s.exportChanges(ctx, id, c, tw)
+	if ws.driver == DriverCopy {
+		err = ws.exportChanges(ctx, id, c, tw)
 	} else {
 		var top *os.File
 		if top, err = tarfs.OpenRoot(filepath.Join(c.dir, "upper")); err != nil {
@@ -39,8 +39,8 @@ func (s *Store) Export(ctx context.Context, id string, w io.Writer) error {
 }
 
 // exportChanges writes what differs between two trees.
-func (s *Store) exportChanges(ctx context.Context, id string, c *container, tw *tar.Writer) error {
-	changes, err := s.Changes(ctx, id)
+func (ws *writables) exportChanges(ctx context.Context, id string, c *container, tw *tar.Writer) error {
+	changes, err := ws.Changes(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -102,11 +102,11 @@ func copyTree(ctx context.Context, from, to string) error {
 }
 
 // copyUsage is what a copied container's files take beyond its image's.
-func (s *Store) copyUsage(ctx context.Context, c *container) (int64, error) {
+func (ws *writables) copyUsage(ctx context.Context, c *container) (int64, error) {
 	now, err := treeSize(ctx, filepath.Join(c.dir, "root"))
 	if err != nil {
 		return 0, err
 	}
-	was, err := treeSize(ctx, s.lower(c)[0])
+	was, err := treeSize(ctx, ws.stacks.lower(c.chain)[0])
 	return max(0, now-was), err
 }

@@ -12,8 +12,8 @@ import (
 
 // probe tries what the overlay driver needs on the store's file system: an
 // overlay mount with an upper directory, its attributes, and a whiteout.
-func (s *Store) probe() (err error) {
-	dir, err := s.temp()
+func (f *folders) probe() (err error) {
+	dir, err := f.temp()
 	if err != nil {
 		return err
 	}

@@ -109,7 +109,7 @@ func (n *Snapshots) create(ctx context.Context, kind snapshots.Kind, key, parent
 	made := tmp
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, n.s.discard(made))
+			err = errors.Join(err, n.s.trash.discard(made))
 		}
 	}()
 	if err := os.Mkdir(filepath.Join(tmp, "fs"), 0o755); err != nil {
@@ -205,7 +205,7 @@ func (n *Snapshots) Remove(ctx context.Context, key string) error {
 	if err != nil {
 		return err
 	}
-	return n.s.discard(filepath.Join(n.dir, "d", id))
+	return n.s.trash.discard(filepath.Join(n.dir, "d", id))
 }
 
 // Walk implements snapshots.Snapshotter.
@@ -228,7 +228,7 @@ func (n *Snapshots) Cleanup(ctx context.Context) error {
 		}
 		for _, e := range entries {
 			if _, ok := ids[e.Name()]; !ok {
-				if err := n.s.discard(filepath.Join(n.dir, "d", e.Name())); err != nil {
+				if err := n.s.trash.discard(filepath.Join(n.dir, "d", e.Name())); err != nil {
 					return err
 				}
 			}

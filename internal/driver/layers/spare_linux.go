@@ -22,14 +22,14 @@ var spareSize = warm.Size{Idle: 8, Limit: 8}
 // container's layer that nothing was ever written to becomes a spare one, too. Those of a killed
 // daemon are deleted at Open.
 type spares struct {
-	s    *Store
+	w    *writables
 	dir  string
 	made atomic.Uint64
 	kept *warm.Keyed[string, string] // chain → folders
 }
 
-func newSpares(s *Store) *spares {
-	p := &spares{s: s, dir: filepath.Join(s.dir, "spare")}
+func newSpares(w *writables) *spares {
+	p := &spares{w: w, dir: filepath.Join(w.dir, "spare")}
 	p.kept = warm.NewKeyed(func(a, b string) bool { return a == b }, func(chain string) *warm.Pool[string] {
 		return warm.New(spareSize, warm.Maker[string]{
 			Begin: func() func() (string, error) { return func() (string, error) { return p.make(chain) } },
@@ -56,7 +56,7 @@ func (p *spares) name() string { return filepath.Join(p.dir, strconv.FormatUint(
 
 func (p *spares) make(chain string) (string, error) {
 	dir := p.name()
-	err := p.s.makeOverlay(&container{dir: dir, chain: chain})
+	err := p.w.makeOverlay(&container{dir: dir, chain: chain})
 	if err != nil {
 		_ = os.RemoveAll(dir)
 	}
@@ -79,7 +79,7 @@ func (p *spares) reuse(w waste) bool {
 	if !ok || !clean || flags != same {
 		return false
 	}
-	lower := p.s.lower(&container{chain: w.chain})
+	lower := p.w.stacks.lower(w.chain)
 	if len(lower) == 0 || likeRoot(upper, lower[0]) != nil || os.Chtimes(upper, time.Time{}, time.Now()) != nil {
 		return false
 	}

@@ -16,12 +16,12 @@ var stubs = []struct{ path, link string }{
 	{"etc/", ""}, {"etc/hostname", ""}, {"etc/hosts", ""}, {"etc/resolv.conf", ""}, {"etc/mtab", "/proc/mounts"}, {".dockerenv", ""},
 }
 
-func (s *Store) stubDir() string { return filepath.Join(s.dir, "stubs") }
+func (f *folders) stubDir() string { return filepath.Join(f.dir, "stubs") }
 
 // makeStubs completes the lowest layer. It is made out of nothing at any time, so nothing is synced.
-func (s *Store) makeStubs() error {
+func (f *folders) makeStubs() error {
 	for _, st := range append([]struct{ path, link string }{{"/", ""}}, stubs...) {
-		path := filepath.Join(s.stubDir(), st.path)
+		path := filepath.Join(f.stubDir(), st.path)
 		var err error
 		switch {
 		case st.link != "":

@@ -52,7 +52,7 @@ func chainName(diffIDs []digest.Digest) string {
 
 // unpacking is one call of Unpack.
 type unpacking struct {
-	s      *Store
+	s      *stacks
 	layers []images.Layer
 	names  []string // of chain IDs
 	dirs   []string // chosen directory per layer; "" is not known yet
@@ -67,7 +67,7 @@ type made struct {
 }
 
 // Unpack implements images.Layers.
-func (s *Store) Unpack(ctx context.Context, ls []images.Layer) (release func(), err error) {
+func (s *stacks) Unpack(ctx context.Context, ls []images.Layer) (release func(), err error) {
 	diffIDs := make([]digest.Digest, len(ls))
 	for i, l := range ls {
 		if err := l.DiffID.Validate(); err != nil {
@@ -113,28 +113,6 @@ func (s *Store) Unpack(ctx context.Context, ls []images.Layer) (release func(), 
 		return nil, err
 	}
 	return drop, u.finish(diffIDs)
-}
-
-func (s *Store) hold(names []string, n int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, d := range names {
-		if s.held[d] += n; s.held[d] == 0 {
-			delete(s.held, d)
-		}
-	}
-}
-
-func (s *Store) chain(name string) *chain {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.chains[name]
-}
-
-func (s *Store) layer(name string) *layer {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.layers[name]
 }
 
 // overlays unpacks all layers side by side, then those that need the ones below on top of them.
@@ -195,10 +173,10 @@ func (u *unpacking) alone(ctx context.Context, i int) error {
 		return err
 	}
 	if i == 0 && st.Missing != nil {
-		return errors.Join(fmt.Errorf("layer %s: %w", u.layers[i].DiffID, st.Missing), u.s.discard(tmp))
+		return errors.Join(fmt.Errorf("layer %s: %w", u.layers[i].DiffID, st.Missing), u.s.trash.discard(tmp))
 	}
 	if i > 0 && (st.Missing != nil || st.Implied) {
-		return u.s.discard(tmp)
+		return u.s.trash.discard(tmp)
 	}
 	u.add(i, tmp, u.layers[i].DiffID.Encoded(), &layer{Size: st.Size, Entries: st.Entries, Implied: st.Implied})
 	return nil
@@ -279,7 +257,7 @@ func (u *unpacking) extract(ctx context.Context, l images.Layer, open func(tmp s
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, u.s.discard(tmp))
+			err = errors.Join(err, u.s.trash.discard(tmp))
 		}
 	}()
 	if err := os.Mkdir(filepath.Join(tmp, "fs"), 0o755); err != nil {
@@ -357,7 +335,7 @@ func (u *unpacking) finish(diffIDs []digest.Digest) error {
 // discard removes what was unpacked but not named.
 func (u *unpacking) discard() {
 	for _, m := range u.made {
-		_ = u.s.discard(m.tmp)
+		_ = u.s.trash.discard(m.tmp)
 	}
 }
 
@@ -368,58 +346,4 @@ func syncDir(p string) error {
 	}
 	defer d.Close()
 	return d.Sync()
-}
-
-// Unpacked implements images.Layers.
-func (s *Store) Unpacked(diffIDs []digest.Digest) (sizes []int64, ok bool) {
-	if len(diffIDs) == 0 {
-		return nil, true
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	c := s.chains[chainName(diffIDs)]
-	if c == nil {
-		return nil, false
-	}
-	for _, d := range c.Dirs {
-		sizes = append(sizes, s.layers[d].Size)
-	}
-	return sizes, true
-}
-
-// Collect implements images.Layers.
-func (s *Store) Collect(ctx context.Context, keep [][]digest.Digest) (freed int64, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	live := map[string]bool{}
-	for _, k := range keep {
-		live[chainName(k)] = true
-	}
-	for _, c := range s.containers {
-		live[c.chain] = true
-	}
-	used := map[string]bool{}
-	for name, c := range s.chains {
-		if live[name] || s.held[name] > 0 {
-			for _, d := range c.Dirs {
-				used[d] = true
-			}
-			continue
-		}
-		if err := os.Remove(filepath.Join(s.dir, "chains", name)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return freed, err
-		}
-		delete(s.chains, name)
-	}
-	for name, l := range s.layers {
-		if used[name] || s.held[name] > 0 {
-			continue
-		}
-		if err := s.discard(filepath.Join(s.dir, "layers", name)); err != nil {
-			return freed, err
-		}
-		delete(s.layers, name)
-		freed += l.Size
-	}
-	return freed, context.Cause(ctx)
 }

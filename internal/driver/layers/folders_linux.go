@@ -1,0 +1,78 @@
+package layers
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+
+	"github.com/gantry-engine/gantry/internal/kit/atomicfile"
+)
+
+// folders is where a store keeps what, and by which driver.
+type folders struct {
+	dir, boot, driver string
+	trash             *trash
+}
+
+// choose takes the driver. A store remembers its driver: the two lay files out differently.
+func (f *folders) choose(driver string) error {
+	mark := filepath.Join(f.dir, "driver")
+	b, err := os.ReadFile(mark)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	was := strings.TrimSpace(string(b))
+	switch {
+	case driver == "" && was != "":
+		driver = was
+	case driver == "":
+		driver = DriverOverlay
+		if f.probe() != nil {
+			driver = DriverCopy
+		}
+	case driver != DriverOverlay && driver != DriverCopy:
+		return fmt.Errorf("unknown storage driver %q: %q and %q are there: %w", driver, DriverOverlay, DriverCopy, errdefs.ErrInvalidArgument)
+	}
+	if was != "" && was != driver {
+		return fmt.Errorf("the layer store %s was made with the driver %q and cannot be used with %q; remove it or choose the former: %w", f.dir, was, driver, errdefs.ErrFailedPrecondition)
+	}
+	if driver == DriverOverlay {
+		if err := f.probe(); err != nil {
+			return fmt.Errorf("overlayfs does not work on %s (the driver %q works everywhere): %w", f.dir, DriverCopy, err)
+		}
+	}
+	f.driver = driver
+	if was == "" {
+		return atomicfile.Write(mark, []byte(driver+"\n"), 0o600)
+	}
+	return nil
+}
+
+// Driver is the driver in use, by name.
+func (f *folders) Driver() string { return f.driver }
+
+// Dir is the store's folder.
+func (f *folders) Dir() string { return f.dir }
+
+func (f *folders) layerFS(name string) string { return filepath.Join(f.dir, "layers", name, "fs") }
+
+// temp makes a fresh directory that a crash cannot leave behind.
+func (f *folders) temp() (string, error) { return os.MkdirTemp(filepath.Join(f.dir, "tmp"), "n-") }
+
+// syncAll makes everything on the store's file system durable: once per unpacked image, not per file.
+func (f *folders) syncAll() error {
+	d, err := os.Open(f.dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := unix.Syncfs(int(d.Fd())); err != nil {
+		return fmt.Errorf("writing the layers to disk: %w", err)
+	}
+	return nil
+}
