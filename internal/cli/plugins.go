@@ -19,8 +19,8 @@ import (
 // command's name included, which is what docker's plugins expect.
 
 func pluginDirs(a *app.App) []string {
-	dirs := append([]string(nil), a.Config().CLIPluginsDirs...)
-	dirs = append(dirs, filepath.Join(a.Globals.ConfigDir, "cli-plugins"))
+	dirs := append([]string(nil), a.Home.Config().CLIPluginsDirs...)
+	dirs = append(dirs, filepath.Join(a.Home.Dir, "cli-plugins"))
 	if runtime.GOOS == "windows" {
 		return append(dirs, filepath.Join(os.Getenv("ProgramData"), "Docker", "cli-plugins"), filepath.Join(os.Getenv("ProgramFiles"), "Docker", "cli-plugins"))
 	}

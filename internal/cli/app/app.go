@@ -23,26 +23,27 @@ type App struct {
 	Env  func(string) string
 
 	Globals Globals
+	Home    config.Home
 	Root    *Command // the whole tree, for help and completion
 
-	cfg    *config.File
 	client *api.Client
 }
 
 // Globals are the flags in front of the command.
 type Globals struct {
-	ConfigDir, Context, LogLevel          string
+	Context, LogLevel                     string
 	Debug, TLS, TLSVerify                 bool
-	TLSVerifySet, ConfigSet, Version      bool
+	TLSVerifySet, Version                 bool
 	TLSCACert, TLSCert, TLSKey            string
 	Hosts                                 []string
-	Help                                  bool
 	originalCA, originalCert, originalKey string
 }
 
 // New makes the frame for a program name and the process's own streams.
 func New(name string) *App {
-	return &App{Name: name, In: NewInput(os.Stdin), Out: NewOutput(os.Stdout), Err: os.Stderr, Env: os.Getenv}
+	a := &App{Name: name, In: NewInput(os.Stdin), Out: NewOutput(os.Stdout), Err: os.Stderr, Env: os.Getenv}
+	a.Home.Warn = func(err error) { fmt.Fprintln(a.Err, "WARNING: Error", err) }
+	return a
 }
 
 // IsDocker says whether we are to behave under docker's name.
@@ -56,7 +57,7 @@ func (a *App) GlobalFlags(f *pflag.FlagSet) {
 	if certs == "" {
 		certs = dir
 	}
-	f.StringVar(&g.ConfigDir, "config", dir, "Directory with the client's configuration")
+	f.StringVar(&a.Home.Dir, "config", dir, "Directory with the client's configuration")
 	f.StringVarP(&g.Context, "context", "c", "", `Context to use for the connection (goes before DOCKER_HOST and the one set with "`+a.Name+` context use")`)
 	f.BoolVarP(&g.Debug, "debug", "D", a.Env("DEBUG") != "", "Turn debug output on")
 	f.VarP(&hostList{&g.Hosts}, "host", "H", "Address of the engine to connect to")
@@ -79,7 +80,7 @@ func (h *hostList) String() string     { return "" }
 func (a *App) Settle(f *pflag.FlagSet) error {
 	g := &a.Globals
 	if f.Changed("config") {
-		if err := os.Setenv("DOCKER_CONFIG", g.ConfigDir); err != nil { // plugins and credential helpers look there too
+		if err := os.Setenv("DOCKER_CONFIG", a.Home.Dir); err != nil { // plugins and credential helpers look there too
 			return err
 		}
 	}
@@ -87,7 +88,7 @@ func (a *App) Settle(f *pflag.FlagSet) error {
 	if a.Env("DOCKER_CERT_PATH") == "" && f.Changed("config") {
 		for name, p := range map[string]*string{"tlscacert": &g.TLSCACert, "tlscert": &g.TLSCert, "tlskey": &g.TLSKey} {
 			if !f.Changed(name) {
-				*p = filepath.Join(g.ConfigDir, filepath.Base(*p))
+				*p = filepath.Join(a.Home.Dir, filepath.Base(*p))
 			}
 		}
 	}
@@ -106,18 +107,3 @@ func (a *App) Settle(f *pflag.FlagSet) error {
 	}
 	return nil
 }
-
-// Config is the client's configuration, read at the first call.
-func (a *App) Config() *config.File {
-	if a.cfg == nil {
-		cfg, err := config.Load(a.Globals.ConfigDir)
-		if err != nil {
-			fmt.Fprintln(a.Err, "WARNING: Error", err)
-		}
-		a.cfg = cfg
-	}
-	return a.cfg
-}
-
-// Contexts is the store of contexts.
-func (a *App) Contexts() config.Contexts { return config.ContextsIn(a.Globals.ConfigDir) }

@@ -59,8 +59,8 @@ func (a *App) CurrentContext() string {
 		return config.DefaultContext
 	case a.Env("DOCKER_CONTEXT") != "":
 		return a.Env("DOCKER_CONTEXT")
-	case a.Config().CurrentContext != "":
-		return a.Config().CurrentContext
+	case a.Home.Config().CurrentContext != "":
+		return a.Home.Config().CurrentContext
 	}
 	return config.DefaultContext
 }
@@ -104,7 +104,7 @@ func (a *App) Target() (Target, error) {
 
 func (a *App) contextTarget(name string) (Target, error) {
 	t := Target{Context: name}
-	c, err := a.Contexts().Get(name)
+	c, err := a.Home.Contexts().Get(name)
 	if err != nil {
 		return t, err
 	}
@@ -116,7 +116,7 @@ func (a *App) contextTarget(name string) (Target, error) {
 		return t, err
 	}
 	t.SkipTLS = ep.SkipTLSVerify
-	files, err := a.Contexts().TLS(name)
+	files, err := a.Home.Contexts().TLS(name)
 	if err != nil {
 		return t, err
 	}
@@ -284,7 +284,7 @@ func (a *App) ClientFor(t Target) (*api.Client, error) {
 
 func (a *App) headers() map[string]string {
 	m := map[string]string{}
-	for k, v := range a.Config().HTTPHeaders {
+	for k, v := range a.Home.Config().HTTPHeaders {
 		if !strings.EqualFold(k, "user-agent") {
 			m[k] = v
 		}

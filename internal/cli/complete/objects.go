@@ -70,7 +70,7 @@ func objects(ctx context.Context, a *app.App, cmd *app.Command, given []string, 
 
 func list(ctx context.Context, a *app.App, what, verb string) (names []string) {
 	if what == "CONTEXT" {
-		all, _ := a.Contexts().List()
+		all, _ := a.Home.Contexts().List()
 		for _, c := range all {
 			names = append(names, c.Name)
 		}

@@ -40,9 +40,6 @@ func (c Context) Description() string {
 // meta/<sha256 of the name>/meta.json and tls/<sha256>/<endpoint>/{ca,cert,key}.pem.
 type Contexts struct{ dir string }
 
-// ContextsIn opens the store below a client directory.
-func ContextsIn(dir string) Contexts { return Contexts{dir: filepath.Join(dir, "contexts")} }
-
 func key(name string) string {
 	sum := sha256.Sum256([]byte(name))
 	return hex.EncodeToString(sum[:])

@@ -67,11 +67,11 @@ func stored(a *app.App, name string) (config.Context, map[string][]byte, error) 
 		t, err := defaultTarget(a)
 		return config.Context{Name: name, Metadata: map[string]any{}, Endpoints: map[string]config.Endpoint{"docker": {Host: t.Host, SkipTLSVerify: t.SkipTLS}}}, nil, err
 	}
-	c, err := a.Contexts().Get(name)
+	c, err := a.Home.Contexts().Get(name)
 	if err != nil {
 		return c, nil, err
 	}
-	files, err := a.Contexts().TLS(name)
+	files, err := a.Home.Contexts().TLS(name)
 	return c, files, err
 }
 
@@ -106,7 +106,7 @@ func buildImport(a *app.App, _ *pflag.FlagSet) app.RunFunc {
 		if err := config.ValidContextName(name); err != nil {
 			return err
 		}
-		if a.Contexts().Has(name) {
+		if a.Home.Contexts().Has(name) {
 			return fmt.Errorf("context %q already exists", name)
 		}
 		var in io.Reader = a.In

@@ -51,12 +51,12 @@ func buildUse(a *app.App, _ *pflag.FlagSet) app.RunFunc {
 			if err := config.ValidContextName(name); err != nil {
 				return err
 			}
-			if _, err := a.Contexts().Get(name); err != nil {
+			if _, err := a.Home.Contexts().Get(name); err != nil {
 				return err
 			}
 			value = name
 		}
-		if err := a.Config().Set("currentContext", value); err != nil {
+		if err := a.Home.Config().Set("currentContext", value); err != nil {
 			return err
 		}
 		fmt.Fprintln(a.Out, name)
@@ -81,15 +81,15 @@ func buildRm(a *app.App, f *pflag.FlagSet) app.RunFunc {
 			if name == a.CurrentContext() && !force {
 				return fmt.Errorf("context %q is in use, set -f flag to force remove", name)
 			}
-			if !a.Contexts().Has(name) && !force {
+			if !a.Home.Contexts().Has(name) && !force {
 				return fmt.Errorf("context %q does not exist", name)
 			}
-			if name == a.Config().CurrentContext {
-				if err := a.Config().Set("currentContext", nil); err != nil {
+			if name == a.Home.Config().CurrentContext {
+				if err := a.Home.Config().Set("currentContext", nil); err != nil {
 					return err
 				}
 			}
-			return a.Contexts().Remove(name)
+			return a.Home.Contexts().Remove(name)
 		})
 	}
 }
@@ -101,7 +101,7 @@ func buildCreate(a *app.App, f *pflag.FlagSet) app.RunFunc {
 	f.StringToStringVar(&docker, "docker", nil, "Address of the engine, as key=value words")
 	f.StringVar(&from, "from", "", "Context to copy")
 	return func(_ context.Context, args []string) error {
-		name, s := args[0], a.Contexts()
+		name, s := args[0], a.Home.Contexts()
 		if err := config.ValidContextName(name); err != nil {
 			return err
 		}
@@ -134,10 +134,10 @@ func buildCreate(a *app.App, f *pflag.FlagSet) app.RunFunc {
 }
 
 func save(a *app.App, c config.Context, files map[string][]byte, verb string) error {
-	if err := a.Contexts().Put(c); err != nil {
+	if err := a.Home.Contexts().Put(c); err != nil {
 		return err
 	}
-	if err := a.Contexts().PutTLS(c.Name, files); err != nil {
+	if err := a.Home.Contexts().PutTLS(c.Name, files); err != nil {
 		return err
 	}
 	fmt.Fprintln(a.Out, c.Name)
@@ -151,11 +151,11 @@ func copyOf(a *app.App, from string) (config.Endpoint, map[string][]byte, map[st
 		t, err := defaultTarget(a)
 		return config.Endpoint{Host: t.Host, SkipTLSVerify: t.SkipTLS}, nil, nil, err
 	}
-	c, err := a.Contexts().Get(from)
+	c, err := a.Home.Contexts().Get(from)
 	if err != nil {
 		return config.Endpoint{}, nil, nil, err
 	}
-	files, err := a.Contexts().TLS(from)
+	files, err := a.Home.Contexts().TLS(from)
 	return c.Endpoints["docker"], files, c.Metadata, err
 }
 
@@ -223,11 +223,11 @@ func buildUpdate(a *app.App, f *pflag.FlagSet) app.RunFunc {
 		if err := config.ValidContextName(args[0]); err != nil {
 			return err
 		}
-		c, err := a.Contexts().Get(args[0])
+		c, err := a.Home.Contexts().Get(args[0])
 		if err != nil {
 			return err
 		}
-		files, err := a.Contexts().TLS(args[0])
+		files, err := a.Home.Contexts().TLS(args[0])
 		if err != nil {
 			return err
 		}
@@ -257,7 +257,7 @@ func buildLs(a *app.App, f *pflag.FlagSet) app.RunFunc {
 	f.StringVar(&tmpl, "format", "", app.FormatHelp)
 	f.BoolVarP(&quiet, "quiet", "q", false, "Show names only")
 	return func(context.Context, []string) error {
-		list, err := a.Contexts().List()
+		list, err := a.Home.Contexts().List()
 		if err != nil {
 			return err
 		}
@@ -341,7 +341,7 @@ func describe(a *app.App, name string) (format.Object, error) {
 		d.Endpoints = map[string]config.Endpoint{"docker": {Host: t.Host, SkipTLSVerify: t.SkipTLS}}
 		d.Storage.MetadataPath, d.Storage.TLSPath = "<IN MEMORY>", "<IN MEMORY>"
 	} else {
-		c, err := a.Contexts().Get(name)
+		c, err := a.Home.Contexts().Get(name)
 		if err != nil {
 			return format.Object{}, err
 		}
@@ -349,7 +349,7 @@ func describe(a *app.App, name string) (format.Object, error) {
 		if c.Metadata != nil {
 			d.Metadata = c.Metadata
 		}
-		files, err := a.Contexts().TLS(name)
+		files, err := a.Home.Contexts().TLS(name)
 		if err != nil {
 			return format.Object{}, err
 		}
@@ -357,7 +357,7 @@ func describe(a *app.App, name string) (format.Object, error) {
 			d.TLSMaterial["docker"] = append(d.TLSMaterial["docker"], f)
 		}
 		slices.Sort(d.TLSMaterial["docker"])
-		d.Storage.MetadataPath, d.Storage.TLSPath = a.Contexts().MetaDir(name), a.Contexts().TLSDir(name)
+		d.Storage.MetadataPath, d.Storage.TLSPath = a.Home.Contexts().MetaDir(name), a.Home.Contexts().TLSDir(name)
 	}
 	b, err := json.Marshal(d)
 	return format.Object{Raw: b, Typed: d}, err

@@ -53,7 +53,7 @@ func (o *lsOptions) run(ctx context.Context, a *app.App) error {
 	}
 	f := o.format
 	if f == "" && !o.quiet {
-		f = a.Config().ImagesFormat
+		f = a.Home.Config().ImagesFormat
 	}
 	if f == "" {
 		f = format.TableKey

@@ -39,7 +39,7 @@ func Prune(ctx context.Context, a *app.App, all bool, filter opts.Filter) (uint6
 		ImagesDeleted  []image.DeleteResponse
 		SpaceReclaimed uint64
 	}
-	if err := c.Post(ctx, "/images/prune", filter.Query(append([]string{dangling}, a.Config().PruneFilters...)), nil, &rep); err != nil {
+	if err := c.Post(ctx, "/images/prune", filter.Query(append([]string{dangling}, a.Home.Config().PruneFilters...)), nil, &rep); err != nil {
 		return 0, "", err
 	}
 	out := ""

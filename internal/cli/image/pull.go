@@ -112,7 +112,7 @@ func AuthHeader(a *app.App, domain string) (map[string]string, error) {
 
 // Credential reads what is stored for a registry: in a credential helper, or in the configuration file.
 func Credential(a *app.App, key string) (registry.AuthConfig, error) {
-	cfg := a.Config()
+	cfg := a.Home.Config()
 	helper := cfg.CredentialHelpers[key]
 	if helper == "" {
 		helper = cfg.CredentialsStore

@@ -36,7 +36,7 @@ func buildLs(a *app.App, f *pflag.FlagSet) app.RunFunc {
 		}
 		slices.SortFunc(list, func(x, y network.Network) int { return strings.Compare(x.Name, y.Name) })
 		if tmpl == "" && !quiet {
-			tmpl = a.Config().NetworksFormat
+			tmpl = a.Home.Config().NetworksFormat
 		}
 		if tmpl == "" {
 			tmpl = format.TableKey

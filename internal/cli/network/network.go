@@ -157,7 +157,7 @@ func Prune(ctx context.Context, a *app.App, filter opts.Filter) (string, error) 
 		return "", err
 	}
 	var rep network.PruneReport
-	if err := c.Post(ctx, "/networks/prune", filter.Query(a.Config().PruneFilters), nil, &rep); err != nil {
+	if err := c.Post(ctx, "/networks/prune", filter.Query(a.Home.Config().PruneFilters), nil, &rep); err != nil {
 		return "", err
 	}
 	out := ""

@@ -12,10 +12,10 @@ import (
 )
 
 func helper(a *app.App, key string) string {
-	if h := a.Config().CredentialHelpers[key]; h != "" {
+	if h := a.Home.Config().CredentialHelpers[key]; h != "" {
 		return h
 	}
-	return a.Config().CredentialsStore
+	return a.Home.Config().CredentialsStore
 }
 
 // store hands a credential to the credential helper.

@@ -80,20 +80,20 @@ func buildLogin(a *app.App, f *pflag.FlagSet) app.RunFunc {
 		if out.IdentityToken != "" {
 			auth = config.Auth{IdentityToken: out.IdentityToken}
 		}
-		if a.Config().CredentialsStore != "" || a.Config().CredentialHelpers[cred.ServerAddress] != "" {
+		if a.Home.Config().CredentialsStore != "" || a.Home.Config().CredentialHelpers[cred.ServerAddress] != "" {
 			if err := store(a, cred, out.IdentityToken); err != nil {
 				return err
 			}
 		} else {
-			auths := a.Config().Auths
+			auths := a.Home.Config().Auths
 			if auths == nil {
 				auths = map[string]config.Auth{}
 			}
 			auths[cred.ServerAddress] = auth
-			if err := a.Config().Set("auths", auths); err != nil {
+			if err := a.Home.Config().Set("auths", auths); err != nil {
 				return err
 			}
-			fmt.Fprintf(a.Err, "\nWARNING! Your credentials are stored unencrypted in '%s'.\nA credential helper (credsStore) keeps them safe.\n\n", a.Config().Path())
+			fmt.Fprintf(a.Err, "\nWARNING! Your credentials are stored unencrypted in '%s'.\nA credential helper (credsStore) keeps them safe.\n\n", a.Home.Config().Path())
 		}
 		fmt.Fprintln(a.Out, out.Status)
 		return nil
@@ -134,17 +134,17 @@ func ask(a *app.App, user, password *string) error {
 func buildLogout(a *app.App, _ *pflag.FlagSet) app.RunFunc {
 	return func(_ context.Context, args []string) error {
 		s := server(args)
-		auths := a.Config().Auths
-		if _, ok := auths[s]; !ok && a.Config().CredentialsStore == "" {
+		auths := a.Home.Config().Auths
+		if _, ok := auths[s]; !ok && a.Home.Config().CredentialsStore == "" {
 			fmt.Fprintln(a.Out, "Not logged in to", s)
 			return nil
 		}
 		fmt.Fprintln(a.Out, "Removing login credentials for", s)
-		if a.Config().CredentialsStore != "" {
+		if a.Home.Config().CredentialsStore != "" {
 			return erase(a, s)
 		}
 		delete(auths, s)
-		return a.Config().Set("auths", auths)
+		return a.Home.Config().Set("auths", auths)
 	}
 }
 

@@ -33,7 +33,7 @@ func buildLs(a *app.App, f *pflag.FlagSet) app.RunFunc {
 			return err
 		}
 		if tmpl == "" && !quiet {
-			tmpl = a.Config().VolumesFormat
+			tmpl = a.Home.Config().VolumesFormat
 		}
 		if tmpl == "" {
 			tmpl = format.TableKey

@@ -64,7 +64,7 @@ func Request(ctx context.Context, a *app.App, c *Flags, args []string) (*contain
 	if err != nil {
 		return nil, err
 	}
-	if len(a.Config().Proxies) > 0 {
+	if len(a.Home.Config().Proxies) > 0 {
 		addProxies(a, req.Config)
 	}
 	for _, dns := range c.dns.Values {
@@ -90,7 +90,7 @@ func addProxies(a *app.App, cfg *container.Config) {
 		}
 	}
 	var add []string
-	for k, v := range a.Config().ProxyEnv(t.Host, set) {
+	for k, v := range a.Home.Config().ProxyEnv(t.Host, set) {
 		if _, have := set[k]; !have && v != nil {
 			add = append(add, k+"="+*v)
 		}

@@ -29,7 +29,7 @@ func shareSocket(a *app.App, req *container.CreateRequest) ([]byte, error) {
 		}
 	}
 	req.HostConfig.Binds = append(req.HostConfig.Binds, source+":"+socketInside)
-	b, err := os.ReadFile(filepath.Join(a.Globals.ConfigDir, "config.json"))
+	b, err := os.ReadFile(filepath.Join(a.Home.Dir, "config.json"))
 	if err != nil {
 		return nil, nil
 	}

@@ -31,7 +31,7 @@ func Prune(ctx context.Context, a *app.App, filter opts.Filter) (uint64, string,
 		return 0, "", err
 	}
 	var rep container.PruneReport
-	if err := c.Post(ctx, "/containers/prune", filter.Query(a.Config().PruneFilters), nil, &rep); err != nil {
+	if err := c.Post(ctx, "/containers/prune", filter.Query(a.Home.Config().PruneFilters), nil, &rep); err != nil {
 		return 0, "", err
 	}
 	out := ""

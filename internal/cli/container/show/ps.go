@@ -44,7 +44,7 @@ func ps(ctx context.Context, a *app.App, o *psOptions, sizeGiven bool) error {
 	}
 	f := o.format
 	if f == "" && !o.quiet {
-		f = a.Config().PsFormat
+		f = a.Home.Config().PsFormat
 	}
 	if f == "" {
 		f = format.TableKey

@@ -155,7 +155,7 @@ func statsFollow(ctx context.Context, c *api.Client, o *statsOptions, b *board, 
 func statsShow(ctx context.Context, a *app.App, o *statsOptions, b *board, fail <-chan error) error {
 	f := o.format
 	if f == "" {
-		f = a.Config().StatsFormat
+		f = a.Home.Config().StatsFormat
 	}
 	if f == "" {
 		f = format.TableKey

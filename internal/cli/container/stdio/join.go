@@ -31,7 +31,7 @@ func Keys(a *app.App, flag string) string {
 	if flag != "" {
 		return flag
 	}
-	return a.Config().DetachKeys
+	return a.Home.Config().DetachKeys
 }
 
 // CheckTTY refuses -t when standard input is no terminal, with a hint for mintty.
