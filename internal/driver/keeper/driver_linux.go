@@ -30,11 +30,11 @@ type Config struct {
 }
 
 // Driver talks to one engine's keeper. Its own methods are about the processes there; the
-// connection and the followers of output have theirs.
+// connection, the followers of output and the board of exits have theirs.
 type Driver struct {
 	*connection
 	*followers
-	exits   *exitBoard
+	*exitBoard
 	compile Compiler
 }
 
@@ -50,7 +50,7 @@ func New(cfg Config) (*Driver, error) {
 	}
 	exits := newExitBoard()
 	conn := newConnection(cfg, exits)
-	d := &Driver{connection: conn, followers: newFollowers(conn), exits: exits, compile: cfg.Compile}
+	d := &Driver{connection: conn, followers: newFollowers(conn), exitBoard: exits, compile: cfg.Compile}
 	conn.watches = d.followers
 	if err := conn.connect(); err != nil {
 		return nil, err
