@@ -31,13 +31,13 @@ func (d *Driver) Launch(ctx context.Context, l spec.Launch) (spec.Running, error
 	if l.NetNS != nil {
 		fds = []int{int(l.NetNS.Fd())}
 	}
-	rs := d.claimWaiting(l.Key)
+	rs := d.followers.claim(l.Key)
 	for _, r := range rs {
 		m.Watches = append(m.Watches, r.id)
 	}
 	link, err := d.current(ctx)
 	if err != nil {
-		d.unclaim(l.Key, rs)
+		d.followers.unclaim(rs)
 		return spec.Running{}, err
 	}
 	failpoint.Hit("gantryd.keeper-launch")
@@ -46,14 +46,14 @@ func (d *Driver) Launch(ctx context.Context, l spec.Launch) (spec.Running, error
 		return d.launchAfterLoss(ctx, l.Key, rs)
 	}
 	if err != nil {
-		d.unclaim(l.Key, rs)
+		d.followers.unclaim(rs)
 		return spec.Running{}, err
 	}
 	failpoint.Hit("gantryd.keeper-launched")
 	defer msg.CloseFDs()
 	r, err := keeperproto.DecodeLaunchReply(msg.Payload)
 	if err != nil {
-		d.unclaim(l.Key, rs)
+		d.followers.unclaim(rs)
 		return spec.Running{}, err
 	}
 	for _, reader := range rs {
@@ -79,7 +79,7 @@ func (d *Driver) launchAfterLoss(ctx context.Context, key spec.ProcessKey, rs []
 			return spec.Running{PID: int(e.PID), Started: time.Unix(0, e.Started)}, nil
 		}
 	}
-	d.unclaim(key, rs)
+	d.followers.unclaim(rs)
 	return spec.Running{}, fmt.Errorf("launching %s: the keeper was replaced before the process ran; try again: %w", key, errdefs.ErrUnavailable)
 }
 
