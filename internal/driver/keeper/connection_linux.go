@@ -144,13 +144,6 @@ func (c *connection) resume(l *link) {
 	}
 }
 
-// present is the link, or nil while there is none.
-func (c *connection) present() *link {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.link
-}
-
 // current waits for a link.
 func (c *connection) current(ctx context.Context) (*link, error) {
 	timeout := time.NewTimer(connectPatience)
@@ -187,6 +180,18 @@ func (c *connection) call(ctx context.Context, t keeperproto.Type, payload []byt
 			return m, err
 		}
 	}
+}
+
+// tell sends what has no answer, when there is a link.
+func (c *connection) tell(t keeperproto.Type, about keeperproto.Ack) bool {
+	c.mu.Lock()
+	l := c.link
+	c.mu.Unlock()
+	if l == nil {
+		return false
+	}
+	l.send(t, about.Encode())
+	return true
 }
 
 // renew has a keeper that was started from another executable than this engine's, the one before an upgrade of

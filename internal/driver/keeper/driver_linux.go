@@ -8,10 +8,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"sync"
 
 	"github.com/containerd/errdefs"
 
+	"github.com/gantry-engine/gantry/internal/service/containers"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
 
@@ -29,16 +29,13 @@ type Config struct {
 	Logger     *slog.Logger // nil for the default one
 }
 
-// Driver talks to one engine's keeper: its methods are the processes there.
+// Driver talks to one engine's keeper. Its own methods are about the processes there; the
+// connection, the followers of output and the board of exits have theirs.
 type Driver struct {
 	*connection
+	*followers
+	*exitBoard
 	compile Compiler
-
-	mu      sync.Mutex
-	nextID  uint32
-	waiting map[spec.ProcessKey]map[*reader]struct{} // followers of what is not launched yet
-	readers map[uint32]*reader                       // by watch ID
-	exits   *exitBoard
 }
 
 // New connects to the running keeper or starts one, and returns when it answers.
@@ -52,18 +49,21 @@ func New(cfg Config) (*Driver, error) {
 		}
 	}
 	exits := newExitBoard()
-	d := &Driver{
-		connection: newConnection(cfg, exits), compile: cfg.Compile, exits: exits,
-		waiting: map[spec.ProcessKey]map[*reader]struct{}{}, readers: map[uint32]*reader{},
-	}
-	d.connection.watches = d
-	if err := d.connect(); err != nil {
+	conn := newConnection(cfg, exits)
+	d := &Driver{connection: conn, followers: newFollowers(conn), exitBoard: exits, compile: cfg.Compile}
+	conn.watches = d.followers
+	if err := conn.connect(); err != nil {
 		return nil, err
 	}
-	if err := d.renew(); err != nil { // it does its work all the same
+	if err := conn.renew(); err != nil { // it does its work all the same
 		cfg.Logger.Warn("the keeper runs an older executable and could not be replaced", "error", err)
 	}
 	return d, nil
 }
 
-var _ io.Closer = (*Driver)(nil)
+var (
+	_ containers.Processes = (*Driver)(nil)
+	_ containers.Lifetimes = (*Driver)(nil)
+	_ containers.Outputs   = (*Driver)(nil)
+	_ io.Closer            = (*Driver)(nil)
+)

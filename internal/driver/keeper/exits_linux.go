@@ -52,12 +52,12 @@ func (b *exitBoard) take() []spec.Exit {
 
 // Exits delivers every exit once, also those that happened before, until ctx ends.
 // There is one consumer: what one call delivered, another does not.
-func (d *Driver) Exits(ctx context.Context) <-chan spec.Exit {
+func (b *exitBoard) Exits(ctx context.Context) <-chan spec.Exit {
 	out := make(chan spec.Exit, 16)
 	go func() {
 		defer close(out)
 		for {
-			for _, x := range d.exits.take() {
+			for _, x := range b.take() {
 				select {
 				case out <- x:
 				case <-ctx.Done():
@@ -65,7 +65,7 @@ func (d *Driver) Exits(ctx context.Context) <-chan spec.Exit {
 				}
 			}
 			select {
-			case <-d.exits.wake:
+			case <-b.wake:
 			case <-ctx.Done():
 				return
 			}

@@ -2,28 +2,24 @@ package keeper
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/containerd/errdefs"
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/gantry-engine/gantry/internal/keeperproto"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
-	"github.com/gantry-engine/gantry/internal/logformat/logopt"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
 
 // Launch makes a process and returns when the user's program runs. A failure
 // before that is a *spec.LaunchError.
 func (d *Driver) Launch(ctx context.Context, l spec.Launch) (spec.Running, error) {
-	m, err := d.launchMessage(l)
+	m, err := launchMessage(d.compile, l)
 	if err != nil {
 		return spec.Running{}, err
 	}
@@ -31,13 +27,13 @@ func (d *Driver) Launch(ctx context.Context, l spec.Launch) (spec.Running, error
 	if l.NetNS != nil {
 		fds = []int{int(l.NetNS.Fd())}
 	}
-	rs := d.claimWaiting(l.Key)
+	rs := d.followers.claim(l.Key)
 	for _, r := range rs {
 		m.Watches = append(m.Watches, r.id)
 	}
 	link, err := d.current(ctx)
 	if err != nil {
-		d.unclaim(l.Key, rs)
+		d.followers.unclaim(rs)
 		return spec.Running{}, err
 	}
 	failpoint.Hit("gantryd.keeper-launch")
@@ -46,14 +42,14 @@ func (d *Driver) Launch(ctx context.Context, l spec.Launch) (spec.Running, error
 		return d.launchAfterLoss(ctx, l.Key, rs)
 	}
 	if err != nil {
-		d.unclaim(l.Key, rs)
+		d.followers.unclaim(rs)
 		return spec.Running{}, err
 	}
 	failpoint.Hit("gantryd.keeper-launched")
 	defer msg.CloseFDs()
 	r, err := keeperproto.DecodeLaunchReply(msg.Payload)
 	if err != nil {
-		d.unclaim(l.Key, rs)
+		d.followers.unclaim(rs)
 		return spec.Running{}, err
 	}
 	for _, reader := range rs {
@@ -79,70 +75,8 @@ func (d *Driver) launchAfterLoss(ctx context.Context, key spec.ProcessKey, rs []
 			return spec.Running{PID: int(e.PID), Started: time.Unix(0, e.Started)}, nil
 		}
 	}
-	d.unclaim(key, rs)
+	d.followers.unclaim(rs)
 	return spec.Running{}, fmt.Errorf("launching %s: the keeper was replaced before the process ran; try again: %w", key, errdefs.ErrUnavailable)
-}
-
-func (d *Driver) launchMessage(l spec.Launch) (m keeperproto.Launch, err error) {
-	if _, err := keeperproto.ProcName(l.Key); err != nil {
-		return m, fmt.Errorf("launching %s: %w: %w", l.Key, errdefs.ErrInvalidArgument, err)
-	}
-	program, facts, err := d.compile(l)
-	if err != nil {
-		return m, err
-	}
-	m = keeperproto.Launch{Key: l.Key, Program: program, Facts: facts, Stdin: l.Stdin, OOMFile: oomFile(l.Cgroup), Note: l.Note}
-	m.Terminal = l.OCI != nil && l.OCI.Process != nil && l.OCI.Process.Terminal
-	for _, j := range l.Join {
-		kind, ok := nsKinds[j.Kind]
-		if !ok {
-			return m, fmt.Errorf("launching %s: joining the namespace %q: there is no such kind: %w", l.Key, j.Kind, errdefs.ErrInvalidArgument)
-		}
-		m.Join = append(m.Join, keeperproto.Join{Kind: kind, Key: spec.ProcessKey{Container: j.Container}})
-	}
-	m.Log, err = logMessage(l.Log)
-	return m, err
-}
-
-var nsKinds = map[spec.NamespaceKind]string{
-	specs.MountNamespace: "mnt", specs.NetworkNamespace: "net", specs.PIDNamespace: "pid", specs.IPCNamespace: "ipc",
-	specs.UTSNamespace: "uts", specs.UserNamespace: "user", specs.CgroupNamespace: "cgroup", specs.TimeNamespace: "time",
-}
-
-// logMessage decides everything about a log, so that the keeper parses nothing.
-func logMessage(c spec.LogConfig) (m keeperproto.Log, err error) {
-	switch c.Driver {
-	case "", "none":
-		return m, nil
-	case "json-file":
-		m.Driver = keeperproto.LogJSON
-	case "local":
-		m.Driver = keeperproto.LogLocal
-	}
-	o, err := logopt.Parse(c.Driver, c.Options)
-	if err != nil {
-		return m, err
-	}
-	if !filepath.IsAbs(c.Path) {
-		return m, fmt.Errorf("log file %q: an absolute path is needed: %w", c.Path, errdefs.ErrInvalidArgument)
-	}
-	m.Path, m.MaxSize, m.MaxFile, m.Compress = c.Path, o.MaxSize, int32(o.MaxFile), o.Compress
-	m.NonBlocking, m.MaxBuffer = o.NonBlocking, o.MaxBuffer
-	if len(c.Attrs) > 0 {
-		m.Attrs, err = json.Marshal(c.Attrs)
-	}
-	return m, err
-}
-
-// oomFile is where a cgroup counts the kernel's out-of-memory kills.
-func oomFile(c spec.Cgroup) string {
-	if dir := c.Dirs["memory"]; dir != "" {
-		return filepath.Join(dir, "memory.oom_control")
-	}
-	if dir := c.Dirs[""]; dir != "" {
-		return filepath.Join(dir, "memory.events")
-	}
-	return ""
 }
 
 func (d *Driver) about(ctx context.Context, t keeperproto.Type, r keeperproto.KeyRequest) ([]int, error) {
@@ -227,7 +161,7 @@ func (d *Driver) Forget(ctx context.Context, key spec.ProcessKey) error {
 		err = nil
 	}
 	if err == nil {
-		d.exits.forget(key)
+		d.exitBoard.forget(key)
 	}
 	return err
 }

@@ -8,11 +8,17 @@ import (
 	"github.com/gantry-engine/gantry/internal/spec"
 )
 
+// resolver knows whom containers ask for names.
+type resolver struct {
+	flags files.Resolv // the daemon's --dns flags
+	conf  func() ([]byte, error)
+}
+
 // Resolver implements containers.Networks. The daemon's --dns flags go before the
 // host's resolv.conf. Containers in the host's namespace reach the host's loopback
 // servers, so these stay in for them.
-func (s *Service) Resolver(_ context.Context, endpoints []spec.Endpoint) (servers, search, options []string, err error) {
-	text, err := s.cfg.ResolvConf()
+func (r *resolver) Resolver(_ context.Context, endpoints []spec.Endpoint) (servers, search, options []string, err error) {
+	text, err := r.conf()
 	if err != nil {
 		text = nil // as on a host without a resolver: the fall-back servers remain
 	}
@@ -27,12 +33,12 @@ func (s *Service) Resolver(_ context.Context, endpoints []spec.Endpoint) (server
 		}
 		return fromHost
 	}
-	servers = s.cfg.DNS
+	servers = r.flags.Servers
 	if len(servers) == 0 {
 		servers = files.Usable(host.Servers, loopbackToo)
 	}
 	if len(servers) == 0 {
 		return nil, nil, nil, fmt.Errorf("no DNS server is known: name one with --dns")
 	}
-	return servers, pick(s.cfg.DNSSearch, host.Search), pick(s.cfg.DNSOptions, host.Options), nil
+	return servers, pick(r.flags.Search, host.Search), pick(r.flags.Options, host.Options), nil
 }

@@ -145,18 +145,18 @@ func TestFullBridge(t *testing.T) {
 	}
 	defer peers.Close()
 	for i := range netlink.BridgePorts - 1 {
-		if err := d.conn.AddPair(netlink.Pair{Name: fmt.Sprintf("a%d", i), PeerName: fmt.Sprintf("b%d", i), Bridge: d.index, NS: peers, PeerMAC: net.HardwareAddr{2, 0, 0, 1, byte(i >> 8), byte(i)}, MTU: 1500}); err != nil {
+		if err := d.dev.conn.AddPair(netlink.Pair{Name: fmt.Sprintf("a%d", i), PeerName: fmt.Sprintf("b%d", i), Bridge: d.dev.index, NS: peers, PeerMAC: net.HardwareAddr{2, 0, 0, 1, byte(i >> 8), byte(i)}, MTU: 1500}); err != nil {
 			t.Fatalf("filling the bridge: %d: %v", i, err)
 		}
 	}
 	count := func() (n int) {
 		t.Helper()
-		links, err := d.conn.Links()
+		links, err := d.dev.conn.Links()
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, l := range links {
-			if strings.HasPrefix(l.Name, d.prefix) {
+			if strings.HasPrefix(l.Name, d.dev.prefix) {
 				n++
 			}
 		}

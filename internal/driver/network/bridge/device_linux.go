@@ -1,26 +1,69 @@
 package bridge
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
-	"log/slog"
+	"net"
 	"net/netip"
 	"os"
-	"strings"
 
 	"github.com/containerd/errdefs"
 
 	"github.com/gantry-engine/gantry/internal/sys/netlink"
 )
 
-// bridge finds or makes the interface and settles d.subnet.
-func (d *Driver) bridge() error {
+// device is the bridge's interface on the host.
+type device struct {
+	cfg    Config
+	prefix string        // of the names of our veths on it
+	conn   *netlink.Conn // nil until open
+	index  int
+	subnet netip.Prefix // with the bridge's address
+}
+
+func newDevice(cfg Config) *device {
+	sum := sha256.Sum256([]byte(cfg.Name))
+	return &device{cfg: cfg, prefix: "gv" + hex.EncodeToString(sum[:2])}
+}
+
+// open finds or makes the interface, once.
+func (d *device) open() error {
+	if d.conn != nil {
+		return nil
+	}
+	conn, err := netlink.OpenForPairs()
+	if err != nil {
+		return err
+	}
+	d.conn = conn
+	if err := d.settle(); err != nil {
+		d.conn.Close()
+		d.conn = nil
+		return err
+	}
+	return nil
+}
+
+// close ends what open began; with remove it takes away an interface that is ours.
+func (d *device) close(remove bool) error {
+	var err error
+	if remove && !d.cfg.External {
+		err = d.conn.Delete(netlink.Link{Index: d.index, Name: d.cfg.Name})
+	}
+	d.conn.Close()
+	return err
+}
+
+// settle finds or makes the interface and settles d.subnet.
+func (d *device) settle() error {
 	l, err := d.conn.Link(d.cfg.Name)
 	switch {
 	case errors.Is(err, os.ErrNotExist) && d.cfg.External:
 		return fmt.Errorf("bridge device %s given with --bridge does not exist, make it first: %w", d.cfg.Name, errdefs.ErrFailedPrecondition)
 	case errors.Is(err, os.ErrNotExist):
-		return d.makeBridge()
+		return d.make()
 	case err != nil:
 		return err
 	case l.Kind != "bridge":
@@ -72,7 +115,7 @@ func choose(have []netip.Prefix, within netip.Prefix) netip.Prefix {
 	return have[0]
 }
 
-func (d *Driver) makeBridge() (err error) {
+func (d *device) make() (err error) {
 	d.subnet = d.cfg.Address
 	if !d.subnet.IsValid() {
 		if d.subnet, err = d.pick(); err != nil {
@@ -93,7 +136,7 @@ func (d *Driver) makeBridge() (err error) {
 
 // pick finds a subnet that the host does not route yet: 172.17 to 172.31, then
 // 192.168.0.0/16 in /20s, as Docker's default address pools.
-func (d *Driver) pick() (netip.Prefix, error) {
+func (d *device) pick() (netip.Prefix, error) {
 	used, err := d.conn.Routes()
 	if err != nil {
 		return netip.Prefix{}, err
@@ -131,42 +174,9 @@ next:
 	return netip.Prefix{}, fmt.Errorf("the host routes all default address pools already, choose a subnet with --bip: %w", errdefs.ErrFailedPrecondition)
 }
 
-// orphans lists host ends with our names that no restored container has: of a dead
-// daemon's pool, which the kernel is about to take away, or of a namespace that
-// somebody else keeps alive.
-func (d *Driver) orphans() ([]netlink.Link, error) {
-	links, err := d.conn.Links()
-	if err != nil {
-		return nil, err
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	var out []netlink.Link
-	for _, l := range links {
-		if strings.HasPrefix(l.Name, d.prefix) && l.Kind == "veth" && l.Master == d.index && !d.live[l.Name] {
-			out = append(out, l)
-		}
-	}
-	return out, nil
-}
-
-// sweep deletes interfaces, one after the other: each waits for RCU, some tens of
-// milliseconds, unless the kernel was faster.
-func (d *Driver) sweep(links []netlink.Link, stop <-chan struct{}) {
-	c, err := netlink.Open(nil)
-	if err != nil {
-		slog.Warn("interfaces of a former daemon stay", "bridge", d.cfg.Name, "error", err)
-		return
-	}
-	defer c.Close()
-	for _, l := range links {
-		select {
-		case <-stop:
-			return
-		default:
-		}
-		if err := c.Delete(l); err != nil {
-			slog.Warn("an interface of a former daemon stays", "interface", l.Name, "error", err)
-		}
-	}
+// macOf derives the hardware address from the IP, so that an address that comes
+// back to another container does not meet stale ARP entries.
+func macOf(a netip.Addr) net.HardwareAddr {
+	b := a.As4()
+	return net.HardwareAddr{0x02, 0x42, b[0], b[1], b[2], b[3]}
 }

@@ -12,8 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/gantry-engine/gantry/internal/keeperproto"
-	"github.com/gantry-engine/gantry/internal/kit/failpoint"
-	"github.com/gantry-engine/gantry/internal/service/containers"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
 
@@ -25,7 +23,7 @@ const (
 
 // reader is one client's position in a spool.
 type reader struct {
-	d    *Driver
+	of   *followers
 	key  spec.ProcessKey
 	id   uint32
 	wake chan struct{} // one token: look again
@@ -43,70 +41,6 @@ type reader struct {
 	have   bool
 	acked  uint64
 	buf    []byte
-}
-
-// Follow subscribes; see containers.Outputs.
-func (d *Driver) Follow(ctx context.Context, key spec.ProcessKey) (containers.OutputReader, error) {
-	r := &reader{d: d, key: key, spool: -1, slot: -1, wake: make(chan struct{}, 1)}
-	d.mu.Lock()
-	d.nextID++
-	r.id = d.nextID
-	d.readers[r.id] = r
-	// Waiting before asking: a launch in between finds it.
-	if d.waiting[key] == nil {
-		d.waiting[key] = map[*reader]struct{}{}
-	}
-	d.waiting[key][r] = struct{}{}
-	d.mu.Unlock()
-	w := keeperproto.Watch{Key: key, ID: r.id, Pos: keeperproto.WatchFromNow}
-	m, err := d.call(ctx, keeperproto.TypeWatch, w.Encode())
-	if errdefs.IsNotFound(err) {
-		return r, nil // not launched yet
-	}
-	if err != nil {
-		_ = r.Close()
-		return nil, err
-	}
-	defer m.CloseFDs()
-	d.mu.Lock()
-	delete(d.waiting[key], r)
-	d.mu.Unlock()
-	reply, err := keeperproto.DecodeWatchReply(m.Payload)
-	if err == nil {
-		err = r.begin(m.FDs, reply.Gen, reply.Pos)
-	}
-	if err != nil {
-		_ = r.Close()
-		return nil, err
-	}
-	return r, nil
-}
-
-// claimWaiting takes the followers that wait for a launch.
-func (d *Driver) claimWaiting(key spec.ProcessKey) []*reader {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	var rs []*reader
-	for r := range d.waiting[key] {
-		rs = append(rs, r)
-	}
-	delete(d.waiting, key)
-	return rs
-}
-
-// unclaim lets followers wait for the next try.
-func (d *Driver) unclaim(key spec.ProcessKey, rs []*reader) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, r := range rs {
-		if d.readers[r.id] != r {
-			continue
-		}
-		if d.waiting[key] == nil {
-			d.waiting[key] = map[*reader]struct{}{}
-		}
-		d.waiting[key][r] = struct{}{}
-	}
 }
 
 // begin gives the reader its spool and slot. It copies the descriptors.
@@ -150,29 +84,6 @@ func (r *reader) poke() {
 	select {
 	case r.wake <- struct{}{}:
 	default:
-	}
-}
-
-// resume puts every watch into place in a new keeper.
-func (d *Driver) resume(ctx context.Context, l *link) {
-	d.mu.Lock()
-	rs := make([]*reader, 0, len(d.readers))
-	for _, r := range d.readers {
-		rs = append(rs, r)
-	}
-	d.mu.Unlock()
-	failpoint.Hit("gantryd.keeper-resume")
-	for _, r := range rs {
-		r.resume(ctx, l)
-	}
-}
-
-func (d *Driver) grew(id uint32) {
-	d.mu.Lock()
-	r := d.readers[id]
-	d.mu.Unlock()
-	if r != nil {
-		r.poke()
 	}
 }
 
@@ -287,26 +198,14 @@ func (r *reader) ack(now bool) {
 	if !now && r.pos-r.acked < ackEvery {
 		return
 	}
-	l := r.d.present()
-	if l == nil {
-		return
+	if r.of.conn.tell(keeperproto.TypeAck, keeperproto.Ack{ID: r.id, Pos: r.pos}) {
+		r.acked = r.pos
 	}
-	r.acked = r.pos
-	l.send(keeperproto.TypeAck, keeperproto.Ack{ID: r.id, Pos: r.pos}.Encode())
 }
 
 // Close ends the subscription.
 func (r *reader) Close() error {
-	r.d.mu.Lock()
-	delete(r.d.readers, r.id)
-	if w := r.d.waiting[r.key]; w != nil {
-		delete(w, r)
-		if len(w) == 0 {
-			delete(r.d.waiting, r.key)
-		}
-	}
-	r.d.mu.Unlock()
-	l := r.d.present() // after the reader was taken out: no later link resumes it
+	r.of.leave(r) // first: no later link puts its watch into place
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
@@ -317,15 +216,7 @@ func (r *reader) Close() error {
 	if r.spool >= 0 {
 		_ = unix.Close(r.spool)
 		_ = unix.Close(r.slot)
-		if l != nil {
-			l.send(keeperproto.TypeUnwatch, keeperproto.Ack{ID: r.id}.Encode())
-		}
+		r.of.conn.tell(keeperproto.TypeUnwatch, keeperproto.Ack{ID: r.id})
 	}
 	return nil
 }
-
-var (
-	_ containers.Processes = (*Driver)(nil)
-	_ containers.Lifetimes = (*Driver)(nil)
-	_ containers.Outputs   = (*Driver)(nil)
-)
