@@ -90,9 +90,6 @@ func (s *launcher) start(p *proc, l keeperproto.Launch, files []int, c *client) 
 			_ = unix.Close(fd)
 		}
 	}()
-	if err := p.openLog(); err != nil {
-		return err
-	}
 	if mine, err = p.openStdio(l, &req); err != nil {
 		return err
 	}
@@ -110,7 +107,6 @@ func (s *launcher) start(p *proc, l keeperproto.Launch, files []int, c *client) 
 		mine = append(mine, fd)
 		req.Joins = append(req.Joins, fd)
 	}
-	p.meta.oomBase, _ = oomCount(l.OOMFile)
 	if c != nil {
 		p.mu.Lock()
 		for _, id := range l.Watches {
@@ -181,12 +177,17 @@ func (s *launcher) namespace(j keeperproto.Join) (int, error) {
 	return fd, nil
 }
 
-// created makes the new process known to the exec root and the anchor, before it may go on.
+// created makes the new process known to the exec root and the anchor, before it may go on. What else it needs by
+// then is done here too, as it is busy entering its cgroups meanwhile.
 func (s *launcher) created(p *proc, pid, pidfd int) error {
 	p.mu.Lock()
 	p.pid, p.pidfd, p.child = pid, pidfd, true
 	p.mu.Unlock()
 	p.meta.pid = pid
+	if err := p.openLog(); err != nil {
+		return err
+	}
+	p.meta.oomBase, _ = oomCount(p.meta.oomFile)
 	tick, err := startTick(pid)
 	if err != nil {
 		return err

@@ -14,7 +14,7 @@ import (
 
 // engine is one of those that are compared.
 type engine struct {
-	name    string // gantry, docker or podman: its column
+	name    string // gantry, docker, podman, or the folder of another build of Gantry: its column
 	version string
 	dir     string // everything of it
 	socket  string
@@ -31,13 +31,15 @@ type engine struct {
 
 // fresh starts an engine with empty roots, and loads the image.
 func (b *bench) fresh(name string) (e *engine, err error) {
-	switch name {
-	case "gantry", "docker":
-		e, err = b.daemon(name)
-	case "podman":
+	switch {
+	case name == "gantry", name == "docker":
+		e, err = b.daemon(name, b.bin)
+	case name == "podman":
 		e, err = b.podman()
+	case isBuild(name):
+		e, err = b.daemon(name, name)
 	default:
-		return nil, fmt.Errorf("it is none of gantry, docker, podman")
+		return nil, fmt.Errorf("it is none of gantry, docker, podman, or a folder with another build of Gantry (with a slash in it)")
 	}
 	if err != nil {
 		return nil, err
@@ -48,15 +50,26 @@ func (b *bench) fresh(name string) (e *engine, err error) {
 	return e, nil
 }
 
-// daemon is gantryd or Debian's dockerd.
-func (b *bench) daemon(name string) (*engine, error) {
-	k, err := testkit.New(testkit.Options{Docker: name == "docker", OwnNamespaces: true}, func() string { return b.bin })
+// isBuild tells whether a peer is another build of Gantry: for before and after.
+func isBuild(name string) bool { return strings.Contains(name, "/") }
+
+// repeats is how many of n repetitions an engine does: those that take ten times as long do a share of them.
+func (e *engine) repeats(n, share, least int) int {
+	if e.name == "gantry" || isBuild(e.name) {
+		return n
+	}
+	return max(least, n/share)
+}
+
+// daemon is a gantryd out of the folder bin, or Debian's dockerd.
+func (b *bench) daemon(name, bin string) (*engine, error) {
+	k, err := testkit.New(testkit.Options{Docker: name == "docker", OwnNamespaces: true}, func() string { return bin })
 	if err != nil {
 		return nil, err
 	}
 	program := "docker"
-	if name == "gantry" {
-		program = filepath.Join(b.bin, "gantry")
+	if name != "docker" {
+		program = filepath.Join(bin, "gantry")
 	}
 	e := &engine{name: name, dir: k.Dir, socket: k.Socket, http: k.HTTP(), start: k.Run, stop: k.Stop}
 	e.api = api{e.http, b.ctx}

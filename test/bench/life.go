@@ -70,11 +70,7 @@ func (b *bench) lifeRow(what string, every time.Duration) ([]result, error) {
 		}
 		floor.times, floor.cpu = append(floor.times, s...), floor.cpu+cpu
 		for i, e := range b.engines {
-			k := n
-			if i > 0 {
-				k = max(1, n/5)
-			}
-			if err := sides[i].lives(e, k, every, nil); err != nil {
+			if err := sides[i].lives(e, e.repeats(n, 5, 1), every, nil); err != nil {
 				return nil, err
 			}
 		}
@@ -94,17 +90,13 @@ func steps(b *bench) ([]result, error) {
 	for i, n := range names {
 		rs[i] = result{what: "– " + n + ": median (min, p90)", cells: map[string]string{}}
 	}
-	for i, e := range b.engines {
+	for _, e := range b.engines {
 		took := make([]sample, len(names))
-		n := b.n
-		if i > 0 {
-			n = max(3, n/10)
-		}
-		if err := new(side).lives(e, n, 0, func(call int, d time.Duration) { took[call] = append(took[call], d) }); err != nil {
+		if err := new(side).lives(e, e.repeats(b.n, 10, 3), 0, func(call int, d time.Duration) { took[call] = append(took[call], d) }); err != nil {
 			return nil, err
 		}
-		for i := range names {
-			rs[i].cells[e.name] = took[i].spread()
+		for call := range names {
+			rs[call].cells[e.name] = took[call].spread()
 		}
 	}
 	return rs, nil

@@ -3,6 +3,7 @@
 //
 //	make bench                                          all rows
 //	go run ./test/bench -rows cycle,exec -n 50 -peers docker
+//	go run ./test/bench -rows cycle -peers /tmp/before/bin
 //	go run ./test/bench -markdown README.md,docs/benchmarks.md
 //
 // Every engine runs in a mount and network namespace of its own with its own
@@ -54,7 +55,7 @@ func main() {
 	rows := flag.String("rows", "", "comma-separated rows to measure; empty measures all")
 	n := flag.Int("n", 100, "repetitions of short operations")
 	block := flag.Int("block", 10, "repetitions of one side before it is the other's turn")
-	peers := flag.String("peers", "docker,podman", "peers to measure beside; none for no peer")
+	peers := flag.String("peers", "docker,podman", "peers to measure beside, or a folder with another build of Gantry; none for no peer")
 	markdown := flag.String("markdown", "", "comma-separated Markdown files whose marked part is replaced by the table")
 	list := flag.Bool("list", false, "list the rows and end")
 	flag.Parse()

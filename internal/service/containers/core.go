@@ -29,6 +29,9 @@ type core struct {
 
 	ready chan struct{} // closed by Resume: containers can be started
 
+	folders folders
+	behind  behind // tear-downs and deletions that nobody waits for
+
 	tuning atomic.Pointer[Tuning]
 }
 
@@ -41,6 +44,7 @@ func newCore(d Deps) *core {
 		log:        slog.Default().With("component", "containers"),
 		unfinished: notes.Unfinished{Dir: filepath.Join(d.Config.ExecRoot, "unfinished")},
 		owners:     notes.Owners{Dir: filepath.Join(d.Config.DataRoot, "auto-remove-volumes")},
+		folders:    folders{dir: filepath.Join(d.Config.DataRoot, "containers", ".spare")},
 		base:       base, stop: stop, ready: make(chan struct{}),
 	}
 	c.Retune(Tuning{DefaultRuntime: d.Config.DefaultRuntime, ShmSize: d.Config.ShmSize, StopTimeout: d.Config.StopTimeout})
@@ -85,6 +89,26 @@ func (c *core) open(ctx context.Context, ref string) (*entry, func(), error) {
 		return nil, nil, noSuch(ref)
 	}
 	return e, unlock, nil
+}
+
+// openSettled is open for a start: what the run before held is free by then.
+func (c *core) openSettled(ctx context.Context, ref string) (*entry, func(), error) {
+	for {
+		e, unlock, err := c.open(ctx, ref)
+		if err != nil {
+			return nil, nil, err
+		}
+		torn := e.tearDown()
+		if torn == nil {
+			return e, unlock, nil
+		}
+		unlock()
+		select {
+		case <-torn:
+		case <-ctx.Done():
+			return nil, nil, context.Cause(ctx)
+		}
+	}
 }
 
 // change makes a new version of the record: disk first, then memory. The caller

@@ -2,6 +2,8 @@ package containers
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -98,7 +100,10 @@ func (c *creator) Create(ctx context.Context, req CreateRequest) (resp container
 	}
 	failpoint.Hit("gantryd.create-save")
 	e := newEntry(rec)
-	if err := c.save(ctx, rec, durable); err != nil {
+	folder := make(chan error, 1)
+	go func() { folder <- c.makeFolder(rec) }() // while the disk is waited for
+	u.Push("folder", func(context.Context) error { return c.folders.delete(c.Config.dir(rec)) })
+	if err := errors.Join(c.save(ctx, rec, durable), <-folder); err != nil {
 		return resp, err
 	}
 	_ = c.unfinished.End(rec.ID)
@@ -109,6 +114,17 @@ func (c *creator) Create(ctx context.Context, req CreateRequest) (resp container
 		warnings = []string{}
 	}
 	return container.CreateResponse{ID: rec.ID, Warnings: warnings}, nil
+}
+
+// makeFolder makes the container's own folder below the data root.
+func (c *creator) makeFolder(rec *Container) error {
+	if rec.Volatile {
+		return nil // below the exec root: made with the files of a run
+	}
+	if err := c.folders.make(c.Config.dir(rec)); err != nil {
+		return fmt.Errorf("making the container's folder: %w", err)
+	}
+	return nil
 }
 
 // name reserves the container's name.

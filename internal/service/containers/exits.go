@@ -53,8 +53,8 @@ func (s *starter) forget(ctx context.Context, key spec.ProcessKey) {
 	}
 }
 
-// ended records an exit, tells the world, frees what the run held, and starts
-// again or removes as the container wants. The caller holds the lock.
+// ended takes an exit in and tells the world. What the run held is freed behind, without the lock: a removal
+// need not wait for it, a start does. The caller holds the lock.
 func (s *starter) ended(ctx context.Context, e *entry, x spec.Exit) {
 	rec := e.snapshot()
 	ran := max(x.Time.Sub(rec.State.Started), 0)
@@ -97,28 +97,44 @@ func (s *starter) ended(ctx context.Context, e *entry, x spec.Exit) {
 	s.publish(next, events.ActionDie, attrs)
 	failpoint.Hit("gantryd.exit-told")
 	s.releaseNetwork(ctx, rec)
-	// Ports and addresses are free, so who waits may go on; the rest of the tear-down holds the lock, which
-	// the next call for this container waits for.
+	s.publishMounts(next, events.ActionUnmount)
+	over := e.beginTearDown()
+	ctx = context.WithoutCancel(ctx)
+	s.behind.Go(func() {
+		defer over()
+		s.release(ctx, rec)
+		failpoint.Hit("gantryd.exit-released")
+		s.settle(ctx, e, x, ran, rec.HostConfig.AutoRemove && !keep)
+	})
+	// Ports and addresses are free, so who waits may go on.
 	e.finish(false, exitResult{code: x.Code, err: text})
-	s.release(ctx, rec)
-	failpoint.Hit("gantryd.exit-released")
+}
+
+// settle records an exit once nothing is held any more, and starts again or removes as the container wants. Of one
+// that was removed meanwhile there is nothing to record.
+func (s *starter) settle(ctx context.Context, e *entry, x spec.Exit, ran time.Duration, remove bool) {
+	_, unlock, err := s.open(ctx, e.id)
+	if err != nil {
+		s.forget(ctx, x.Key)
+		return
+	}
+	defer unlock()
 	d := soon
-	if rec.HostConfig.AutoRemove && !keep {
+	if remove {
 		d = inMemory // the removal that follows is the one commit
 	}
 	if _, err := s.change(ctx, e, d, func(c *Container) { c.Sandbox, c.Cgroup = spec.Sandbox{}, spec.Cgroup{} }); err != nil {
-		s.log.Error("an exit could not be recorded", "container", rec.ID, "error", err)
+		s.log.Error("an exit could not be recorded", "container", e.id, "error", err)
 	}
 	failpoint.Hit("gantryd.exit-saved")
-	s.publishMounts(next, events.ActionUnmount)
 	s.forget(ctx, x.Key)
 	failpoint.Hit("gantryd.exit-forgotten")
 	switch {
-	case again:
+	case e.snapshot().State.Status == Restarting:
 		s.scheduleRestart(e, ran)
-	case next.HostConfig.AutoRemove && !keep:
+	case remove:
 		if err := s.remove.removeLocked(ctx, e, RemoveOptions{Volumes: true}); err != nil {
-			s.log.Error("an auto-remove container could not be removed", "container", rec.ID, "error", err)
+			s.log.Error("an auto-remove container could not be removed", "container", e.id, "error", err)
 		}
 	}
 }

@@ -35,30 +35,32 @@ type world struct {
 	t  *testing.T
 	mu sync.Mutex
 
-	steps   []string         // what was done, in order
-	fail    map[string]error // step → error instead of doing it
-	records map[string][]byte
-	saves   map[string]int // "durable", "soon", "volatile", "remove"
-	layers  map[string]bool
-	nets    map[string]bool
-	cgroups map[string]bool
-	volumes map[string]map[string]bool // name → holders
-	procs   map[spec.ProcessKey]*fakeProc
-	dead    map[spec.ProcessKey]bool // ended, not yet forgotten
-	ended   map[spec.ProcessKey]spec.Running
-	exits   chan spec.Exit
-	events  []events.Message
-	onSig   func(p *fakeProc, sig int) // what a process does with a signal; nil: 9 and 15 end it
-	image   spec.Image
-	ooms    sync.Map // cgroup path → *fakeOOM
+	steps      []string         // what was done, in order
+	fail       map[string]error // step → error instead of doing it
+	records    map[string][]byte
+	saves      map[string]int // "durable", "soon", "volatile", "remove"
+	layers     map[string]bool
+	nets       map[string]bool
+	cgroups    map[string]bool
+	volumes    map[string]map[string]bool // name → holders
+	procs      map[spec.ProcessKey]*fakeProc
+	dead       map[spec.ProcessKey]bool // ended, not yet forgotten
+	ended      map[spec.ProcessKey]spec.Running
+	exits      chan spec.Exit
+	events     []events.Message
+	destroying chan struct{}              // cgroups are not gone before it is closed; nil: they are
+	onSig      func(p *fakeProc, sig int) // what a process does with a signal; nil: 9 and 15 end it
+	image      spec.Image
+	ooms       sync.Map // cgroup path → *fakeOOM
 }
 
 type fakeProc struct {
-	w      *world
-	key    spec.ProcessKey
-	launch spec.Launch
-	out    chan spec.Chunk
-	stdin  *pipe
+	w       *world
+	key     spec.ProcessKey
+	launch  spec.Launch
+	out     chan spec.Chunk
+	stdin   *pipe
+	started time.Time
 }
 
 type pipe struct {
@@ -93,7 +95,7 @@ func (w *world) service(edit ...func(*Config)) *Service {
 		w.recovered(s)
 	}
 	s.Resume()
-	w.t.Cleanup(func() { s.core.stop(errShutdown) })
+	w.t.Cleanup(func() { s.core.stop(errShutdown); s.core.behind.Wait() })
 	return s
 }
 
@@ -213,9 +215,13 @@ func (w *world) Launch(_ context.Context, l spec.Launch) (spec.Running, error) {
 	if w.procs[l.Key] != nil || w.dead[l.Key] {
 		return spec.Running{}, fmt.Errorf("%s is launched twice", l.Key)
 	}
-	p := &fakeProc{w: w, key: l.Key, launch: l, out: make(chan spec.Chunk, 100)}
+	p := &fakeProc{w: w, key: l.Key, launch: l, out: make(chan spec.Chunk, 100), started: time.Now()}
 	w.procs[l.Key] = p
-	return spec.Running{PID: 4242, Started: time.Now()}, nil
+	return p.running(), nil
+}
+
+func (p *fakeProc) running() spec.Running {
+	return spec.Running{PID: 4242, Started: p.started, Note: p.launch.Note}
 }
 
 func (w *world) Signal(_ context.Context, key spec.ProcessKey, sig int) error {
@@ -280,8 +286,8 @@ func (w *world) Alive(context.Context) (map[spec.ProcessKey]spec.Running, error)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	out := map[spec.ProcessKey]spec.Running{}
-	for k := range w.procs {
-		out[k] = spec.Running{PID: 4242, Started: time.Now()}
+	for k, p := range w.procs {
+		out[k] = p.running()
 	}
 	return out, nil
 }
@@ -380,6 +386,11 @@ func (c fakeCgroups) Freeze(_ context.Context, _ spec.Cgroup, on bool) error {
 }
 func (c fakeCgroups) Destroy(_ context.Context, cg spec.Cgroup) error {
 	c.w.mu.Lock()
+	if gate := c.w.destroying; gate != nil {
+		c.w.mu.Unlock()
+		<-gate
+		c.w.mu.Lock()
+	}
 	delete(c.w.cgroups, filepath.Base(cg.Path))
 	c.w.mu.Unlock()
 	return c.w.step("destroy cgroup")
@@ -480,6 +491,12 @@ func create(t *testing.T, s *Service, edit ...func(*CreateRequest)) string {
 		t.Fatal(err)
 	}
 	return resp.ID
+}
+
+// settled waits until nothing is under way behind answers.
+func settled(t *testing.T, s *Service) {
+	t.Helper()
+	s.core.behind.Wait()
 }
 
 // eventually waits for a condition that other goroutines bring about.

@@ -43,7 +43,7 @@ func TestRunAndExit(t *testing.T) {
 	if err := s.Start(ctx, id); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"rootfs", "attach net", "resolver", "cgroup", "launch", "save soon"}
+	want := []string{"rootfs", "attach net", "resolver", "cgroup", "launch"}
 	if d := cmp.Diff(want, w.taken()); d != "" {
 		t.Errorf("steps of a start (-want +got):\n%s", d)
 	}
@@ -62,11 +62,7 @@ func TestRunAndExit(t *testing.T) {
 	if r := <-now; r.StatusCode != 3 {
 		t.Errorf("wait on an exited container says %d", r.StatusCode)
 	}
-	unlock, err := s.core.locks.Lock(ctx, id) // who waits is answered before the rest of the tear-down is over
-	if err != nil {
-		t.Fatal(err)
-	}
-	unlock()
+	settled(t, s) // who waits is answered before the rest of the tear-down is over
 	if len(w.nets)+len(w.cgroups) != 0 {
 		t.Errorf("left after the exit: networks %v, cgroups %v", w.nets, w.cgroups)
 	}
@@ -239,10 +235,14 @@ func TestStopCallsOffRestart(t *testing.T) {
 	}
 	w.end(spec.ProcessKey{Container: id}, spec.Exit{Code: 1})
 	eventually(t, "restarting", func() bool { return status(s, id) == Restarting })
+	settled(t, s)
 	if err := s.Stop(ctx, id, StopOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	clock.fire()
+	if !clock.fire() {
+		t.Fatal("no restart was scheduled")
+	}
+	time.Sleep(10 * time.Millisecond) // what is due runs in a goroutine of its own
 	if st := status(s, id); st != Exited {
 		t.Errorf("after stop: %s", st)
 	}
@@ -263,6 +263,7 @@ func TestRemove(t *testing.T) {
 	if err := s.Remove(ctx, "web", RemoveOptions{Force: true}); err != nil {
 		t.Fatal(err)
 	}
+	settled(t, s)
 	if len(w.layers)+len(w.records)+len(w.nets)+len(w.cgroups)+len(w.procs) != 0 {
 		t.Error("something is left after rm -f")
 	}

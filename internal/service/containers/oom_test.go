@@ -152,6 +152,7 @@ func TestOOMNextRun(t *testing.T) {
 		done, _ := s.Wait(ctx, id, "")
 		w.end(spec.ProcessKey{Container: id}, spec.Exit{Code: 137, OOM: oom})
 		<-done
+		settled(t, s)
 		if rec, _ := s.Snapshot(ctx, id); rec.State.OOMKilled != oom {
 			t.Errorf("OOMKilled %v", rec.State.OOMKilled)
 		}

@@ -111,7 +111,11 @@ func (r *recoverer) Recover(ctx context.Context) error {
 			// The record does not know of this run, not even that it began: its exit needs it to.
 			running, runs = past, true
 		}
-		f := Finding{Process: runs, Rebooted: rec.State.BootID != "" && rec.State.BootID != r.Config.BootID}
+		boot := rec.State.BootID
+		if held := notes.ReadRun(running.Note); held != nil && held.BootID != "" {
+			boot = held.BootID // the record may not know of this run yet
+		}
+		f := Finding{Process: runs, Rebooted: boot != "" && boot != r.Config.BootID}
 		switch decide(rec, f) {
 		case Adopt:
 			first = append(first, func() { r.adopt(e, running, alive) })
@@ -121,6 +125,13 @@ func (r *recoverer) Recover(ctx context.Context) error {
 			r.later = append(r.later, func() { r.clear(e) })
 		case StartAgain:
 			r.later = append(r.later, func() { r.again(e) })
+		}
+	}
+	for key, past := range ended {
+		if held := notes.ReadRun(past.Note); held != nil && held.Cgroup.Path != "" && !known[key.Container] {
+			if err := r.Cgroups.Destroy(ctx, held.Cgroup); err != nil {
+				r.log.Warn("the cgroup of a removed container could not be removed", "container", key.Container, "error", err)
+			}
 		}
 	}
 	r.sweep(ctx, known)
@@ -173,14 +184,15 @@ func (r *recoverer) adopt(e *entry, running spec.Running, alive map[spec.Process
 		return
 	}
 	defer unlock()
-	before := e.snapshot()
 	rec, err := r.change(ctx, e, soon, func(c *Container) {
-		if !c.State.Status.Alive() {
-			c.State.Status = Running
-			c.State.Started = running.Started
-		}
-		if held := notes.ReadRun(running.Note); held != nil && !c.State.Started.Equal(before.State.Started) {
-			c.Sandbox, c.Cgroup = held.Sandbox, held.Cgroup
+		if !c.State.Status.Alive() { // the record does not know of this run yet
+			if c.State.Status != Restarting {
+				c.RestartCount = 0
+			}
+			c.State.Status, c.State.Started = Running, running.Started
+			if held := notes.ReadRun(running.Note); held != nil {
+				c.began(running, *held)
+			}
 		}
 		c.State.Pid, c.State.Error = running.PID, ""
 	})

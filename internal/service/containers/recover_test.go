@@ -81,6 +81,7 @@ func TestRebootMakesTheExitUnknown(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	eventually(t, "the start is on record", func() bool { w.mu.Lock(); defer w.mu.Unlock(); return w.saves["soon"] > 0 })
 	clear(w.procs)
 	clear(w.nets)
 	w.recovered = func(s *Service) { // networks are not there yet

@@ -41,7 +41,8 @@ type entry struct {
 	stopping bool            // a stop or kill of the user is under way: no restart afterwards
 	keep     bool            // a restart is under way: no auto-remove at this exit
 	backoff  backoff
-	oom      *oomWatch // of the present run, or nil
+	oom      *oomWatch     // of the present run, or nil
+	torn     chan struct{} // closed when what the last run held is free; nil: it is
 }
 
 func newEntry(rec *Container) *entry {

@@ -111,7 +111,7 @@ func (r *remover) removeLocked(ctx context.Context, e *entry, opts RemoveOptions
 		return err
 	}
 	failpoint.Hit("gantryd.remove-marked")
-	if err := r.discard(ctx, rec, opts.Volumes); err != nil {
+	if err := r.discard(ctx, e, rec, opts.Volumes); err != nil {
 		_, serr := r.change(ctx, e, soon, func(c *Container) { c.moved(EvRemoveFailed); c.State.Error = err.Error() })
 		return errors.Join(err, serr)
 	}
@@ -123,7 +123,7 @@ func (r *remover) removeLocked(ctx context.Context, e *entry, opts RemoveOptions
 	return nil
 }
 
-func (r *remover) discard(ctx context.Context, rec *Container, volumes bool) error {
+func (r *remover) discard(ctx context.Context, e *entry, rec *Container, volumes bool) error {
 	if err := r.noteRemoval(rec, volumes); err != nil {
 		return err
 	}
@@ -145,9 +145,26 @@ func (r *remover) discard(ctx context.Context, rec *Container, volumes bool) err
 		}
 	}
 	failpoint.Hit("gantryd.remove-volumes")
-	errs = append(errs, r.disown(rec), r.dropShared(rec), os.RemoveAll(r.Config.dir(rec)), os.RemoveAll(r.Config.filesDir(rec.ID)))
-	errs = append(errs, r.unfinished.End(rec.ID))
-	return errors.Join(errs...)
+	errs = append(errs, r.disown(rec))
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	r.behind.Go(func() { r.deleteFiles(e, rec) })
+	return nil
+}
+
+// deleteFiles deletes what nobody looks for any more. The note of the removal goes last: what is left by then the
+// next daemon deletes.
+func (r *remover) deleteFiles(e *entry, rec *Container) {
+	e.awaitTearDown()
+	err := errors.Join(r.dropShared(rec), r.folders.delete(r.Config.dir(rec)), os.RemoveAll(r.Config.filesDir(rec.ID)))
+	if err == nil {
+		failpoint.Hit("gantryd.remove-files")
+		err = r.unfinished.End(rec.ID)
+	}
+	if err != nil {
+		r.log.Error("the files of a removed container could not be deleted: the next start of the engine tries again", "container", rec.ID, "error", err)
+	}
 }
 
 // noteRemoval notes what goes with a container, if there is anything that would not be swept anyway.

@@ -47,6 +47,34 @@ func (e *entry) finish(failed bool, res exitResult) {
 	close(r.ended)
 }
 
+// beginTearDown notes that a run's resources are about to be freed; over says that they are.
+func (e *entry) beginTearDown() (over func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	torn := make(chan struct{})
+	e.torn = torn
+	return func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.torn = nil
+		close(torn)
+	}
+}
+
+// tearDown is closed when what the last run held is free; nil means that it is.
+func (e *entry) tearDown() <-chan struct{} {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.torn
+}
+
+// awaitTearDown waits for it.
+func (e *entry) awaitTearDown() {
+	if torn := e.tearDown(); torn != nil {
+		<-torn
+	}
+}
+
 // markRemoved tells waiters that the container is gone.
 func (e *entry) markRemoved() {
 	e.mu.Lock()

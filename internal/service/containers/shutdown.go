@@ -10,6 +10,7 @@ import (
 // Shutdown ends the service. With live-restore containers run on; otherwise all
 // are stopped in parallel, each with its own time-out, within Config.ShutdownTimeout.
 func (r *recoverer) Shutdown(ctx context.Context) error {
+	defer r.behind.Wait()
 	if r.Config.LiveRestore {
 		r.core.stop(errShutdown)
 		return nil

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/events"
@@ -32,7 +33,7 @@ type starter struct {
 // runs already. A failed start leaves the container as it was, but for exit code
 // and error; one with auto-remove is removed.
 func (s *starter) Start(ctx context.Context, ref string) error {
-	e, unlock, err := s.open(ctx, ref)
+	e, unlock, err := s.openSettled(ctx, ref)
 	if err != nil {
 		return err
 	}
@@ -57,18 +58,13 @@ func (s *starter) launch(ctx context.Context, e *entry, ev Event) error {
 		return s.failed(ctx, e, err)
 	}
 	failpoint.Hit("gantryd.start-save")
-	durability := soon
+	durability := inMemory // the keeper's note of the run tells it again
 	if !rec.HostConfig.RestartPolicy.IsNone() {
 		durability = durable // that it should run is a promise over reboots
 	}
 	rec, err = s.change(ctx, e, durability, func(c *Container) {
 		c.moved(ev)
-		st := &c.State
-		st.Pid, st.Started, st.Finished = a.running.PID, a.running.Started.UTC(), c.State.Finished
-		st.ExitCode, st.Error, st.OOMKilled, st.StoppedBy, st.BootID = 0, "", false, StoppedBySelf, s.Config.BootID
-		st.Health = nil
-		c.Sandbox, c.Cgroup = a.sandbox, a.launch.Cgroup
-		c.Sandbox.NetNS = nil
+		c.began(a.running, a.note)
 		if ev == EvStart {
 			c.RestartCount = 0
 		}
@@ -85,7 +81,42 @@ func (s *starter) launch(ctx context.Context, e *entry, ev Event) error {
 	failpoint.Hit("gantryd.start-told")
 	s.health.begin(e, rec)
 	s.watchOOM(e, rec)
+	if durability == inMemory {
+		s.after(startSaved, func() { s.saveStart(e, rec) })
+	}
 	return nil
+}
+
+// startSaved is how long after a start its record is saved: that of a run which is over by then need not be, and
+// it is the keeper that a daemon which is killed meanwhile leaves the word to.
+const startSaved = 100 * time.Millisecond
+
+// saveStart saves the record of a run that still goes on.
+func (s *starter) saveStart(e *entry, started *Container) {
+	_, unlock, err := s.open(s.base, e.id)
+	if err != nil {
+		return
+	}
+	defer unlock()
+	rec := e.snapshot()
+	if s.base.Err() != nil {
+		return
+	}
+	if !rec.State.Status.Alive() || !rec.State.Started.Equal(started.State.Started) {
+		return
+	}
+	if err := s.save(s.base, rec, soon); err != nil {
+		s.log.Error("a start could not be recorded", "container", e.id, "error", err)
+	}
+}
+
+// began gives the record what a run begins with.
+func (c *Container) began(r spec.Running, held notes.Run) {
+	st := &c.State
+	st.Pid, st.Started, st.BootID = r.PID, r.Started.UTC(), held.BootID
+	st.ExitCode, st.Error, st.OOMKilled, st.StoppedBy, st.Health = 0, "", false, StoppedBySelf, nil
+	c.Sandbox, c.Cgroup = held.Sandbox, held.Cgroup
+	c.Sandbox.NetNS = nil
 }
 
 // launchTries bounds how often a start is tried that a keeper's death cut short.
@@ -162,6 +193,7 @@ type attempt struct {
 	undo    undo.Stack
 	sandbox spec.Sandbox
 	launch  spec.Launch
+	note    notes.Run
 	running spec.Running
 	shm     string
 	held    []func() // what is kept open until the launch is over
@@ -270,8 +302,8 @@ func (a *attempt) joins(context.Context) error {
 }
 
 func (a *attempt) start(ctx context.Context) (err error) {
-	note := notes.Run{Sandbox: a.sandbox, Cgroup: a.launch.Cgroup}
-	if a.launch.Note, err = note.Encode(); err != nil {
+	a.note = notes.Run{Sandbox: a.sandbox, Cgroup: a.launch.Cgroup, BootID: a.Config.BootID}
+	if a.launch.Note, err = a.note.Encode(); err != nil {
 		return err
 	}
 	a.running, err = a.Processes.Launch(ctx, a.launch)

@@ -21,6 +21,9 @@ func (r *recoverer) sweep(ctx context.Context, known map[string]bool) {
 			r.log.Warn("what a killed daemon left unfinished could not be deleted", "container", id, "error", err)
 		}
 	}
+	if err := r.folders.sweep(); err != nil {
+		r.log.Warn("spare folders could not be deleted", "error", err)
+	}
 	r.sweepOwned(ctx, known)
 	// Files for mounting, and all files of an auto-remove container, are of no use without a record.
 	dir := filepath.Join(r.Config.ExecRoot, "containers")

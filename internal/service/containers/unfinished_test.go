@@ -39,11 +39,7 @@ func TestRunThatIsRecorded(t *testing.T) {
 	key := spec.ProcessKey{Container: id}
 	w.end(key, spec.Exit{Code: 3})
 	<-done
-	unlock, err := s.core.locks.Lock(ctx, id) // who waits is answered before the exit is on record
-	if err != nil {
-		t.Fatal(err)
-	}
-	unlock()
+	settled(t, s) // who waits is answered before the exit is on record
 	rec, _ := s.Snapshot(ctx, id)
 	w.ended = map[spec.ProcessKey]spec.Running{key: {PID: 4242, Started: rec.State.Started}}
 	s2 := restart(w, s)

@@ -74,6 +74,8 @@ func checkMemory(r *container.Resources) error {
 		return classed.Invalid("Minimum memoryswap limit should be larger than memory limit, see usage")
 	case r.Memory == 0 && r.MemorySwap > 0:
 		return classed.Invalid("You should always set the Memory limit when using Memoryswap limit, see usage")
+	case r.MemorySwap < -1:
+		return classed.Invalid("invalid memory and swap limit (%d): it must be -1 for no limit, or larger than the memory limit", r.MemorySwap)
 	case r.MemorySwappiness != nil && (*r.MemorySwappiness < -1 || *r.MemorySwappiness > 100):
 		return classed.Invalid("Invalid value: %d, valid memory swappiness range is 0-100", *r.MemorySwappiness)
 	case r.MemoryReservation > 0 && r.MemoryReservation < minMemory:

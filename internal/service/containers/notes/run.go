@@ -11,6 +11,7 @@ import (
 type Run struct {
 	Sandbox spec.Sandbox
 	Cgroup  spec.Cgroup
+	BootID  string // of the boot that it began in
 }
 
 // Encode makes the note. A descriptor of the network namespace does not go with it.
