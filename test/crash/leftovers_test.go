@@ -49,6 +49,11 @@ func (l *lab) look() (leftovers, error) {
 			spare["layers"]++
 			return true
 		}
+		if rel == "containers/.spare" {
+			kept, _ := os.ReadDir(filepath.Join(l.e.DataRoot, rel))
+			spare["folders"] = len(kept)
+			return true
+		}
 		return strings.Count(rel, "/") > 3
 	}); err != nil {
 		return nil, err
