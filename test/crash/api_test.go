@@ -183,6 +183,9 @@ func (l *lab) becomes(ref, what string, want func(*details) bool) (d *details, e
 		}
 		return want(d), fmt.Sprintf("it is %+v", d), nil
 	})
+	if err != nil && !errors.Is(err, errDown) {
+		err = fmt.Errorf("%w%s", err, l.evidence(d))
+	}
 	return d, err
 }
 

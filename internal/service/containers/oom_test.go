@@ -59,6 +59,18 @@ func (w *world) kill(id string, told bool) {
 	}
 }
 
+// watched tells whether anybody wants to hear of kills.
+func (w *world) watched(id string) bool {
+	v, ok := w.ooms.Load("/gantry/" + id)
+	if !ok {
+		return false
+	}
+	o := v.(*fakeOOM)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.struck != nil
+}
+
 func (w *world) count(action string) (n int) {
 	for _, a := range w.actions() {
 		if a == action {
@@ -104,6 +116,7 @@ func TestOOM(t *testing.T) {
 			if err := s.Start(ctx, id); err != nil {
 				t.Fatal(err)
 			}
+			eventually(t, "it is watched", func() bool { return w.watched(id) })
 			for _, f := range c.steps {
 				s = f(t, w, s, id)
 			}

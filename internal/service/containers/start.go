@@ -80,32 +80,32 @@ func (s *starter) launch(ctx context.Context, e *entry, ev Event) error {
 	s.publish(rec, events.ActionStart, nil)
 	failpoint.Hit("gantryd.start-told")
 	s.health.begin(e, rec)
-	s.watchOOM(e, rec)
-	if durability == inMemory {
-		s.after(startSaved, func() { s.saveStart(e, rec) })
-	}
+	s.after(lasting, func() { s.lasts(e, rec, durability != inMemory) })
 	return nil
 }
 
-// startSaved is how long after a start its record is saved: that of a run which is over by then need not be, and
-// it is the keeper that a daemon which is killed meanwhile leaves the word to.
-const startSaved = 100 * time.Millisecond
+// lasting is how long a run goes on before it is worth what only a longer one needs.
+const lasting = 50 * time.Millisecond
 
-// saveStart saves the record of a run that still goes on.
-func (s *starter) saveStart(e *entry, started *Container) {
+// lasts begins to watch a run for want of memory, and saves its record. Of one that was over before, the keeper
+// tells whether the kernel killed, and its end is what is recorded. To the keeper it is, too, that a daemon which is
+// killed meanwhile leaves the word.
+func (s *starter) lasts(e *entry, started *Container, saved bool) {
 	_, unlock, err := s.open(s.base, e.id)
 	if err != nil {
 		return
 	}
 	defer unlock()
 	rec := e.snapshot()
-	if s.base.Err() != nil {
+	if s.base.Err() != nil || !rec.State.Status.Alive() || !rec.State.Started.Equal(started.State.Started) {
 		return
 	}
-	if !rec.State.Status.Alive() || !rec.State.Started.Equal(started.State.Started) {
+	s.watchOOM(e, rec)
+	if saved {
 		return
 	}
-	if err := s.save(s.base, rec, soon); err != nil {
+	next := *rec // records never change, not even their version
+	if err := s.save(s.base, &next, soon); err != nil {
 		s.log.Error("a start could not be recorded", "container", e.id, "error", err)
 	}
 }
