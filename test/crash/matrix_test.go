@@ -150,10 +150,13 @@ func blind(point, victims, scenario string) bool {
 	return keeper && anchor
 }
 
+// trialName is what a trial's container is called: nothing that could begin the ID of another one.
+const trialName = "trial%d"
+
 // play runs a scenario in a container of its own name.
 func (l *lab) play(i int, blind bool) error {
 	l.n++
-	c := &trial{lab: l, name: fmt.Sprintf("c%d", l.n), blind: blind}
+	c := &trial{lab: l, name: fmt.Sprintf(trialName, l.n), blind: blind}
 	if err := os.MkdirAll(c.out(), 0o777); err != nil {
 		return err
 	}
@@ -218,7 +221,7 @@ func (l *lab) try(usable []int, point, victims string, skip int) error {
 func (l *lab) purge() {
 	for n := max(1, l.n-6); n <= l.n; n++ {
 		for _, suffix := range []string{"", "v"} {
-			_ = l.remove(fmt.Sprintf("c%d%s", n, suffix))
+			_ = l.remove(fmt.Sprintf(trialName+"%s", n, suffix))
 		}
 	}
 }
