@@ -21,6 +21,21 @@ func TestCreateRefuses(t *testing.T) {
 		{"image", func(r *CreateRequest) { r.Config.Image = "nope" }, errdefs.IsNotFound, "No such image: nope"},
 		{"command", func(r *CreateRequest) { r.Config.Cmd = nil }, bad, "no command specified"},
 		{"memory", func(r *CreateRequest) { r.HostConfig.Memory = 1 << 20 }, bad, "Minimum memory limit allowed is 6MB"},
+		{"swap", func(r *CreateRequest) { r.HostConfig.MemorySwap = -2 }, bad, "invalid memory and swap limit (-2)"},
+		{"zero byte in the command", func(r *CreateRequest) { r.Config.Cmd = []string{"echo", "a\x00b"} }, bad, `invalid command: "a\x00b" has a zero byte`},
+		{"zero byte in the environment", func(r *CreateRequest) { r.Config.Env = []string{"A=\x00"} }, bad, `invalid environment variable: a NUL byte in "A=\x00"`},
+		{"zero byte in the working directory", func(r *CreateRequest) { r.Config.WorkingDir = "/\x00" }, bad, "has a zero byte"},
+		{"zero byte in the user", func(r *CreateRequest) { r.Config.User = "a\x00" }, bad, "has a zero byte"},
+		{"zero byte in a group", func(r *CreateRequest) { r.HostConfig.GroupAdd = []string{"a\x00"} }, bad, "has a zero byte"},
+		{"zero byte in a masked path", func(r *CreateRequest) { r.HostConfig.MaskedPaths = []string{"/\x00"} }, bad, "has a zero byte"},
+		{"zero byte in a read-only path", func(r *CreateRequest) { r.HostConfig.ReadonlyPaths = []string{"/\x00"} }, bad, "has a zero byte"},
+		{"zero byte in a sysctl", func(r *CreateRequest) { r.HostConfig.Sysctls = map[string]string{"net.core.somaxconn": "1\x00"} }, bad, "has a zero byte"},
+		{"zero byte in a tmpfs", func(r *CreateRequest) { r.HostConfig.Tmpfs = map[string]string{"/x\x00": ""} }, bad, "has a zero byte"},
+		{"zero byte in a bind", func(r *CreateRequest) { r.HostConfig.Binds = []string{"/tmp:/x\x00"} }, bad, "has a zero byte"},
+		{"zero byte in a device", func(r *CreateRequest) {
+			r.HostConfig.Devices = []container.DeviceMapping{{PathOnHost: "/dev/null", PathInContainer: "/dev/x\x00", CgroupPermissions: "rwm"}}
+		}, bad, "has a zero byte"},
+		{"zero byte in the domain name", func(r *CreateRequest) { r.Config.Domainname = "a\x00" }, bad, ""},
 		{"bind source", func(r *CreateRequest) {
 			r.HostConfig.Mounts = []mount.Mount{{Type: mount.TypeBind, Source: "/does/not/exist", Target: "/x"}}
 		}, bad, `invalid mount config for type "bind": bind source path does not exist: /does/not/exist`},

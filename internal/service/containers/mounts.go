@@ -6,6 +6,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
@@ -45,6 +46,9 @@ func (p *mountPlanner) plan(ctx context.Context) ([]mounts.Point, error) {
 	add := func(m mounts.Point) error {
 		if own[m.Destination] {
 			return classed.Invalid("Duplicate mount point: %s", m.Destination)
+		}
+		if strings.Contains(m.Source+m.Destination+m.Subpath, "\x00") {
+			return classed.Invalid("invalid mount of %q at %q: a path has a zero byte", m.Source, m.Destination)
 		}
 		own[m.Destination] = true
 		p.have[m.Destination] = m
