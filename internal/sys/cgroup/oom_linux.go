@@ -37,6 +37,7 @@ type OOM struct {
 	mu    sync.Mutex
 	ended bool
 	kills uint64
+	held  uint64 // processes that wait, as killing is switched off
 }
 
 // oomRetries are the waits for a kill that was announced.
@@ -68,7 +69,13 @@ func (s *OOMs) Watch(dirs map[string]string, struck func()) (*OOM, error) {
 	} else if err := s.signal(o, dir); err != nil {
 		return nil, err
 	}
-	go o.look(len(oomRetries))
+	go func() {
+		if o.holds() { // the announcement was before
+			o.struck()
+			return
+		}
+		o.look(len(oomRetries))
+	}()
 	return o, nil
 }
 
@@ -202,13 +209,13 @@ func (s *OOMs) changed() {
 // was announced: the kernel counts it a moment later, or kills in another cgroup after all.
 func (o *OOM) look(try int) {
 	o.mu.Lock()
-	before := o.kills
+	before := o.kills + o.held
 	ended := o.ended
 	o.mu.Unlock()
 	if ended {
 		return
 	}
-	if o.Kills() > before {
+	if o.Kills() > before || try < len(oomRetries) && o.holds() {
 		go o.struck()
 		return
 	}
@@ -217,14 +224,27 @@ func (o *OOM) look(try int) {
 	}
 }
 
-// Kills is how many processes of this very cgroup the kernel has killed. Once the cgroup is
-// gone it is the last that was seen.
+// holds tells whether the kernel, which has announced a kill, lets the process wait for memory
+// instead (memory.oom_control on v1).
+func (o *OOM) holds() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	b, err := os.ReadFile(o.file)
+	if err != nil || o.ended || !bytes.Contains(b, []byte("oom_kill_disable 1\n")) || !bytes.Contains(b, []byte("under_oom 1\n")) {
+		return false
+	}
+	o.held++
+	return true
+}
+
+// Kills is how many processes of this very cgroup the kernel has killed, or has made wait where killing is
+// switched off. Once the cgroup is gone it is the last that was seen.
 func (o *OOM) Kills() uint64 {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	b, err := os.ReadFile(o.file)
 	if err != nil || o.ended {
-		return o.kills
+		return o.kills + o.held
 	}
 	for line := range bytes.Lines(b) {
 		if v, ok := bytes.CutPrefix(bytes.TrimSpace(line), []byte("oom_kill ")); ok {
@@ -233,7 +253,7 @@ func (o *OOM) Kills() uint64 {
 			}
 		}
 	}
-	return o.kills
+	return o.kills + o.held
 }
 
 // End stops watching. A call of struck may still be under way.

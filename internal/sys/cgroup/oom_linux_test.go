@@ -90,6 +90,48 @@ func TestOOMWatch(t *testing.T) {
 	}
 }
 
+// Where killing is switched off the process waits for memory, and that is told.
+func TestOOMWatchWithoutKilling(t *testing.T) {
+	dirs := made(t, "/held")
+	if dirs["memory"] == "" {
+		t.Skip("the memory controller of cgroup v1 is not here")
+	}
+	for name, text := range map[string]string{"memory.limit_in_bytes": "8m", "memory.oom_control": "1"} {
+		if err := os.WriteFile(filepath.Join(dirs["memory"], name), []byte(text), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = os.WriteFile(filepath.Join(dirs["memory"], "memory.memsw.limit_in_bytes"), []byte("8m"), 0)
+	var set cgroup.OOMs
+	defer set.Close()
+	struck := make(chan bool, 10)
+	w, err := set.Watch(dirs, func() { struck <- true })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.Kills() != 0 {
+		t.Errorf("%d before anything happened", w.Kills())
+	}
+	cmd := exec.Command("sh", "-c", fmt.Sprintf("echo $$ >%s; exec tail /dev/zero", filepath.Join(dirs["memory"], "cgroup.procs")))
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	called(t, struck)
+	if w.Kills() == 0 {
+		t.Error("it waits, and nothing is counted")
+	}
+	late := make(chan bool, 10)
+	if _, err := set.Watch(dirs, func() { late <- true }); err != nil {
+		t.Fatal(err)
+	}
+	called(t, late)
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	w.End()
+}
+
 // On v2 the counter's file is watched: any file system can play it.
 func TestOOMWatchV2(t *testing.T) {
 	dir := t.TempDir()
