@@ -521,9 +521,12 @@ func (c *trial) upgrade() error {
 	if err != nil {
 		return err
 	}
-	keepers := c.crew()["gantry-keeper"]
-	if len(keepers) != 1 {
-		return fmt.Errorf("there are keepers %v", keepers)
+	// A keeper that was killed just now, or a clone of it that has not become gantry-init, may still be there.
+	if err := insist("waiting for the one keeper", func() (bool, string, error) {
+		keepers := c.crew()["gantry-keeper"]
+		return len(keepers) == 1, fmt.Sprintf("there are %v", keepers), nil
+	}); err != nil {
+		return err
 	}
 	if err := c.upgradeKeeper(); err != nil {
 		return err
