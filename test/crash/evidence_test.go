@@ -48,6 +48,12 @@ func (l *lab) evidence(d *details) string {
 	return b.String()
 }
 
+// said is what daemon and keeper wrote last.
+func (l *lab) said() string {
+	b, _ := os.ReadFile(filepath.Join(l.e.ExecRoot, "keeper", "keeper.log"))
+	return fmt.Sprintf("the daemon said\n%s\nand the keeper\n%s", l.e.LogTail(2000), b[max(0, len(b)-2000):])
+}
+
 // waits tells where the threads of a process are.
 func waits(pid int) string {
 	var b strings.Builder

@@ -136,7 +136,7 @@ func (c *trial) plain() error {
 func (c *trial) once() error {
 	// A launch that both keeper and anchor did not live to tell of is tried again.
 	if got := c.traces("ran"); got != "ran\n" && !(c.blind && got == "ran\nran\n") {
-		return fmt.Errorf("%s ran to its end %d times", c.name, strings.Count(got, "\n"))
+		return fmt.Errorf("%s ran to its end %d times; %s", c.name, strings.Count(got, "\n"), c.said())
 	}
 	return nil
 }
