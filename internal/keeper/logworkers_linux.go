@@ -45,6 +45,10 @@ func (l *logWorkers) kick(p *proc) {
 	if p.logPos == tail && (!p.drained || p.flushed) {
 		return
 	}
+	if tail == 0 && p.sp.slot.dropped.Load() == 0 { // it has ended without a word, which takes no worker
+		p.flushed = true
+		return
+	}
 	p.logBusy = true
 	go l.run(p)
 }

@@ -141,11 +141,12 @@ func (w *writer) run() {
 		err := w.write(batch)
 		if err != nil {
 			w.keep(batch, err)
-		} else {
-			w.tell(batch)
 		}
 		for _, c := range waiters {
 			c <- err
+		}
+		if err == nil {
+			w.tell(batch)
 		}
 		if closed {
 			return
