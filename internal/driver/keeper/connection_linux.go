@@ -62,6 +62,9 @@ func (c *connection) connect() error {
 			c.changed = make(chan struct{})
 			c.mu.Unlock()
 			c.resume(l)
+			if l.broken() { // before it was the connection's own, and so nobody noticed
+				c.lost(l)
+			}
 			return nil
 		}
 		last = err

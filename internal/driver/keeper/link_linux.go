@@ -43,6 +43,12 @@ func (l *link) close(err error) {
 	_ = l.conn.Close()
 }
 
+func (l *link) broken() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.dead != nil
+}
+
 // receive distributes what comes.
 func (l *link) receive() {
 	for {
