@@ -195,11 +195,12 @@ func ReceivePacket(sock int) (Message, error) {
 	)
 	for {
 		n, oobn, flags, _, err = unix.Recvmsg(sock, buf, oob, unix.MSG_CMSG_CLOEXEC)
-		if err != unix.EINTR {
+		// A reset is told once, and before what is still to be read: the other side died with something unread.
+		if err != unix.EINTR && err != unix.ECONNRESET {
 			break
 		}
 	}
-	if err == unix.ECONNRESET || (err == nil && n == 0) {
+	if err == nil && n == 0 {
 		return Message{}, io.EOF
 	}
 	if err != nil {

@@ -1,6 +1,7 @@
 package keeperproto
 
 import (
+	"io"
 	"net"
 	"os"
 	"reflect"
@@ -110,4 +111,41 @@ func FuzzDecode(f *testing.F) {
 		_, _ = ParseSlot(b)
 		_, _, _, _, _ = parseHeader(b)
 	})
+}
+
+// TestPacketsOfTheDead: who dies with something unread resets the connection, but what it has said before counts.
+func TestPacketsOfTheDead(t *testing.T) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pair[1])
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	for i := range byte(3) {
+		if err := SendPacket(pair[0], Message{Type: TypeHold, Payload: []byte{i}, FDs: []int{int(null.Fd())}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := SendPacket(pair[1], Message{Type: TypeEcho}); err != nil { // which it does not live to read
+		t.Fatal(err)
+	}
+	if err := unix.Close(pair[0]); err != nil {
+		t.Fatal(err)
+	}
+	for i := range byte(3) {
+		m, err := ReceivePacket(pair[1])
+		if err != nil || m.Type != TypeHold || len(m.Payload) != 1 || m.Payload[0] != i || len(m.FDs) != 1 {
+			t.Fatalf("packet %d: %+v, %v", i, m, err)
+		}
+		m.CloseFDs()
+	}
+	for range 2 {
+		if _, err := ReceivePacket(pair[1]); err != io.EOF {
+			t.Errorf("after all it had said: %v", err)
+		}
+	}
 }
