@@ -2,7 +2,6 @@ package containers
 
 import (
 	"errors"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -30,7 +29,7 @@ func slowTearDown(t *testing.T, w *world, s *Service) (id string, gate chan stru
 	return id, gate
 }
 
-// TestRemovalDoesNotWaitForTheTearDown: but what it leaves to it is deleted in the end, the note of the removal last.
+// TestRemovalDoesNotWaitForTheTearDown: what the run still needs is deleted in the end.
 func TestRemovalDoesNotWaitForTheTearDown(t *testing.T) {
 	w := newWorld(t)
 	s := w.service()
@@ -41,14 +40,17 @@ func TestRemovalDoesNotWaitForTheTearDown(t *testing.T) {
 	if st := status(s, id); st != "gone" {
 		t.Errorf("removed, and it is %s", st)
 	}
-	if len(s.unfinished.Containers()) != 1 || !exists(s.Config.filesDir(id)) {
-		t.Error("the note or the files went before the tear-down was over")
+	if !exists(s.Config.filesDir(id)) {
+		t.Error("the run's files went before the tear-down was over")
+	}
+	if len(s.unfinished.Containers()) != 0 || exists(filepath.Join(s.Config.DataRoot, "containers", id)) {
+		t.Error("removed, and its own folder is still there, or a note of it")
 	}
 	saves := w.saves["soon"]
 	close(gate)
 	settled(t, s)
-	if len(w.cgroups)+len(s.unfinished.Containers()) != 0 || exists(s.Config.filesDir(id)) || exists(filepath.Join(s.Config.DataRoot, "containers", id)) {
-		t.Errorf("left: cgroups %v, notes %v, or files", w.cgroups, s.unfinished.Containers())
+	if len(w.cgroups) != 0 || exists(s.Config.filesDir(id)) {
+		t.Errorf("left: cgroups %v, or files", w.cgroups)
 	}
 	if w.saves["soon"] != saves || len(w.records) != 0 {
 		t.Error("the exit of a removed container was recorded")
@@ -145,52 +147,5 @@ func TestStartIsRecordedLate(t *testing.T) {
 	}
 	if w.saves["durable"] != before+1 {
 		t.Error("the start of a container with a restart policy was not recorded")
-	}
-}
-
-func TestFoldersAreUsedAgain(t *testing.T) {
-	dir := t.TempDir()
-	f := folders{dir: filepath.Join(dir, ".spare")}
-	path := func(name string) string { return filepath.Join(dir, name) }
-	if err := f.make(path("a")); err != nil {
-		t.Fatal(err)
-	}
-	first, err := os.Stat(path("a"))
-	if err != nil || first.Mode().Perm() != folderMode {
-		t.Fatalf("%v, %v", first, err)
-	}
-	if err := errors.Join(os.MkdirAll(path("a/sub/sub"), 0o700), os.WriteFile(path("a/log"), []byte("secret"), 0o600), f.delete(path("a"))); err != nil {
-		t.Fatal(err)
-	}
-	if exists(path("a")) {
-		t.Error("it is still there")
-	}
-	if err := f.make(path("b")); err != nil {
-		t.Fatal(err)
-	}
-	second, err := os.Stat(path("b"))
-	if entries, _ := os.ReadDir(path("b")); err != nil || !os.SameFile(first, second) || len(entries) != 0 {
-		t.Errorf("the next one is another folder, or has something in it: %v, %v", entries, err)
-	}
-	// One that somebody changed is nobody's next one, and not many are kept.
-	if err := errors.Join(os.Chmod(path("b"), 0o777), f.delete(path("b"))); err != nil || len(f.spare) != 0 {
-		t.Errorf("%v, kept %v", err, f.spare)
-	}
-	for _, name := range []string{"1", "2", "3", "4", "5", "6", "7", "8", "9", "10"} {
-		if err := os.Mkdir(path(name), folderMode); err != nil {
-			t.Fatal(err)
-		}
-		if err := f.delete(path(name)); err != nil || exists(path(name)) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	if kept, _ := os.ReadDir(f.dir); len(kept) != spareFolders {
-		t.Errorf("%d are kept", len(kept))
-	}
-	if err := errors.Join(f.delete(path("missing")), f.sweep()); err != nil || exists(f.dir) {
-		t.Errorf("swept: %v", err)
-	}
-	if err := f.make(path("c")); err != nil || !exists(path("c")) { // its spare ones are gone
-		t.Errorf("without a spare one: %v", err)
 	}
 }

@@ -7,7 +7,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/gantry-engine/gantry/internal/kit/behind"
 	"github.com/gantry-engine/gantry/internal/kit/keylock"
+	"github.com/gantry-engine/gantry/internal/service/containers/folders"
 	"github.com/gantry-engine/gantry/internal/service/containers/notes"
 )
 
@@ -29,8 +31,8 @@ type core struct {
 
 	ready chan struct{} // closed by Resume: containers can be started
 
-	folders folders
-	behind  behind // tear-downs and deletions that nobody waits for
+	folders *folders.Folders
+	behind  behind.Work // tear-downs and deletions that nobody waits for
 
 	tuning atomic.Pointer[Tuning]
 }
@@ -44,7 +46,7 @@ func newCore(d Deps) *core {
 		log:        slog.Default().With("component", "containers"),
 		unfinished: notes.Unfinished{Dir: filepath.Join(d.Config.ExecRoot, "unfinished")},
 		owners:     notes.Owners{Dir: filepath.Join(d.Config.DataRoot, "auto-remove-volumes")},
-		folders:    folders{dir: filepath.Join(d.Config.DataRoot, "containers", ".spare")},
+		folders:    folders.New(filepath.Join(d.Config.DataRoot, "containers", ".spare")),
 		base:       base, stop: stop, ready: make(chan struct{}),
 	}
 	c.Retune(Tuning{DefaultRuntime: d.Config.DefaultRuntime, ShmSize: d.Config.ShmSize, StopTimeout: d.Config.StopTimeout})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 
@@ -102,7 +103,7 @@ func (c *creator) Create(ctx context.Context, req CreateRequest) (resp container
 	e := newEntry(rec)
 	folder := make(chan error, 1)
 	go func() { folder <- c.makeFolder(rec) }() // while the disk is waited for
-	u.Push("folder", func(context.Context) error { return c.folders.delete(c.Config.dir(rec)) })
+	u.Push("folder", func(context.Context) error { return os.RemoveAll(c.Config.dir(rec)) })
 	if err := errors.Join(c.save(ctx, rec, durable), <-folder); err != nil {
 		return resp, err
 	}
@@ -121,7 +122,7 @@ func (c *creator) makeFolder(rec *Container) error {
 	if rec.Volatile {
 		return nil // below the exec root: made with the files of a run
 	}
-	if err := c.folders.make(c.Config.dir(rec)); err != nil {
+	if err := c.folders.Make(c.Config.dir(rec)); err != nil {
 		return fmt.Errorf("making the container's folder: %w", err)
 	}
 	return nil

@@ -145,26 +145,23 @@ func (r *remover) discard(ctx context.Context, e *entry, rec *Container, volumes
 		}
 	}
 	failpoint.Hit("gantryd.remove-volumes")
-	errs = append(errs, r.disown(rec))
-	if err := errors.Join(errs...); err != nil {
-		return err
+	finish := func() error { return nil }
+	if !rec.Volatile { // else it is that of its files
+		var err error
+		finish, err = r.folders.Away(r.Config.dir(rec))
+		errs = append(errs, err)
 	}
-	r.behind.Go(func() { r.deleteFiles(e, rec) })
-	return nil
-}
-
-// deleteFiles deletes what nobody looks for any more. The note of the removal goes last: what is left by then the
-// next daemon deletes.
-func (r *remover) deleteFiles(e *entry, rec *Container) {
-	e.awaitTearDown()
-	err := errors.Join(r.dropShared(rec), r.folders.delete(r.Config.dir(rec)), os.RemoveAll(r.Config.filesDir(rec.ID)))
-	if err == nil {
+	failpoint.Hit("gantryd.remove-folder")
+	errs = append(errs, r.disown(rec), r.unfinished.End(rec.ID))
+	r.behind.Go(func() {
+		e.awaitTearDown()
+		err := errors.Join(r.dropShared(rec), os.RemoveAll(r.Config.filesDir(rec.ID)), finish())
 		failpoint.Hit("gantryd.remove-files")
-		err = r.unfinished.End(rec.ID)
-	}
-	if err != nil {
-		r.log.Error("the files of a removed container could not be deleted: the next start of the engine tries again", "container", rec.ID, "error", err)
-	}
+		if err != nil {
+			r.log.Error("the files of a removed container could not be deleted: the next start of the engine tries again", "container", rec.ID, "error", err)
+		}
+	})
+	return errors.Join(errs...)
 }
 
 // noteRemoval notes what goes with a container, if there is anything that would not be swept anyway.

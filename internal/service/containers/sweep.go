@@ -21,7 +21,7 @@ func (r *recoverer) sweep(ctx context.Context, known map[string]bool) {
 			r.log.Warn("what a killed daemon left unfinished could not be deleted", "container", id, "error", err)
 		}
 	}
-	if err := r.folders.sweep(); err != nil {
+	if err := r.folders.Sweep(); err != nil {
 		r.log.Warn("spare folders could not be deleted", "error", err)
 	}
 	r.sweepOwned(ctx, known)
