@@ -5,10 +5,10 @@ package main
 import (
 	"flag"
 	"fmt"
-	"github.com/gantry-engine/gantry/internal/kit/calm"
 	"os"
 
 	"github.com/gantry-engine/gantry/internal/anchor"
+	"github.com/gantry-engine/gantry/internal/kit/calm"
 )
 
 func main() {

@@ -25,8 +25,11 @@ func (c *creator) checkOptions(config *container.Config, hc *container.HostConfi
 // checkSpec makes the runtime configuration once, so that what cannot be built
 // is an error of create and not of start.
 func (c *creator) checkSpec(rec *Container) error {
-	_, err := ocispec.Build(c.Config.specInput(rec))
-	return err
+	s, err := ocispec.Build(c.Config.specInput(rec))
+	if err != nil {
+		return err
+	}
+	return ocispec.CheckText(s)
 }
 
 // label gives the container its SELinux labels and AppArmor profile.

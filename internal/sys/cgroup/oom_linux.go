@@ -69,13 +69,11 @@ func (s *OOMs) Watch(dirs map[string]string, struck func()) (*OOM, error) {
 	} else if err := s.signal(o, dir); err != nil {
 		return nil, err
 	}
-	go func() {
-		if o.holds() { // the announcement was before
-			o.struck()
-			return
-		}
-		o.look(len(oomRetries))
-	}()
+	if o.holds() { // announced before, and counted before anybody asks
+		go struck()
+	} else {
+		go o.look(len(oomRetries))
+	}
 	return o, nil
 }
 

@@ -8,8 +8,9 @@ import (
 	"github.com/gantry-engine/gantry/internal/kit/classed"
 )
 
-// checkText refuses zero bytes: the kernel would end a path or an argument there.
-func checkText(s *specs.Spec) error {
+// CheckText refuses zero bytes: the kernel would end a path or an argument there. Mounts are
+// looked at where they are planned.
+func CheckText(s *specs.Spec) error {
 	for _, list := range []struct {
 		what  string
 		texts []string
@@ -27,13 +28,6 @@ func checkText(s *specs.Spec) error {
 	for k, v := range s.Linux.Sysctl {
 		if zero(k) || zero(v) {
 			return classed.Invalid("invalid sysctl: %q has a zero byte", k+"="+v)
-		}
-	}
-	for _, m := range s.Mounts {
-		for _, t := range append([]string{m.Source, m.Destination}, m.Options...) {
-			if zero(t) {
-				return classed.Invalid("invalid mount: %q has a zero byte", t)
-			}
 		}
 	}
 	for _, d := range s.Linux.Devices {
