@@ -7,4 +7,8 @@
 // It knows three ways to treat the whiteouts of image layers (see Whiteouts),
 // extended attributes, hard links, sparse files and device nodes. Contents are
 // streamed: memory does not grow with the size of files.
+//
+// Unpacking has a room for each job: parents finds and makes the folders that entries go into, deletions does what
+// whiteouts ask for, maker makes entries, attributes gives them owner, extended attributes and mode, and dirTimes
+// keeps the times of directories for the end. The extractor hands each entry to them.
 package tarfs

@@ -8,8 +8,6 @@ import (
 	"io"
 	"os"
 	"path"
-	"strings"
-	"time"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -26,13 +24,6 @@ const (
 	Overlay
 	// Apply: the tree below is merged; they delete.
 	Apply
-)
-
-// The names by which layers tell of deletions (OCI image specification, layer.md).
-const (
-	whiteoutPrefix = ".wh."
-	whiteoutMeta   = ".wh..wh."
-	whiteoutOpaque = ".wh..wh..opq"
 )
 
 // ExtractOptions change how an archive is unpacked.
@@ -67,24 +58,36 @@ type Stats struct {
 	Missing error
 }
 
-type extractor struct {
-	ctx   context.Context
-	root  int
-	o     ExtractOptions
-	stats Stats
-	buf   []byte
-
-	// The directory of the last entry, since most entries follow their siblings.
-	parentPath string
-	parent     int
-	times      []dirTime
-	whited     map[string]bool // Overlay: names for which this layer has a whiteout
-	seen       map[string]bool // Apply: paths that this archive wrote, which its whiteouts spare
+// miss remembers the first entry that needs the layers below.
+func (s *Stats) miss(err error) {
+	if s.Missing == nil {
+		s.Missing = err
+	}
 }
 
-type dirTime struct {
-	path string
-	time [2]unix.Timespec
+// extractor reads an archive's entries and hands each to whose job it is.
+type extractor struct {
+	root       int
+	o          ExtractOptions
+	stats      Stats
+	parents    *parents
+	deletions  *deletions
+	maker      *maker
+	attributes *attributes
+	times      *dirTimes
+}
+
+func newExtractor(ctx context.Context, root int, o ExtractOptions) *extractor {
+	x := &extractor{root: root, o: o}
+	x.parents = &parents{root: root, owner: o.Owner, stats: &x.stats, fd: -1}
+	x.deletions = newDeletions(root, &x.o, x.parents)
+	x.times = &dirTimes{root: root}
+	x.attributes = &attributes{owner: o.Owner, keepOwner: o.KeepOwner, times: x.times}
+	x.maker = &maker{
+		ctx: ctx, root: root, o: &x.o, stats: &x.stats, buf: make([]byte, 128<<10),
+		deletions: x.deletions, attributes: x.attributes,
+	}
+	return x
 }
 
 // Extract unpacks a tar stream into the tree below root, an O_PATH descriptor.
@@ -93,14 +96,8 @@ func Extract(ctx context.Context, root *os.File, r io.Reader, o ExtractOptions) 
 	if o.Xattrs == "" {
 		o.Xattrs = "trusted.overlay."
 	}
-	x := &extractor{ctx: ctx, root: int(root.Fd()), o: o, parent: -1, buf: make([]byte, 128<<10)}
-	if o.Whiteouts == Overlay {
-		x.whited = map[string]bool{}
-	}
-	if o.Whiteouts == Apply {
-		x.seen = map[string]bool{}
-	}
-	defer x.forgetParent()
+	x := newExtractor(ctx, int(root.Fd()), o)
+	defer x.parents.forget()
 	tr := tar.NewReader(r)
 	for {
 		if err := context.Cause(ctx); err != nil {
@@ -117,10 +114,10 @@ func Extract(ctx context.Context, root *os.File, r io.Reader, o ExtractOptions) 
 			return x.stats, err
 		}
 	}
-	if err := x.setTimes(); err != nil {
+	if err := x.times.set(); err != nil {
 		return x.stats, err
 	}
-	_, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, r, x.buf)
+	_, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, r, x.maker.buf)
 	return x.stats, err
 }
 
@@ -155,24 +152,22 @@ func (x *extractor) entry(h *tar.Header, r io.Reader) error {
 		return x.rootEntry(full, h)
 	}
 	dir, base := path.Split(full)
-	parent, err := x.openParent(path.Clean("/" + dir)[1:])
+	parent, err := x.parents.open(path.Clean("/" + dir)[1:])
 	if x.o.Whiteouts == Overlay && errors.Is(err, unix.ENOENT) {
-		x.missing(describe(fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument), name))
+		x.stats.miss(describe(fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument), name))
 		return nil
 	}
 	if err != nil {
 		return describe(err, name)
 	}
-	if x.o.Whiteouts != Literal && strings.HasPrefix(base, whiteoutPrefix) {
-		return describe(x.whiteout(parent, path.Clean("/" + dir)[1:], base), name)
+	if x.deletions.asked(base) {
+		return describe(x.deletions.carryOut(parent, path.Clean("/" + dir)[1:], base), name)
 	}
 	x.stats.Entries++
-	if err := x.create(parent, full, base, h, r); err != nil {
+	if err := x.maker.create(parent, full, base, h, r); err != nil {
 		return describe(err, name)
 	}
-	if x.seen != nil {
-		x.seen[full] = true
-	}
+	x.deletions.wrote(full)
 	return nil
 }
 
@@ -186,14 +181,7 @@ func (x *extractor) rootEntry(full string, h *tar.Header) error {
 		return err
 	}
 	defer unix.Close(fd)
-	return x.attributes(fd, full, h)
-}
-
-// missing remembers the first entry that needs the layers below.
-func (x *extractor) missing(err error) {
-	if x.stats.Missing == nil {
-		x.stats.Missing = err
-	}
+	return x.attributes.set(fd, full, h)
 }
 
 // describe adds the entry's name and gives the common causes their class.
@@ -207,150 +195,4 @@ func describe(err error, name string) error {
 		return fmt.Errorf("unpacking %q: %w: %w", name, err, errdefs.ErrInvalidArgument)
 	}
 	return fmt.Errorf("unpacking %q: %w", name, err)
-}
-
-// openParent opens the directory p, making what is missing of it.
-func (x *extractor) openParent(p string) (int, error) {
-	if x.parent >= 0 && x.parentPath == p {
-		return x.parent, nil
-	}
-	x.forgetParent()
-	fd, err := OpenDirIn(x.root, p)
-	if errors.Is(err, unix.ENOENT) {
-		fd, err = x.makeParents(p)
-	}
-	if err != nil {
-		return -1, err
-	}
-	x.parent, x.parentPath = fd, p
-	return fd, nil
-}
-
-func (x *extractor) forgetParent() {
-	if x.parent >= 0 {
-		_ = unix.Close(x.parent)
-	}
-	x.parent, x.parentPath = -1, ""
-}
-
-// makeParents makes the folders that an archive implies without describing them.
-func (x *extractor) makeParents(p string) (int, error) {
-	at := ""
-	for part := range strings.SplitSeq(p, "/") {
-		parent, err := OpenDirIn(x.root, at)
-		if err != nil {
-			return -1, err
-		}
-		err = unix.Mkdirat(parent, part, 0o755)
-		if err == nil && x.o.Owner != nil {
-			err = unix.Fchownat(parent, part, x.o.Owner.UID, x.o.Owner.GID, unix.AT_SYMLINK_NOFOLLOW)
-		}
-		_ = unix.Close(parent)
-		switch {
-		case err == nil:
-			x.stats.Implied = true
-			x.stats.Entries++
-		case !errors.Is(err, unix.EEXIST):
-			return -1, err
-		}
-		at = path.Join(at, part)
-	}
-	return OpenDirIn(x.root, p)
-}
-
-// whiteout does what a ".wh." entry asks for.
-func (x *extractor) whiteout(parent int, dir, base string) error {
-	if base == whiteoutOpaque {
-		if x.o.Whiteouts == Overlay {
-			return unix.Setxattr(fdPath(parent), x.o.Xattrs+"opaque", []byte{'y'}, 0)
-		}
-		return x.clear(parent, dir)
-	}
-	if strings.HasPrefix(base, whiteoutMeta) {
-		return nil // aufs's own files
-	}
-	name := strings.TrimPrefix(base, whiteoutPrefix)
-	if name == "" || name == "." || name == ".." {
-		return fmt.Errorf("invalid whiteout %q: %w", base, errdefs.ErrInvalidArgument)
-	}
-	full := path.Join(dir, name)
-	if x.o.Whiteouts == Apply {
-		if x.seen[full] {
-			return nil
-		}
-		x.forgetParent()
-		fd, err := OpenDirIn(x.root, dir)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fd)
-		return removeAll(fd, name)
-	}
-	x.whited[full] = true
-	var st unix.Stat_t
-	err := unix.Fstatat(parent, name, &st, unix.AT_SYMLINK_NOFOLLOW)
-	switch {
-	case err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR:
-		return x.opaque(parent, name)
-	case err == nil:
-		return nil // the layer deletes the lower one and brings its own
-	case !errors.Is(err, unix.ENOENT):
-		return err
-	}
-	return unix.Mknodat(parent, name, unix.S_IFCHR, 0)
-}
-
-func (x *extractor) opaque(parent int, name string) error {
-	fd, err := unix.Openat(parent, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	return unix.Setxattr(fdPath(fd), x.o.Xattrs+"opaque", []byte{'y'}, 0)
-}
-
-// clear empties a merged directory of all that this archive has not written.
-func (x *extractor) clear(parent int, dir string) error {
-	fd, err := reopen(parent, unix.O_RDONLY|unix.O_DIRECTORY)
-	if err != nil {
-		return err
-	}
-	d := os.NewFile(uintptr(fd), dir)
-	defer d.Close()
-	names, err := d.Readdirnames(-1)
-	if err != nil {
-		return err
-	}
-	for _, n := range names {
-		if !x.seen[path.Join(dir, n)] {
-			if err := removeAll(fd, n); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// setTimes gives directories their times last: filling them has changed them.
-func (x *extractor) setTimes() error {
-	for _, t := range x.times {
-		fd, err := OpenDirIn(x.root, t.path)
-		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
-			continue // replaced or deleted by a later entry
-		}
-		if err != nil {
-			return err
-		}
-		err = unix.UtimesNanoAt(fd, ".", t.time[:], 0)
-		_ = unix.Close(fd)
-		if err != nil {
-			return fmt.Errorf("setting the time of /%s: %w", t.path, err)
-		}
-	}
-	return nil
-}
-
-func timespec(t time.Time) unix.Timespec {
-	const first, last = -1 << 31, 1<<34 - 1 // what ext4 can hold
-	return unix.Timespec{Sec: min(max(t.Unix(), first), last), Nsec: int64(t.Nanosecond())}
 }
