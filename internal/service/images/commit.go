@@ -15,6 +15,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/gantry-engine/gantry/internal/service/images/instructions"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
 
@@ -61,7 +62,7 @@ func (m *committer) Commit(ctx context.Context, o CommitOptions) (id digest.Dige
 		if o.Config != nil {
 			img.Config = mergeConfig(*o.Config, c.Config)
 		}
-		if err := applyChanges(&img.Config, o.Changes); err != nil {
+		if err := instructions.Apply(&img.Config, o.Changes); err != nil {
 			return err
 		}
 		now := time.Now().UTC()

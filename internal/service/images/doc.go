@@ -6,6 +6,7 @@
 //
 // Two rooms are below all use cases: the catalog (which images there are, by name and
 // digest) and the blobs (what they are made of). A third one, the announcer, tells what happened.
+// What needs no image is in packages below: instructions applies --change to a configuration.
 //
 // An image's ID is the digest of what its name points to, an index or a manifest
 // (docs/adr/0002-image-id.md); the digest of its configuration finds it as well.

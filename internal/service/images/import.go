@@ -14,6 +14,8 @@ import (
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/moby/api/types/events"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/gantry-engine/gantry/internal/service/images/instructions"
 )
 
 // importer makes images of root file systems.
@@ -45,7 +47,7 @@ func (i *importer) Import(ctx context.Context, body io.Reader, o ImportOptions, 
 		img.Platform = platforms.Normalize(*o.Platform)
 	}
 	img.Created = &now
-	if err := applyChanges(&img.Config, o.Changes); err != nil {
+	if err := instructions.Apply(&img.Config, o.Changes); err != nil {
 		return err
 	}
 	src, from, err := source(ctx, body, o.Source, out)

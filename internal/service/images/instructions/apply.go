@@ -1,4 +1,4 @@
-package images
+package instructions
 
 import (
 	"encoding/json"
@@ -22,8 +22,9 @@ const (
 	maxChange  = 64 << 10
 )
 
-// applyChanges applies Dockerfile instructions (--change) to a configuration.
-func applyChanges(c *spec.ImageConfig, changes []string) error {
+// Apply applies Dockerfile instructions to a configuration, one a line. One that is unknown or malformed fails with
+// errdefs.ErrInvalidArgument; those before it have been applied then.
+func Apply(c *spec.ImageConfig, changes []string) error {
 	if len(changes) > maxChanges {
 		return fmt.Errorf("%d changes are more than %d: %w", len(changes), maxChanges, errdefs.ErrInvalidArgument)
 	}
@@ -36,7 +37,7 @@ func applyChanges(c *spec.ImageConfig, changes []string) error {
 			if len(line) > maxChange {
 				return fmt.Errorf("a change of %d bytes is longer than %d: %w", len(line), maxChange, errdefs.ErrInvalidArgument)
 			}
-			if err := applyChange(c, line); err != nil {
+			if err := apply(c, line); err != nil {
 				return fmt.Errorf("change %q: %w: %w", line, err, errdefs.ErrInvalidArgument)
 			}
 		}
@@ -44,21 +45,22 @@ func applyChanges(c *spec.ImageConfig, changes []string) error {
 	return nil
 }
 
-func applyChange(c *spec.ImageConfig, line string) error {
+func apply(c *spec.ImageConfig, line string) error {
 	word, rest, _ := strings.Cut(line, " ")
 	rest = strings.TrimSpace(rest)
 	word = strings.ToUpper(word)
-	apply, ok := instructions[word]
+	do, ok := known[word]
 	if !ok {
 		return fmt.Errorf("%s is not a valid change command", word)
 	}
 	if rest == "" && word != "CMD" && word != "ENTRYPOINT" {
 		return fmt.Errorf("%s requires at least one argument", word)
 	}
-	return apply(c, rest)
+	return do(c, rest)
 }
 
-var instructions = map[string]func(*spec.ImageConfig, string) error{
+// known holds every instruction that may change a configuration, by its word.
+var known = map[string]func(*spec.ImageConfig, string) error{
 	"CMD": func(c *spec.ImageConfig, s string) error {
 		c.Cmd = command(c, s)
 		return nil
