@@ -11,20 +11,16 @@
 package api
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
 	"sync"
-	"syscall"
-	"time"
 )
 
 // MaxVersion is the newest API version this client asks for.
@@ -32,9 +28,6 @@ const MaxVersion = "1.56"
 
 // MinVersion is the oldest API version this client works with.
 const MinVersion = "1.24"
-
-// Dialer opens a connection to the engine.
-type Dialer func(ctx context.Context) (net.Conn, error)
 
 // Config says how to reach an engine.
 type Config struct {
@@ -51,31 +44,22 @@ type Config struct {
 // Client talks to one engine. Its methods may be called from several goroutines.
 type Client struct {
 	cfg Config
+	pool
 
 	mu         sync.Mutex
-	idle       []*conn
 	version    string
 	negotiated bool
 	osType     string
 }
 
-type conn struct {
-	net.Conn
-	r      *bufio.Reader
-	reused bool
-}
-
 // New makes a client; nothing is dialled yet.
 func New(cfg Config) *Client {
-	c := &Client{cfg: cfg, version: MaxVersion}
+	c := &Client{cfg: cfg, pool: pool{endpoint: endpoint{cfg.Host, cfg.Program, cfg.Dial}}, version: MaxVersion}
 	if cfg.Version != "" {
 		c.version, c.negotiated = strings.TrimPrefix(cfg.Version, "v"), true
 	}
 	return c
 }
-
-// Host is the address as the user gave it.
-func (c *Client) Host() string { return c.cfg.Host }
 
 // Version is the API version in use: fixed, negotiated, or the highest known here.
 func (c *Client) Version() string {
@@ -137,8 +121,6 @@ func (c *Client) Do(ctx context.Context, req Request) (*Response, error) {
 	return nil, fmt.Errorf("%s %s: the engine at %s keeps closing the connection", req.Method, req.Path, c.cfg.Host)
 }
 
-var errStale = errors.New("connection closed by the engine")
-
 func (c *Client) once(ctx context.Context, req Request, payload []byte, stream io.Reader) (*Response, error) {
 	cn, err := c.get(ctx)
 	if err != nil {
@@ -157,38 +139,9 @@ func (c *Client) once(ctx context.Context, req Request, payload []byte, stream i
 	if err != nil {
 		return fail(err)
 	}
-	written := make(chan error, 1)
-	write := func() error {
-		w := bufio.NewWriterSize(cn, 16<<10)
-		if err := hr.Write(w); err != nil {
-			return err
-		}
-		return w.Flush()
-	}
-	if stream != nil {
-		// The engine may answer (and refuse) before it has read everything.
-		go func() { written <- write() }()
-	} else if err := write(); err != nil {
-		if cn.reused {
-			return fail(fmt.Errorf("%w: %v", errStale, err))
-		}
-		return fail(c.connError(err))
-	}
-	res, err := http.ReadResponse(cn.r, hr)
+	res, err := cn.roundTrip(hr, stream != nil)
 	if err != nil {
-		if stream != nil {
-			select {
-			case werr := <-written:
-				if werr != nil && !errors.Is(werr, syscall.EPIPE) {
-					return fail(werr)
-				}
-			case <-time.After(10 * time.Millisecond):
-			}
-		}
-		if cn.reused {
-			return fail(fmt.Errorf("%w: %v", errStale, err))
-		}
-		return fail(c.connError(err))
+		return fail(err)
 	}
 	c.learn(res.Header)
 	out := &Response{Status: res.StatusCode, Header: res.Header, conn: cn}
@@ -197,7 +150,7 @@ func (c *Client) once(ctx context.Context, req Request, payload []byte, stream i
 		out.Body = http.NoBody
 		return out, nil
 	}
-	out.Body = &body{rc: res.Body, c: c, cn: cn, stop: stop, ctx: ctx, reusable: !res.Close && stream == nil}
+	out.Body = &body{rc: res.Body, cn: cn, stop: stop, ctx: ctx, reusable: !res.Close && stream == nil}
 	if res.StatusCode >= 400 {
 		return nil, readError(req, out)
 	}
@@ -247,50 +200,9 @@ func (c *Client) build(req Request, payload []byte, stream io.Reader) (*http.Req
 	return hr, nil
 }
 
-func (c *Client) get(ctx context.Context) (*conn, error) {
-	c.mu.Lock()
-	if n := len(c.idle); n > 0 {
-		cn := c.idle[n-1]
-		c.idle = c.idle[:n-1]
-		c.mu.Unlock()
-		cn.reused = true
-		return cn, nil
-	}
-	c.mu.Unlock()
-	nc, err := c.cfg.Dial(ctx)
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		return nil, c.connError(err)
-	}
-	return &conn{Conn: nc, r: bufio.NewReaderSize(nc, 16<<10)}, nil
-}
-
-func (c *Client) put(cn *conn) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.idle) >= 8 {
-		cn.Close()
-		return
-	}
-	c.idle = append(c.idle, cn)
-}
-
-// Close drops the idle connections.
-func (c *Client) Close() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, cn := range c.idle {
-		cn.Close()
-	}
-	c.idle = nil
-}
-
 // body gives its connection back once it is read to the end.
 type body struct {
 	rc       io.ReadCloser
-	c        *Client
 	cn       *conn
 	stop     func() bool
 	ctx      context.Context
@@ -316,7 +228,7 @@ func (b *body) Close() error {
 func (b *body) finish(reuse bool) {
 	b.done.Do(func() {
 		if b.stop() && reuse {
-			b.c.put(b.cn)
+			b.cn.pool.put(b.cn)
 			return
 		}
 		b.cn.Close()
@@ -371,12 +283,3 @@ func (c *Client) Stream(ctx context.Context, path string, q url.Values) (io.Read
 
 // Decode reads one JSON value.
 func Decode(r io.Reader, out any) error { return json.NewDecoder(r).Decode(out) }
-
-// Dial opens a bare connection to the engine.
-func (c *Client) Dial(ctx context.Context) (net.Conn, error) {
-	nc, err := c.cfg.Dial(ctx)
-	if err != nil {
-		return nil, c.connError(err)
-	}
-	return nc, nil
-}

@@ -67,10 +67,6 @@ type ConnError struct {
 	Err     error
 }
 
-func (c *Client) connError(err error) error {
-	return &ConnError{Host: c.cfg.Host, Program: c.cfg.Program, Err: err}
-}
-
 // Unwrap gives the cause.
 func (e *ConnError) Unwrap() error { return e.Err }
 
