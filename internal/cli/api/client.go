@@ -23,12 +23,6 @@ import (
 	"sync"
 )
 
-// MaxVersion is the newest API version this client asks for.
-const MaxVersion = "1.56"
-
-// MinVersion is the oldest API version this client works with.
-const MinVersion = "1.24"
-
 // Config says how to reach an engine.
 type Config struct {
 	Host       string            // as the user wrote it, for messages: unix:///run/gantry.sock
@@ -45,27 +39,16 @@ type Config struct {
 type Client struct {
 	cfg Config
 	pool
-
-	mu         sync.Mutex
-	version    string
-	negotiated bool
-	osType     string
+	negotiation
 }
 
 // New makes a client; nothing is dialled yet.
 func New(cfg Config) *Client {
-	c := &Client{cfg: cfg, pool: pool{endpoint: endpoint{cfg.Host, cfg.Program, cfg.Dial}}, version: MaxVersion}
+	c := &Client{cfg: cfg, pool: pool{endpoint: endpoint{cfg.Host, cfg.Program, cfg.Dial}}, negotiation: negotiation{version: MaxVersion}}
 	if cfg.Version != "" {
-		c.version, c.negotiated = strings.TrimPrefix(cfg.Version, "v"), true
+		c.version, c.settled = strings.TrimPrefix(cfg.Version, "v"), true
 	}
 	return c
-}
-
-// Version is the API version in use: fixed, negotiated, or the highest known here.
-func (c *Client) Version() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.version
 }
 
 // Request is one call. Body is JSON-encoded unless it is an io.Reader, which is
@@ -113,7 +96,7 @@ func (c *Client) Do(ctx context.Context, req Request) (*Response, error) {
 		if !streaming && errors.Is(err, errStale) {
 			continue
 		}
-		if !streaming && c.downgrade(err) {
+		if !streaming && c.negotiation.downgrade(err) {
 			continue
 		}
 		return nil, err
@@ -122,7 +105,7 @@ func (c *Client) Do(ctx context.Context, req Request) (*Response, error) {
 }
 
 func (c *Client) once(ctx context.Context, req Request, payload []byte, stream io.Reader) (*Response, error) {
-	cn, err := c.get(ctx)
+	cn, err := c.pool.get(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +126,7 @@ func (c *Client) once(ctx context.Context, req Request, payload []byte, stream i
 	if err != nil {
 		return fail(err)
 	}
-	c.learn(res.Header)
+	c.negotiation.learn(res.Header)
 	out := &Response{Status: res.StatusCode, Header: res.Header, conn: cn}
 	if req.hijack != "" && (res.StatusCode == http.StatusSwitchingProtocols || res.StatusCode == http.StatusOK) {
 		stop()

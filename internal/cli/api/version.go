@@ -1,9 +1,7 @@
 package api
 
 import (
-	"context"
 	"errors"
-	"io"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -11,85 +9,88 @@ import (
 	"sync"
 )
 
+// MaxVersion is the newest API version this client asks for.
+const MaxVersion = "1.56"
+
+// MinVersion is the oldest API version this client works with.
+const MinVersion = "1.24"
+
+// negotiation finds the API version that both sides speak, out of what the engine says of itself.
+type negotiation struct {
+	mu      sync.Mutex
+	version string
+	settled bool // fixed by the user, or by an answer of the engine
+	osType  string
+}
+
+// Version is the API version in use: fixed, negotiated, or the highest known here.
+func (n *negotiation) Version() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.version
+}
+
+// OSType is the engine's operating system once an answer was seen, else empty.
+func (n *negotiation) OSType() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.osType
+}
+
+// done says whether the version is settled.
+func (n *negotiation) done() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.settled
+}
+
+// learn remembers what the engine says about itself in every answer.
+func (n *negotiation) learn(h http.Header) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if v := h.Get("Ostype"); v != "" {
+		n.osType = v
+	}
+	if v := h.Get("Api-Version"); v != "" && !n.settled && !LessThan(v, n.version) {
+		n.settled = true
+	}
+}
+
+// tooNew is what an engine answers to a version above its own.
 var tooNew = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`(?i)client version [0-9.]+ is too new\. Maximum supported API version is ([0-9]+\.[0-9]+)`)
 })
 
-// learn remembers what the engine says about itself in every answer.
-func (c *Client) learn(h http.Header) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if v := h.Get("Ostype"); v != "" {
-		c.osType = v
-	}
-	if v := h.Get("Api-Version"); v != "" && !c.negotiated && !LessThan(v, c.version) {
-		c.negotiated = true
-	}
-}
-
 // downgrade takes the version an engine names when it refuses ours, and says whether a retry makes sense.
-func (c *Client) downgrade(err error) bool {
+func (n *negotiation) downgrade(err error) bool {
 	var e *Error
 	if !errors.As(err, &e) || e.Status != http.StatusBadRequest {
 		return false
 	}
 	m := tooNew().FindStringSubmatch(e.Message)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if m != nil && c.version == m[1] {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if m != nil && n.version == m[1] {
 		return true // a request sent at the same time was answered first
 	}
-	if m == nil || c.negotiated || !LessThan(m[1], c.version) || LessThan(m[1], MinVersion) {
+	if m == nil || n.settled || !LessThan(m[1], n.version) || LessThan(m[1], MinVersion) {
 		return false
 	}
-	c.version, c.negotiated = m[1], true
+	n.version, n.settled = m[1], true
 	return true
 }
 
-// Negotiate asks the engine for its version unless it is known already.
-func (c *Client) Negotiate(ctx context.Context) error {
-	c.mu.Lock()
-	done := c.negotiated
-	c.mu.Unlock()
-	if done {
-		return nil
+// accept takes the version that an engine was asked for, unless it is settled.
+func (n *negotiation) accept(version string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.settled || version == "" {
+		return
 	}
-	_, err := c.Ping(ctx)
-	return err
-}
-
-// Ping is what an engine says of itself in the headers of every answer.
-type Ping struct {
-	APIVersion, OSType, Builder string
-	Experimental                bool
-}
-
-// Ping asks for those headers, and settles the version.
-func (c *Client) Ping(ctx context.Context) (Ping, error) {
-	resp, err := c.Do(ctx, Request{Method: http.MethodGet, Path: "/_ping", Raw: true})
-	if err != nil {
-		return Ping{}, err
+	if LessThan(version, n.version) && !LessThan(version, MinVersion) {
+		n.version = version
 	}
-	_, _ = io.Copy(io.Discard, resp.Body)
-	resp.Body.Close()
-	p := Ping{APIVersion: resp.Header.Get("Api-Version"), OSType: resp.Header.Get("Ostype"), Builder: resp.Header.Get("Builder-Version"),
-		Experimental: resp.Header.Get("Docker-Experimental") == "true"}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.negotiated && p.APIVersion != "" {
-		if LessThan(p.APIVersion, c.version) && !LessThan(p.APIVersion, MinVersion) {
-			c.version = p.APIVersion
-		}
-		c.negotiated = true
-	}
-	return p, nil
-}
-
-// OSType is the engine's operating system once an answer was seen, else empty.
-func (c *Client) OSType() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.osType
+	n.settled = true
 }
 
 // LessThan compares API versions such as 1.41 and 1.9 number by number.
