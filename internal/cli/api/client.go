@@ -11,7 +11,6 @@
 package api
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,7 +19,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 )
 
 // Config says how to reach an engine.
@@ -51,37 +49,13 @@ func New(cfg Config) *Client {
 	return c
 }
 
-// Request is one call. Body is JSON-encoded unless it is an io.Reader, which is
-// streamed and can be sent only once.
-type Request struct {
-	Method string
-	Path   string // below the version: /containers/json
-	Query  url.Values
-	Body   any
-	Header map[string]string
-	Raw    bool // no version in front of the path (_ping)
-	hijack string
-}
-
-// Response is an answer with a status below 400. The body must be closed.
-type Response struct {
-	Status int
-	Header http.Header
-	Body   io.ReadCloser
-	conn   *conn
-}
-
 // Do sends a request and returns the response. A status of 400 or more becomes an *Error.
 func (c *Client) Do(ctx context.Context, req Request) (*Response, error) {
-	var payload []byte
-	stream, streaming := req.Body.(io.Reader)
-	if req.Body != nil && !streaming {
-		b, err := encode(req.Body)
-		if err != nil {
-			return nil, err
-		}
-		payload = b
+	payload, stream, err := req.payload()
+	if err != nil {
+		return nil, err
 	}
+	streaming := stream != nil
 	// What can be sent only once, or is answered without a text, cannot find the version out by being refused.
 	if (streaming || req.Method == http.MethodHead) && !req.Raw {
 		if err := c.Negotiate(ctx); err != nil {
@@ -104,6 +78,7 @@ func (c *Client) Do(ctx context.Context, req Request) (*Response, error) {
 	return nil, fmt.Errorf("%s %s: the engine at %s keeps closing the connection", req.Method, req.Path, c.cfg.Host)
 }
 
+// once sends a request on one connection, which the response keeps.
 func (c *Client) once(ctx context.Context, req Request, payload []byte, stream io.Reader) (*Response, error) {
 	cn, err := c.pool.get(ctx)
 	if err != nil {
@@ -118,7 +93,7 @@ func (c *Client) once(ctx context.Context, req Request, payload []byte, stream i
 		}
 		return nil, err
 	}
-	hr, err := c.build(req, payload, stream)
+	hr, err := req.build(&c.cfg, c.Version(), payload, stream)
 	if err != nil {
 		return fail(err)
 	}
@@ -138,84 +113,6 @@ func (c *Client) once(ctx context.Context, req Request, payload []byte, stream i
 		return nil, readError(req, out)
 	}
 	return out, nil
-}
-
-func (c *Client) build(req Request, payload []byte, stream io.Reader) (*http.Request, error) {
-	p := c.cfg.BasePath
-	if !req.Raw {
-		p += "/v" + c.Version()
-	}
-	p += req.Path
-	u := &url.URL{Scheme: "http", Host: "localhost", Path: p, RawQuery: req.Query.Encode()}
-	if unescaped, err := url.PathUnescape(p); err == nil && unescaped != p {
-		u.Path, u.RawPath = unescaped, p
-	}
-	var rd io.Reader
-	switch {
-	case stream != nil:
-		rd = stream
-	case payload != nil:
-		rd = bytes.NewReader(payload)
-	}
-	hr, err := http.NewRequest(req.Method, u.String(), rd)
-	if err != nil {
-		return nil, err
-	}
-	if c.cfg.HostHeader != "" {
-		hr.Host = c.cfg.HostHeader
-	} else {
-		hr.Host = "api.moby.localhost"
-	}
-	for k, v := range c.cfg.Headers {
-		hr.Header.Set(k, v)
-	}
-	hr.Header.Set("User-Agent", c.cfg.UserAgent)
-	if payload != nil {
-		hr.Header.Set("Content-Type", "application/json")
-	}
-	for k, v := range req.Header {
-		hr.Header.Set(k, v)
-	}
-	if req.hijack != "" {
-		hr.Header.Set("Connection", "Upgrade")
-		hr.Header.Set("Upgrade", req.hijack)
-	}
-	return hr, nil
-}
-
-// body gives its connection back once it is read to the end.
-type body struct {
-	rc       io.ReadCloser
-	cn       *conn
-	stop     func() bool
-	ctx      context.Context
-	reusable bool
-	done     sync.Once
-}
-
-func (b *body) Read(p []byte) (int, error) {
-	n, err := b.rc.Read(p)
-	if err == io.EOF {
-		b.finish(b.reusable)
-	} else if err != nil && b.ctx.Err() != nil {
-		err = context.Cause(b.ctx)
-	}
-	return n, err
-}
-
-func (b *body) Close() error {
-	b.finish(false)
-	return nil
-}
-
-func (b *body) finish(reuse bool) {
-	b.done.Do(func() {
-		if b.stop() && reuse {
-			b.cn.pool.put(b.cn)
-			return
-		}
-		b.cn.Close()
-	})
 }
 
 // JSON sends a request and decodes the answer into out, which may be nil.
