@@ -82,7 +82,7 @@ func (e *exits) drainedNow(p *proc) {
 	p.sp.slot.endTime.Store(time.Now().UnixNano())
 	p.sp.slot.ended.Store(1)
 	failpoint.Hit("keeper.exit-drained")
-	p.announce()
+	p.watches.announce(p.sp.slot.tail.Load())
 	e.logs.kick(p)
 	e.tellIfDone(p)
 	if !p.told {

@@ -52,7 +52,7 @@ type proc struct {
 	logPos   uint64 // frame position that the log writer has committed
 	logBusy  bool   // a worker is at it
 	paused   bool   // waits for its log
-	watches  map[*watch]struct{}
+	watches  audience
 	exit     *keeperproto.Exited // seen
 	reapWait int                 // tries to learn an exit that another process saw
 	drained  bool                // no more output will be taken

@@ -134,7 +134,7 @@ func (q *pump) grown(p *proc, n int) {
 	q.kept.grew(n)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.announce()
+	p.watches.announce(p.sp.slot.tail.Load())
 	q.logs.kick(p)
 	if p.meta.log.Driver != keeperproto.LogNone && p.sp.slot.tail.Load()-p.logPos > q.kept.pauseAt(p) {
 		p.paused = true

@@ -25,10 +25,7 @@ func (r *remover) remove(p *proc) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.ready, p.gone = 0, true
-	for w := range p.watches {
-		w.c.dropWatch(w)
-	}
-	p.watches = nil
+	p.watches.dismiss()
 	if p.sp.slot != nil {
 		r.kept.gave(&p.sp)
 	}

@@ -75,12 +75,9 @@ func (r *retention) punch(p *proc) {
 		limit = min(limit, fairShare)
 	}
 	if tail-floor > limit {
-		p.dropLaggards(limit / 2)
+		p.watches.hurry(tail, limit/2, p.logPos)
 	}
-	low := p.logPos
-	for w := range p.watches {
-		low = min(low, w.pos)
-	}
+	low := p.watches.lowest(p.logPos)
 	enough := uint64(punchIdle)
 	if low != tail {
 		enough = punchBusy
@@ -94,19 +91,7 @@ func (r *retention) punch(p *proc) {
 // makeRoom takes from every laggard of p all that it lags, and tells whether that gave anything back. p.mu is held.
 func (r *retention) makeRoom(p *proc) bool {
 	before := p.sp.slot.floor.Load()
-	p.dropLaggards(0)
+	p.watches.hurry(p.sp.slot.tail.Load(), 0, p.logPos)
 	r.punch(p)
 	return p.sp.slot.floor.Load() > before
-}
-
-// dropLaggards moves every watch that is more than behind bytes from the tail to the log writer's
-// position: its reader finds the floor above its own position and tells how much it
-// missed. p.mu is held.
-func (p *proc) dropLaggards(behind uint64) {
-	tail := p.sp.slot.tail.Load()
-	for w := range p.watches {
-		if tail-w.pos > behind {
-			w.pos = max(w.pos, p.logPos)
-		}
-	}
 }

@@ -302,6 +302,6 @@ func (s *service) ack(c *client, m keeperproto.Message) {
 func (s *service) unwatch(w *watch) {
 	w.p.mu.Lock()
 	defer w.p.mu.Unlock()
-	delete(w.p.watches, w)
+	w.p.watches.drop(w)
 	s.kept.punch(w.p)
 }

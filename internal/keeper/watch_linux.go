@@ -49,10 +49,7 @@ func (p *proc) addWatch(c *client, id uint32, pos uint64) *watch {
 		pos = tail
 	}
 	w := &watch{id: id, c: c, p: p, pos: max(pos, floor), told: tail, asleep: true}
-	if p.watches == nil {
-		p.watches = map[*watch]struct{}{}
-	}
-	p.watches[w] = struct{}{}
+	p.watches.add(w)
 	c.addWatch(w)
 	if w.pos < tail || p.drained {
 		w.announce(tail)
@@ -60,10 +57,47 @@ func (p *proc) addWatch(c *client, id uint32, pos uint64) *watch {
 	return w
 }
 
-// announce tells all who watch of the spool's tail. p.mu is held.
-func (p *proc) announce() {
-	tail := p.sp.slot.tail.Load()
-	for w := range p.watches {
+// audience is all who watch a spool. The lock of its process is held.
+type audience map[*watch]struct{}
+
+func (a *audience) add(w *watch) {
+	if *a == nil {
+		*a = audience{}
+	}
+	(*a)[w] = struct{}{}
+}
+
+func (a audience) drop(w *watch) { delete(a, w) }
+
+// announce tells all of the spool's tail.
+func (a audience) announce(tail uint64) {
+	for w := range a {
 		w.announce(tail)
 	}
+}
+
+// hurry moves every watch that is more than behind bytes from the tail to the position to: its reader finds the floor
+// above its own position and tells how much it missed.
+func (a audience) hurry(tail, behind, to uint64) {
+	for w := range a {
+		if tail-w.pos > behind {
+			w.pos = max(w.pos, to)
+		}
+	}
+}
+
+// lowest is the position of the one that is furthest behind, at most pos.
+func (a audience) lowest(pos uint64) uint64 {
+	for w := range a {
+		pos = min(pos, w.pos)
+	}
+	return pos
+}
+
+// dismiss ends all watches.
+func (a *audience) dismiss() {
+	for w := range *a {
+		w.c.dropWatch(w)
+	}
+	*a = nil
 }
