@@ -82,7 +82,9 @@ func Run(cfg Config) error {
 		return fmt.Errorf("anchor: becoming a subreaper: %w", err)
 	}
 	failpoint.Hit("anchor.locked")
-	_ = atomicfile.WriteVolatile(filepath.Join(dir, keeperproto.AnchorPID), fmt.Appendln(nil, os.Getpid()), 0o600)
+	pid := filepath.Join(dir, keeperproto.AnchorPID)
+	_ = atomicfile.Sweep(pid) // of an anchor that died while it wrote
+	_ = atomicfile.WriteVolatile(pid, fmt.Appendln(nil, os.Getpid()), 0o600)
 	raiseNofile()
 	a := &anchor{cfg: cfg, byName: map[string]*held{}, sock: -1, died: make(chan struct{}, 1)}
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)

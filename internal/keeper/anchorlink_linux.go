@@ -37,7 +37,7 @@ const anchorPatience = 2 * time.Second
 // orphanReaper looks after a process that the anchor has seen to end. The loop calls it.
 type orphanReaper interface{ reap(p *proc) }
 
-// open takes the inherited socket over and receives what a former keeper left with the anchor.
+// open takes the inherited socket over and receives what a former keeper left with the anchor; that is what came until then, also with an error.
 func (a *anchorLink) open(fd int) (map[string]heldProc, error) {
 	held := map[string]heldProc{}
 	if fd < 0 {
@@ -47,12 +47,12 @@ func (a *anchorLink) open(fd int) (map[string]heldProc, error) {
 	a.fd, a.fed = fd, true
 	// The anchor gives everything back on this word: a keeper that was exec'ed asks like a new one.
 	if err := keeperproto.SendPacket(fd, keeperproto.Message{Type: keeperproto.TypeHello}); err != nil {
-		return nil, err
+		return held, err
 	}
 	for {
 		m, err := keeperproto.ReceivePacket(fd)
 		if err != nil {
-			return nil, err
+			return held, err
 		}
 		switch m.Type {
 		case keeperproto.TypeHeldEnd:

@@ -174,3 +174,32 @@ func TestNonBlocking(t *testing.T) {
 		})
 	}
 }
+
+// TestUpgradeWithoutAnchor kills the anchor at the instant in which the keeper executes another binary: what only the anchor
+// held would be lost, a terminal above all.
+func TestUpgradeWithoutAnchor(t *testing.T) {
+	for _, terminal := range []bool{false, true} {
+		t.Run(fmt.Sprint("terminal ", terminal), func(t *testing.T) {
+			w := newWorld(t)
+			l := w.launch("ef", numbered)
+			l.OCI.Process.Terminal = terminal
+			w.start(l)
+			w.failAt("keeper.upgrade-exec", "anchor")
+			_ = w.d.Upgrade(w.ctx, filepath.Join(w.root, "bin", "keeper"))
+			if x := w.exit(); x.Code != 5 || x.Unknown {
+				t.Errorf("exit = %+v", x)
+			}
+			if !w.struck() {
+				t.Fatal("the step was never reached")
+			}
+			out, errs := w.logged(l.Log.Path)
+			if terminal { // both streams, and its own line ends
+				if n, want := strings.Count(out, "\n"), 3000+3000/7; n != want || !strings.Contains(out, "out 3000") {
+					t.Errorf("%d lines in the log, want %d", n, want)
+				}
+				return
+			}
+			wantNumbered(t, out, errs)
+		})
+	}
+}

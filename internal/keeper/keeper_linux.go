@@ -61,7 +61,8 @@ func Open(cfg Config) (_ *Keeper, err error) {
 		return nil, fmt.Errorf("keeper: making its folder: %w", err)
 	}
 	k.log = openBoundedLog(filepath.Join(k.dir, keeperproto.LogName))
-	if err := k.takeLock(); err != nil {
+	inherited := inherit()
+	if err := k.takeLock(inherited.lock); err != nil {
 		return nil, err
 	}
 	failpoint.Hit("keeper.open-locked")
@@ -71,11 +72,14 @@ func Open(cfg Config) (_ *Keeper, err error) {
 	}
 	former := k.furnish(procs)
 	held, err := k.anchor.open(cfg.AnchorFD)
-	if err != nil {
+	switch {
+	case err != nil && inherited.lock < 0:
 		return nil, err
+	case err != nil: // the anchor died while this binary was executed; run starts another
+		k.log.printf("the anchor: %v", err)
 	}
 	failpoint.Hit("keeper.open-held")
-	former.recover(held)
+	former.recover(inherited.with(held))
 	failpoint.Hit("keeper.open-recovered")
 	return k, k.listen()
 }
@@ -109,14 +113,28 @@ func (k *Keeper) furnish(procs string) *recovery {
 	}
 }
 
-func (k *Keeper) takeLock() error {
+// lockPatience is how long the lock is tried: a client that looks whether a keeper lives takes it for an instant.
+const lockPatience = 100 * time.Millisecond
+
+// takeLock makes this the one keeper of the exec root, if it did not inherit that.
+func (k *Keeper) takeLock(inherited int) error {
+	if inherited >= 0 {
+		k.lock = os.NewFile(uintptr(inherited), keeperproto.KeeperLock)
+		return nil
+	}
 	f, err := os.OpenFile(filepath.Join(k.dir, keeperproto.KeeperLock), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		_ = f.Close()
-		return fmt.Errorf("keeper: another one looks after %s: %w", k.dir, err)
+	for began := time.Now(); ; time.Sleep(time.Millisecond) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			break
+		}
+		if time.Since(began) > lockPatience {
+			_ = f.Close()
+			return fmt.Errorf("keeper: another one looks after %s: %w", k.dir, err)
+		}
 	}
 	k.lock = f
 	return nil

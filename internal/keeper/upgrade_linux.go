@@ -10,8 +10,8 @@ import (
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 )
 
-// upgrade replaces this process by a new binary: what it needs is on the exec root and with the
-// anchor, just as after a crash.
+// upgrade replaces this process by a new binary: what it needs is on the exec root, and with the anchor, just as after a
+// crash; and its descriptors go along with it, should the anchor die at that instant.
 func (k *Keeper) upgrade(path string) error {
 	failpoint.Hit("keeper.upgrade-asked")
 	fd, err := k.anchor.prepareExec()
@@ -25,8 +25,14 @@ func (k *Keeper) upgrade(path string) error {
 	}
 	k.cfg.Spawner.Close()
 	time.Sleep(time.Millisecond) // the answer leaves
+	h, err := handOver(int(k.lock.Fd()), k.table, k.loop)
+	if err != nil {
+		unix.CloseOnExec(fd)
+		return fmt.Errorf("handing the descriptors over: %w", err)
+	}
 	failpoint.Hit("keeper.upgrade-exec")
-	err = do(path, upgradeArgs(fd), os.Environ())
+	err = do(path, upgradeArgs(fd), append(os.Environ(), h.env()))
+	h.close()
 	unix.CloseOnExec(fd)
 	return err
 }

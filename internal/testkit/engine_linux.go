@@ -27,6 +27,7 @@ type Engine struct {
 	DataRoot string
 	ExecRoot string // on tmpfs
 	Socket   string
+	Bridge   string // of the default network
 	Kind     string // "gantry" or "docker"
 
 	args []string
@@ -79,10 +80,10 @@ func New(o Options, bin func() string) (*Engine, error) {
 	}
 	e := &Engine{
 		Dir: dir, DataRoot: filepath.Join(dir, "data"), ExecRoot: "/dev/shm/gt-" + tag, Socket: filepath.Join(dir, "s"),
-		Kind: "gantry", ns: o.OwnNamespaces, env: o.Env,
+		Bridge: "gt" + tag, Kind: "gantry", ns: o.OwnNamespaces, env: o.Env,
 	}
 	if o.Docker {
-		e.Kind = "docker"
+		e.Kind, e.Bridge = "docker", "docker0"
 		if err := os.WriteFile(filepath.Join(dir, "daemon.json"), []byte("{}\n"), 0o600); err != nil {
 			return nil, err
 		}
@@ -94,7 +95,7 @@ func New(o Options, bin func() string) (*Engine, error) {
 		b := bin()
 		e.args = []string{
 			filepath.Join(b, "gantryd"), "--data-root", e.DataRoot, "--exec-root", e.ExecRoot, "--pidfile", filepath.Join(dir, "pid"),
-			"-H", "unix://" + e.Socket, "--cgroup-parent", "/gantry-test-" + tag, "--bridge-name", "gt" + tag, "--firewall-table", "gt" + tag,
+			"-H", "unix://" + e.Socket, "--cgroup-parent", "/gantry-test-" + tag, "--bridge-name", e.Bridge, "--firewall-table", "gt" + tag,
 		}
 	}
 	e.args = append(e.args, o.Args...)

@@ -16,7 +16,9 @@ import (
 type engine struct {
 	name    string // gantry, docker, podman, or the folder of another build of Gantry: its column
 	version string
-	dir     string // everything of it
+	dir     string     // everything of it
+	daemon  func() int // its process ID; nil for an engine without one
+	bridge  string     // of its default network
 	socket  string
 	http    *http.Client
 	api     api
@@ -71,7 +73,7 @@ func (b *bench) daemon(name, bin string) (*engine, error) {
 	if name != "docker" {
 		program = filepath.Join(bin, "gantry")
 	}
-	e := &engine{name: name, dir: k.Dir, socket: k.Socket, http: k.HTTP(), start: k.Run, stop: k.Stop}
+	e := &engine{name: name, dir: k.Dir, socket: k.Socket, daemon: k.PID, bridge: k.Bridge, http: k.HTTP(), start: k.Run, stop: k.Stop}
 	e.api = api{e.http, b.ctx}
 	e.command = func(args ...string) *exec.Cmd { return clientCommand(program, k.Socket, args...) }
 	e.pids = func() (ids []int) {

@@ -28,7 +28,16 @@ type floorProcess struct {
 }
 
 func (b *bench) startFloor() (*floorProcess, error) {
-	cmd := exec.Command("unshare", "-m", "-n", b.floor, "-s")
+	return runFloor("unshare", "-m", "-n", b.floor, "-s")
+}
+
+// startFloorBeside has the floor's containers on the bridge of an engine, beside the engine's own.
+func (b *bench) startFloorBeside(e *engine) (*floorProcess, error) {
+	return runFloor("nsenter", "--net=/proc/"+strconv.Itoa(e.daemon())+"/ns/net", "unshare", "-m", b.floor, "-s", "-b", e.bridge)
+}
+
+func runFloor(name string, args ...string) (*floorProcess, error) {
+	cmd := exec.Command(name, args...)
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt is ours to handle: it cleans up at its end of input
 	in, err := cmd.StdinPipe()

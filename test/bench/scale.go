@@ -134,8 +134,19 @@ func many(b *bench) ([]result, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := e.crowd(n, r.cells, load.cells, mem.cells, rm.cells); err != nil {
+		var f *floorProcess
+		if known == b.ours() {
+			if f, err = b.startFloorBeside(e); err != nil {
+				return nil, closing(e, err)
+			}
+		}
+		if err := e.crowd(n, f, &r, load.cells, mem.cells, rm.cells); err != nil {
 			return nil, closing(e, err)
+		}
+		if f != nil {
+			if err := f.close(); err != nil {
+				return nil, closing(e, err)
+			}
 		}
 		if err := e.destroy(); err != nil {
 			return nil, err
@@ -144,8 +155,21 @@ func many(b *bench) ([]result, error) {
 	return []result{r, load, mem, rm}, nil
 }
 
-// crowd starts n talkers, watches them, and removes them.
-func (e *engine) crowd(n int, starts, load, mem, removal map[string]string) error {
+// crowd starts n talkers, watches them, and removes them. A floor that is given tells what the kernel itself takes for
+// a container beside none and beside all of them.
+func (e *engine) crowd(n int, floor *floorProcess, starts *result, load, mem, removal map[string]string) error {
+	var beside [2]time.Duration
+	lives := func(when int) error {
+		if floor == nil {
+			return nil
+		}
+		s, _, err := floor.block(20, 0)
+		beside[when] = s.median()
+		return err
+	}
+	if err := lives(0); err != nil {
+		return err
+	}
 	time.Sleep(time.Second)
 	idle := e.pss()
 	port := map[string]any{
@@ -168,7 +192,15 @@ func (e *engine) crowd(n int, starts, load, mem, removal map[string]string) erro
 	before, t := e.cpuTime(), time.Now()
 	time.Sleep(10 * time.Second)
 	share := float64(e.cpuTime()-before) / float64(time.Since(t)) * 100 / float64(n) * 1000
-	starts[e.name] = ms(s[:20].median()) + " / " + ms(s[n-20:].median())
+	if err := lives(1); err != nil {
+		return err
+	}
+	first, last := s[:20].median(), s[n-20:].median()
+	starts.cells[e.name] = ms(first) + " / " + ms(last)
+	if floor != nil {
+		starts.floor = ms(beside[0]) + " / " + ms(beside[1])
+		starts.ratio = fmt.Sprintf("%s× the first; floor %s×", ratio(last, first), ratio(beside[1], beside[0]))
+	}
 	load[e.name] = fmt.Sprintf("%.1f %%", share)
 	mem[e.name] = fmt.Sprintf("%.3f MB", (e.pss()-idle)/float64(n))
 	for _, i := range []int{0, n - 1} { // they do talk

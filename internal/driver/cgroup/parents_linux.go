@@ -27,6 +27,7 @@ type parents struct {
 }
 
 func newParents(file string) (*parents, error) {
+	_ = atomicfile.Sweep(file) // of a daemon that was killed while it wrote
 	p := &parents{file: file, known: map[string]bool{}, made: map[string]bool{}}
 	if file == "" {
 		return p, nil

@@ -1,15 +1,29 @@
 package keeper
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/gantry-engine/gantry/internal/keeperproto"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 )
+
+// keeperLives tells whether there is a keeper, though none may listen: one that executes another binary, or has just begun.
+// A second anchor would start a second keeper.
+func keeperLives(execRoot string) bool {
+	f, err := os.Open(filepath.Join(execRoot, keeperproto.Dir, keeperproto.KeeperLock))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
+}
 
 // startAnchor starts the anchor in a session of its own. When one runs already, the
 // new one finds the lock taken and ends.

@@ -72,7 +72,7 @@ func (c *connection) connect() error {
 			return net.ErrClosed
 		}
 		// Again after a while: the first one may have met the lock of an anchor that was just dying.
-		if time.Since(tried) > 200*time.Millisecond && (errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)) {
+		if time.Since(tried) > 200*time.Millisecond && (errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)) && !keeperLives(c.cfg.ExecRoot) {
 			if err := startAnchor(c.cfg); err != nil {
 				return err
 			}

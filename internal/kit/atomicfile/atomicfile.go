@@ -3,9 +3,11 @@
 package atomicfile
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // Write replaces path's content durably: temporary file, fsync, rename, fsync of the folder.
@@ -17,6 +19,20 @@ func Write(path string, data []byte, mode os.FileMode) error {
 // for the disk: for files on tmpfs, and for what can be derived again.
 func WriteVolatile(path string, data []byte, mode os.FileMode) error {
 	return write(path, data, mode, false)
+}
+
+// Sweep removes what writers of path left that were killed. Nobody may be writing it.
+func Sweep(path string) error {
+	left, err := filepath.Glob(filepath.Join(globEscape(filepath.Dir(path)), "."+globEscape(filepath.Base(path))+".tmp-*"))
+	for _, l := range left {
+		err = errors.Join(err, os.Remove(l))
+	}
+	return err
+}
+
+// globEscape makes a path a pattern that means itself.
+func globEscape(s string) string {
+	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(s)
 }
 
 func write(path string, data []byte, mode os.FileMode, durable bool) (err error) {

@@ -3,8 +3,35 @@ package atomicfile
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
+
+func TestSweepTakesOnlyWhatWritersLeft(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a[b]*")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []string{"f", ".f.tmp-1", ".f.tmp-22", ".g.tmp-1", "f.tmp-1"} {
+		if err := os.WriteFile(filepath.Join(dir, n), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := Sweep(filepath.Join(dir, "f")); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if got := strings.Join(names, " "); got != ".g.tmp-1 f f.tmp-1" {
+		t.Errorf("left: %s", got)
+	}
+}
 
 func TestReplaces(t *testing.T) {
 	for name, write := range map[string]func(string, []byte, os.FileMode) error{"durable": Write, "volatile": WriteVolatile} {

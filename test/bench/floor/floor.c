@@ -7,6 +7,7 @@
 //   floor -n 200                back to back
 //   floor -n 100 -i 20          one every 20 ms
 //   floor -n 100 -N             without network
+//   floor -n 100 -b gantry0     with its ports on a bridge that is there
 //
 // Prints: median, mean and 95th percentile in milliseconds, and CPU milliseconds per container.
 // It must run as root in a mount and network namespace of its own.
@@ -35,6 +36,7 @@
 
 static char base[256];
 static int with_net = 1;
+static const char *bridge; /* one that is there; else one is made */
 static int bridge_index;
 static char cgroups[16][256];
 static int n_cgroups, cgroup2;
@@ -110,6 +112,10 @@ static void route(int s, const char *gw) {
 	if (talk(s, &q.h, "route")) die("route");
 }
 static void make_bridge(void) {
+	if (bridge) {
+		if (!(bridge_index = if_nametoindex(bridge))) die(bridge);
+		return;
+	}
 	int s = nl();
 	struct req q = {{NLMSG_LENGTH(sizeof(struct ifinfomsg)), RTM_NEWLINK, NLM_F_CREATE, 0, 0}};
 	attr(&q.h, IFLA_IFNAME, "floor0", 7);
@@ -268,12 +274,13 @@ static void run(double *t, int first, int n, int interval) {
 
 int main(int argc, char **argv) {
 	int n = 200, interval = 0, serve = 0, o;
-	while ((o = getopt(argc, argv, "n:i:Ns")) > 0) switch (o) {
+	while ((o = getopt(argc, argv, "n:i:b:Ns")) > 0) switch (o) {
 		case 'n': n = atoi(optarg); break;
 		case 'i': interval = atoi(optarg); break;
+		case 'b': bridge = optarg; break;
 		case 'N': with_net = 0; break;
 		case 's': serve = 1; break;
-		default: fprintf(stderr, "usage: floor [-n count] [-i every-ms] [-N] [-s]\n-s: each line \"count every-ms\" of input is run, and answered with the times and the CPU time in ms\n"); return 2;
+		default: fprintf(stderr, "usage: floor [-n count] [-i every-ms] [-b bridge] [-N] [-s]\n-s: each line \"count every-ms\" of input is run, and answered with the times and the CPU time in ms\n"); return 2;
 	}
 	if (mount("", "/", 0, MS_REC | MS_PRIVATE, 0)) die("private mounts");
 	snprintf(base, sizeof base, "%s/floor-XXXXXX", getenv("FLOOR_DIR") ? getenv("FLOOR_DIR") : "/var/tmp");
