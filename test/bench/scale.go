@@ -124,7 +124,8 @@ func memory(b *bench) ([]result, error) {
 const talker = `mkfifo /tmp/f && exec 3<>/tmp/f && while :; do echo line; read -t 1 x <&3; done`
 
 func many(b *bench) ([]result, error) {
-	r := result{what: "1,000 running with a port and a line a second (peers 50): start of the first 20 / the last 20", cells: map[string]string{}}
+	r := result{what: "1,000 with a port and a line a second (peers 50), ten started a second: the first 20 / the last 20", cells: map[string]string{}}
+	burst := result{what: "– those between, back to back: the first 100 / the last 100 (peers 5)", bar: "reported", cells: map[string]string{}}
 	load := result{what: "– engine CPU, per 1,000 containers", bar: "< 10 % of a core", cells: map[string]string{}}
 	mem := result{what: "– engine memory per container (PSS)", bar: "≤ 0.1 MB", cells: map[string]string{}}
 	rm := result{what: "– rm -f of all of them, one command", bar: "reported", cells: map[string]string{}}
@@ -140,7 +141,7 @@ func many(b *bench) ([]result, error) {
 				return nil, closing(e, err)
 			}
 		}
-		if err := e.crowd(n, f, &r, load.cells, mem.cells, rm.cells); err != nil {
+		if err := e.crowd(n, f, &r, &burst, load.cells, mem.cells, rm.cells); err != nil {
 			return nil, closing(e, err)
 		}
 		if f != nil {
@@ -152,12 +153,12 @@ func many(b *bench) ([]result, error) {
 			return nil, err
 		}
 	}
-	return []result{r, load, mem, rm}, nil
+	return []result{r, burst, load, mem, rm}, nil
 }
 
-// crowd starts n talkers, watches them, and removes them. A floor that is given tells what the kernel itself takes for
-// a container beside none and beside all of them.
-func (e *engine) crowd(n int, floor *floorProcess, starts *result, load, mem, removal map[string]string) error {
+// crowd starts n talkers, watches them, and removes them: the first twenty and the last ten a second, those between back
+// to back. A floor that is given tells what the kernel itself takes for a container beside none and beside nearly all.
+func (e *engine) crowd(n int, floor *floorProcess, paced, burst *result, load, mem, removal map[string]string) error {
 	var beside [2]time.Duration
 	lives := func(when int) error {
 		if floor == nil {
@@ -177,30 +178,51 @@ func (e *engine) crowd(n int, floor *floorProcess, starts *result, load, mem, re
 		"HostConfig":   map[string]any{"PortBindings": map[string]any{"80/tcp": []map[string]string{{"HostIp": "127.0.0.1"}}}},
 	}
 	var s sample
-	for i := range n {
-		t := time.Now()
-		id, err := e.api.create(fmt.Sprintf("?name=bench-%d", i), port, "sh", "-c", talker)
-		if err == nil {
-			err = e.api.start(id)
+	start := func(to int, pause time.Duration) error {
+		for i := len(s); i < to; i++ {
+			time.Sleep(pause)
+			t := time.Now()
+			id, err := e.api.create(fmt.Sprintf("?name=bench-%d", i), port, "sh", "-c", talker)
+			if err == nil {
+				err = e.api.start(id)
+			}
+			if err != nil {
+				return fmt.Errorf("container %d: %w", i+1, err)
+			}
+			s = append(s, time.Since(t))
 		}
-		if err != nil {
-			return fmt.Errorf("container %d: %w", i+1, err)
+		return nil
+	}
+	if err := start(20, 100*time.Millisecond); err != nil {
+		return err
+	}
+	if err := start(n-20, 0); err != nil {
+		return err
+	}
+	if err := lives(1); err != nil {
+		return err
+	}
+	time.Sleep(time.Second)
+	if err := start(n, 100*time.Millisecond); err != nil {
+		return err
+	}
+	tell := func(r *result, first, last sample) {
+		r.cells[e.name] = ms(first.median()) + " / " + ms(last.median())
+		if floor != nil {
+			r.ratio = ratio(last.median(), first.median()) + "× the first"
 		}
-		s = append(s, time.Since(t))
+	}
+	tell(paced, s[:20], s[n-20:])
+	m := min(100, n/2-20)
+	tell(burst, s[20:20+m], s[n-20-m:n-20])
+	if floor != nil {
+		burst.floor = ms(beside[0]) + " / " + ms(beside[1])
+		burst.ratio += "; floor " + ratio(beside[1], beside[0]) + "×"
 	}
 	time.Sleep(3 * time.Second)
 	before, t := e.cpuTime(), time.Now()
 	time.Sleep(10 * time.Second)
 	share := float64(e.cpuTime()-before) / float64(time.Since(t)) * 100 / float64(n) * 1000
-	if err := lives(1); err != nil {
-		return err
-	}
-	first, last := s[:20].median(), s[n-20:].median()
-	starts.cells[e.name] = ms(first) + " / " + ms(last)
-	if floor != nil {
-		starts.floor = ms(beside[0]) + " / " + ms(beside[1])
-		starts.ratio = fmt.Sprintf("%s× the first; floor %s×", ratio(last, first), ratio(beside[1], beside[0]))
-	}
 	load[e.name] = fmt.Sprintf("%.1f %%", share)
 	mem[e.name] = fmt.Sprintf("%.3f MB", (e.pss()-idle)/float64(n))
 	for _, i := range []int{0, n - 1} { // they do talk
