@@ -137,9 +137,11 @@ func (b *bench) run(rows, peers, files []string) (err error) {
 		b.engines = append(b.engines, e)
 	}
 	before := load()
+	var floors sample
 	t := table{conditions: conditions(b), engines: b.engines}
 	for _, r := range chosen {
 		begun := time.Now()
+		floor, err1 := b.speed()
 		fmt.Fprintf(os.Stderr, "measuring %s … ", r.name)
 		res, rerr := r.run(b)
 		if b.ctx.Err() != nil {
@@ -150,15 +152,21 @@ func (b *bench) run(rows, peers, files []string) (err error) {
 			res = []result{{what: r.what, cells: map[string]string{"gantry": "failed: " + firstLine(rerr.Error())}}}
 			err = errors.Join(err, fmt.Errorf("row %s: %w", r.name, rerr))
 		}
+		after, err2 := b.speed()
+		err = errors.Join(err, err1, err2)
+		floor = (floor + after) / 2
+		floors = append(floors, floor)
 		fmt.Fprintf(os.Stderr, "%.1f s\n", time.Since(begun).Seconds())
 		for i := range res {
 			res[i].row = r.name
 			if res[i].bar == "" {
 				res[i].bar = r.bar
 			}
+			res[i].bar = scaled(res[i].bar, floor)
 		}
 		t.results = append(t.results, res...)
 	}
+	t.conditions += fmt.Sprintf("; the floor took %s beside the rows, %s on the machine that the bars are for", floors.spread(), ms(referenceFloor))
 	t.conditions += fmt.Sprintf("; load average %s when it began, %s when it ended.", before, load())
 	t.print(os.Stdout)
 	for _, f := range files {
