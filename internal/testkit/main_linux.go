@@ -98,8 +98,8 @@ func reapOrphans(tests int) {
 	}
 }
 
-// prepare makes the fresh namespaces usable: no mount leaks out, loopback is up,
-// /sys shows this network namespace and still has the host's cgroups.
+// prepare makes the fresh namespaces usable: no mount leaks out, loopback is up. /sys is the host's, with its network links
+// and its cgroups.
 func prepare() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("making mounts private: %w", err)

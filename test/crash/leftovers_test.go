@@ -3,6 +3,7 @@ package crash
 import (
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -92,7 +93,7 @@ func (l *lab) look() (leftovers, error) {
 			all["packet rule "+part] = true
 		}
 	}
-	links, err := os.ReadDir("/sys/class/net")
+	links, err := net.Interfaces() // of this network namespace; /sys shows the host's
 	if err != nil {
 		return nil, err
 	}
