@@ -127,15 +127,16 @@ func (s *starter) settle(ctx context.Context, e *entry, x spec.Exit, ran time.Du
 		s.log.Error("an exit could not be recorded", "container", e.id, "error", err)
 	}
 	failpoint.Hit("gantryd.exit-saved")
-	s.forget(ctx, x.Key)
-	failpoint.Hit("gantryd.exit-forgotten")
-	switch {
-	case e.snapshot().State.Status == Restarting:
-		s.scheduleRestart(e, ran)
-	case remove:
+	if remove {
 		if err := s.remove.removeLocked(ctx, e, RemoveOptions{Volumes: true}); err != nil {
 			s.log.Error("an auto-remove container could not be removed", "container", e.id, "error", err)
 		}
+	}
+	// Last: of a run so short that its start is on no disk, only the keeper can tell a successor that it has been.
+	s.forget(ctx, x.Key)
+	failpoint.Hit("gantryd.exit-forgotten")
+	if !remove && e.snapshot().State.Status == Restarting {
+		s.scheduleRestart(e, ran)
 	}
 }
 

@@ -37,6 +37,7 @@ type world struct {
 
 	steps      []string         // what was done, in order
 	fail       map[string]error // step → error instead of doing it
+	forgotten  []string         // by the keeper, while there was a record
 	records    map[string][]byte
 	saves      map[string]int // "durable", "soon", "volatile", "remove"
 	layers     map[string]bool
@@ -298,6 +299,9 @@ func (w *world) Forget(_ context.Context, key spec.ProcessKey) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.dead, key)
+	if _, ok := w.records[key.Container]; ok {
+		w.forgotten = append(w.forgotten, key.Container)
+	}
 	return nil
 }
 

@@ -146,6 +146,11 @@ func TestAutoRemove(t *testing.T) {
 	if _, err := s.Snapshot(ctx, id); !errdefs.IsNotFound(err) || err.Error() != "No such container: "+id {
 		t.Errorf("after --rm: %v", err)
 	}
+	// Its start is on no disk yet: a daemon that comes now would take it for one that never ran, and keep it.
+	if w.mu.Lock(); len(w.forgotten) > 0 {
+		t.Error("the keeper forgot the run before its container's record was gone")
+	}
+	w.mu.Unlock()
 	if w.saves["durable"] != 0 {
 		t.Errorf("a run with auto-remove made %d durable commits", w.saves["durable"])
 	}
