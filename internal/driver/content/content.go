@@ -4,6 +4,7 @@
 //
 //	<dir>/blobs/sha256/<hex>   what was verified
 //	<dir>/ingest/…             what is being written
+//	<dir>/incoming/<boot ID>/  what is being downloaded
 //	<dir>/meta.db              names, labels, leases
 //
 // A blob lives while an image, another blob's label (containerd.io/gc.ref.…) or a
@@ -17,6 +18,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	ccontent "github.com/containerd/containerd/v2/core/content"
@@ -39,10 +41,12 @@ const leaseLife = 24 * time.Hour
 
 // Store is the open content store. Contexts given to its parts have to come from Context.
 type Store struct {
-	dir    string
-	bolt   *bolt.DB
-	db     *metadata.DB
-	leases leases.Manager
+	dir      string
+	bolt     *bolt.DB
+	db       *metadata.DB
+	leases   leases.Manager
+	incoming incoming
+	adopting sync.RWMutex // read-held from a blob's move to its record, held by Collect
 }
 
 // Open opens or makes the store below dir. Leases of former processes are
@@ -71,6 +75,9 @@ func Open(ctx context.Context, dir string) (*Store, error) {
 		return nil, errors.Join(fmt.Errorf("preparing the content store's records: %w", err), db.Close())
 	}
 	s := &Store{dir: dir, bolt: db, db: mdb, leases: metadata.NewLeaseManager(mdb)}
+	if s.incoming, err = openIncoming(filepath.Join(dir, "incoming")); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
 	if err := s.dropLeases(ctx); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -128,10 +135,12 @@ func (s *Store) Update(ctx context.Context, fn func(context.Context) error) erro
 
 // Collect deletes every blob that nothing leads to.
 func (s *Store) Collect(ctx context.Context) error {
+	s.adopting.Lock()
+	defer s.adopting.Unlock()
 	if _, err := s.db.GarbageCollect(s.Context(ctx)); err != nil {
 		return fmt.Errorf("collecting unused content: %w", err)
 	}
-	return nil
+	return s.incoming.sweep(time.Now())
 }
 
 // Usage is the size of all blobs, in bytes, and their number.

@@ -252,14 +252,16 @@ func (u *unpacking) copies(ctx context.Context) error {
 // extract unpacks one layer into a new directory below tmp/, whose "fs" open
 // opens or mounts, and verifies its diff ID.
 func (u *unpacking) extract(ctx context.Context, l images.Layer, open func(tmp string) (*os.File, error), w tarfs.Whiteouts) (tmp string, st tarfs.Stats, err error) {
-	if tmp, err = u.s.temp(); err != nil {
+	dir, err := u.s.temp()
+	if err != nil {
 		return "", st, err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, u.s.trash.discard(tmp))
+			err = errors.Join(err, u.s.trash.discard(dir))
 		}
 	}()
+	tmp = dir
 	if err := os.Mkdir(filepath.Join(tmp, "fs"), 0o755); err != nil {
 		return "", st, err
 	}

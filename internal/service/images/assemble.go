@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
+	cimages "github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
+	"github.com/klauspost/compress/gzip"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -91,6 +93,46 @@ func (s *blobs) streamLayer(ctx context.Context, write func(context.Context, io.
 		return d, diskFull(err)
 	}
 	return d, nil
+}
+
+// compressedLabel marks, at a layer that is not compressed, the blob that is the same compressed: it lives as long, and is
+// not made twice.
+const compressedLabel = gcChild + "gzip"
+
+// gzipped is a layer's blob, compressed.
+func (s *blobs) gzipped(ctx context.Context, l ocispec.Descriptor) (d ocispec.Descriptor, err error) {
+	blobs := s.content.Blobs()
+	i, err := blobs.Info(ctx, l.Digest)
+	if err != nil {
+		return d, err
+	}
+	mediaType := cimages.MediaTypeDockerSchema2LayerGzip
+	if l.MediaType == ocispec.MediaTypeImageLayer {
+		mediaType = ocispec.MediaTypeImageLayerGzip
+	}
+	if known := digest.Digest(i.Labels[compressedLabel]); known != "" {
+		if i, err := blobs.Info(ctx, known); err == nil {
+			return ocispec.Descriptor{MediaType: mediaType, Digest: known, Size: i.Size}, s.keep(ctx, i)
+		}
+	}
+	ra, err := blobs.ReaderAt(ctx, l)
+	if err != nil {
+		return d, err
+	}
+	defer ra.Close()
+	d, err = s.streamLayer(ctx, func(ctx context.Context, w io.Writer) error {
+		z := gzip.NewWriter(w)
+		if _, err := io.Copy(z, bound{ctx, content.NewReader(ra)}); err != nil {
+			return err
+		}
+		return z.Close()
+	})
+	if err != nil {
+		return d, err
+	}
+	d.MediaType = mediaType
+	_, err = blobs.Update(ctx, content.Info{Digest: l.Digest, Labels: map[string]string{compressedLabel: d.Digest.String()}}, "labels."+compressedLabel)
+	return d, err
 }
 
 type counter struct {

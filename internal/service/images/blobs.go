@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -115,6 +116,18 @@ func childLabels(children []ocispec.Descriptor) map[string]string {
 	labels := map[string]string{}
 	for i, c := range children {
 		labels[gcChild+strconv.Itoa(i)] = c.Digest.String()
+	}
+	return labels
+}
+
+// manifestLabels make the manifests of an index that are here live as long as it. The number is the place in the
+// index, so that platforms can come one by one.
+func manifestLabels(idx ocispec.Index, here ...digest.Digest) map[string]string {
+	labels := map[string]string{}
+	for i, d := range idx.Manifests {
+		if slices.Contains(here, d.Digest) {
+			labels[gcChild+"m."+strconv.Itoa(i)] = d.Digest.String()
+		}
 	}
 	return labels
 }

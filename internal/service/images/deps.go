@@ -6,8 +6,11 @@ import (
 
 	"github.com/containerd/containerd/v2/core/content"
 	cimages "github.com/containerd/containerd/v2/core/images"
+	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/registry"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/gantry-engine/gantry/internal/spec"
 )
@@ -22,8 +25,55 @@ type Content interface {
 	Hold(ctx context.Context) (held context.Context, release func(), err error)
 	// Update makes all changes of names in fn durable together, or none.
 	Update(ctx context.Context, fn func(context.Context) error) error
+	// Receive opens the file in which a blob comes in. What is there of it from a download that broke off is in it.
+	Receive(d digest.Digest) (Incoming, error)
+	// Adopt makes blobs that came in, whole and verified, durable and part of the store, under ctx's lease. Those that
+	// the store has already come under the lease.
+	Adopt(ctx context.Context, list []Arrival) error
 	// Collect deletes blobs that neither a name nor a lease leads to.
 	Collect(ctx context.Context) error
+}
+
+// Incoming is the file of a blob on its way in. Close keeps what is there for the next download.
+type Incoming interface {
+	io.Writer
+	io.ReaderAt
+	io.Closer
+	// Size is how many bytes are here.
+	Size() int64
+	// Reset drops them.
+	Reset() error
+}
+
+// Arrival is a blob that came in.
+type Arrival struct {
+	Digest digest.Digest
+	Size   int64
+	Labels map[string]string
+}
+
+// Registry is the way to image registries. Implemented by driver/registry.
+type Registry interface {
+	// Open gives the repository that a name is in, as seen by one user; it has to be closed. It asks nothing of a registry yet.
+	Open(ctx context.Context, name reference.Named, auth registry.AuthConfig) (Repository, error)
+}
+
+// Repository is one repository of a registry, as seen by one user.
+type Repository interface {
+	// Resolve finds what a tag or a digest names.
+	Resolve(ctx context.Context, tag string) (ocispec.Descriptor, error)
+	// Tags lists the repository's tags.
+	Tags(ctx context.Context) ([]string, error)
+	// Fetch reads a manifest or a blob from offset on, at most d.Size bytes in all. The reader takes up by itself what breaks off.
+	Fetch(ctx context.Context, d ocispec.Descriptor, offset int64) (io.ReadCloser, error)
+	// Has tells whether the repository has a blob.
+	Has(ctx context.Context, d ocispec.Descriptor) (bool, error)
+	// Upload sends a blob that open reads from an offset on, unless the registry has it in one of the
+	// repositories from (names without the host) and mounts it: then it says which.
+	Upload(ctx context.Context, d ocispec.Descriptor, from []string, open func(offset int64) (io.ReadCloser, error)) (mounted string, err error)
+	// Put stores a manifest under a tag, or under its digest if the tag is empty.
+	Put(ctx context.Context, mediaType, tag string, body []byte) error
+	Close()
 }
 
 // Layer is one layer of an image, to be unpacked.

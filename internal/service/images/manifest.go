@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/containerd/containerd/v2/core/content"
 	cimages "github.com/containerd/containerd/v2/core/images"
@@ -20,6 +21,15 @@ const (
 	maxChildren = 1024 // manifests of one index
 	maxLayers   = 1024
 )
+
+// The annotations by which BuildKit marks, in an index, a manifest that attests to another one.
+const (
+	attestationType = "vnd.docker.reference.type"
+	attestationOf   = "vnd.docker.reference.digest"
+)
+
+// imageConfig is an image's configuration, with what Docker adds to OCI's.
+type imageConfig = dockerspec.DockerOCIImage
 
 // kind is what a manifest describes.
 type kind uint8
@@ -98,8 +108,8 @@ func readManifest(ctx context.Context, blobs content.InfoReaderProvider, d ocisp
 		}
 	}
 	switch {
-	case d.Annotations["vnd.docker.reference.type"] == "attestation-manifest":
-		m.kind, m.subject = kindAttestation, digest.Digest(d.Annotations["vnd.docker.reference.digest"])
+	case d.Annotations[attestationType] == "attestation-manifest":
+		m.kind, m.subject = kindAttestation, digest.Digest(d.Annotations[attestationOf])
 		return m, nil
 	case !cimages.IsConfigType(raw.Config.MediaType):
 		m.kind = kindUnknown
@@ -116,6 +126,11 @@ func readManifest(ctx context.Context, blobs content.InfoReaderProvider, d ocisp
 		return nil, fmt.Errorf("configuration of %s: %w", d.Digest, err)
 	}
 	return m, m.check()
+}
+
+// Foreign tells whether a layer's type says that it is to be had elsewhere, and not given away by registries.
+func Foreign(mediaType string) bool {
+	return strings.Contains(mediaType, ".foreign.") || strings.Contains(mediaType, ".nondistributable.")
 }
 
 // children are the blobs that a manifest leads to: the configuration first, then the layers.

@@ -5,7 +5,10 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
+	"github.com/distribution/reference"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/gantry-engine/gantry/internal/kit/classed"
 )
 
 // host is the platform of this machine, which images are made for unless another was asked for.
@@ -38,6 +41,15 @@ func (h host) choose(e *entry, ref string, platform *ocispec.Platform) (*manifes
 		return any, nil
 	}
 	return nil, fmt.Errorf("image with reference %s was found but its content is not complete: %w", ref, errdefs.ErrNotFound)
+}
+
+// fits checks that an image of one platform is of the one that was asked for.
+func (h host) fits(m *manifest, named reference.Named, platform *ocispec.Platform) error {
+	if platform == nil || platforms.OnlyStrict(platforms.Normalize(*platform)).Match(m.image.Platform) {
+		return nil
+	}
+	return classed.Errorf(errdefs.ErrNotFound, "image with reference %s was found but does not match the specified platform: wanted %s, actual: %s",
+		reference.FamiliarString(named), platforms.FormatAll(platforms.Normalize(*platform)), platforms.FormatAll(platforms.Normalize(m.image.Platform)))
 }
 
 // provides checks that an archive's image is there for all platforms asked for.

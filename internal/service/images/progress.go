@@ -38,6 +38,19 @@ func (p Progress) Stream(text string) { p.send(jsonstream.Message{Stream: text})
 // Status tells a result of an import.
 func (p Progress) Status(text string) { p.send(jsonstream.Message{Status: text}) }
 
+// Step tells what happens to a part.
+func (p Progress) Step(id, status string) { p.send(jsonstream.Message{ID: id, Status: status}) }
+
+// Aux tells a result that programs read.
+func (p Progress) Aux(v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return
+	}
+	raw := json.RawMessage(b)
+	p.send(jsonstream.Message{Aux: &raw})
+}
+
 // Layer counts a blob's bytes as they are read, and tells of them now and then.
 func (p Progress) Layer(name string, size int64, r io.Reader) io.Reader {
 	if p.w == nil || p.quiet || size < 1<<20 {

@@ -1,17 +1,20 @@
 package images
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
 
 	"github.com/containerd/platforms"
+	"github.com/opencontainers/go-digest"
 )
 
 // Deps are the service's ports. Containers may be nil until SetContainers; Log and Events may be nil.
 type Deps struct {
 	Content    Content
 	Layers     Layers
+	Registry   Registry
 	Containers Containers
 	Events     Events
 	Log        *slog.Logger
@@ -30,6 +33,8 @@ type Service struct {
 	*committer
 	*loader
 	*saver
+	*puller
+	*pusher
 
 	users *users
 }
@@ -48,6 +53,8 @@ func New(ctx context.Context, d Deps) (*Service, error) {
 		resolver: &resolver{c, store}, querier: &querier{c, u, sizes{d.Layers}}, tagger: &tagger{c, tell}, remover: &remover{c, u, tell},
 		loader: &loader{c, store, tell}, saver: &saver{c, store, tell}, users: u,
 	}
+	s.puller = &puller{c, store, d.Registry, &transfers{content: d.Content, slots: &slots{max: defaultDownloads}, all: map[digest.Digest]*transfer{}}, tell}
+	s.pusher = &pusher{c, store, d.Registry, &slots{max: defaultUploads}, tell}
 	s.accountant = &accountant{s.querier}
 	s.pruner = &pruner{c, u, s.accountant, s.remover, tell, log}
 	assemble := &assembler{c, store}
@@ -57,6 +64,18 @@ func New(ctx context.Context, d Deps) (*Service, error) {
 	}
 	c.sweep(ctx)
 	return s, nil
+}
+
+// How many blobs come in and go out at once, unless told otherwise.
+const (
+	defaultDownloads = 3
+	defaultUploads   = 5
+)
+
+// Bound changes how many blobs come in and go out at once; 0 is the default.
+func (s *Service) Bound(downloads, uploads int) {
+	s.puller.transfers.slots.resize(cmp.Or(max(downloads, 0), defaultDownloads))
+	s.pusher.slots.resize(cmp.Or(max(uploads, 0), defaultUploads))
 }
 
 // SetContainers fills the port that can only exist after this service. It is called once, before the first request.

@@ -1,0 +1,183 @@
+package images
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	cimages "github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/platforms"
+	"github.com/distribution/reference"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/registry"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/gantry-engine/gantry/internal/kit/classed"
+)
+
+// puller gets images from registries.
+type puller struct {
+	catalog   *catalog
+	store     *blobs
+	registry  Registry
+	transfers *transfers
+	announce  announcer
+}
+
+// PullOptions say what to pull, and as whom.
+type PullOptions struct {
+	// Image is a repository, with a tag or a digest or without; Tag is either if Image has none. Without both, all tags are pulled.
+	Image, Tag string
+	// Platform is the host's if nil.
+	Platform *ocispec.Platform
+	Auth     registry.AuthConfig
+}
+
+// Pull gets an image, or all of a repository, from its registry.
+func (p *puller) Pull(ctx context.Context, o PullOptions, out Progress) error {
+	named, err := remoteName(o.Image, o.Tag)
+	if err != nil {
+		return err
+	}
+	repo, err := p.registry.Open(ctx, named, o.Auth)
+	if err != nil {
+		return err
+	}
+	defer repo.Close()
+	if !reference.IsNameOnly(named) {
+		return p.one(ctx, repo, named, o.Platform, out)
+	}
+	tags, err := repo.Tags(ctx)
+	if err != nil {
+		return err
+	}
+	for _, t := range tags {
+		tagged, err := reference.WithTag(named, t)
+		if err != nil {
+			return fmt.Errorf("the registry lists the tag %q: %w: %w", t, err, errdefs.ErrInvalidArgument)
+		}
+		if err := p.one(ctx, repo, tagged, o.Platform, out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remoteName is the canonical name of what is in a registry; the tag may be a digest, or empty.
+func remoteName(image, tag string) (reference.Named, error) {
+	if tag != "" {
+		sep := ":"
+		if digest.Digest(tag).Validate() == nil {
+			sep = "@"
+		}
+		image += sep + tag
+	}
+	named, err := reference.ParseNormalizedNamed(image)
+	if err != nil {
+		return nil, classed.Errorf(errdefs.ErrInvalidArgument, "invalid reference format: %q: %v", image, err)
+	}
+	if c, ok := named.(reference.Canonical); ok { // a digest says all
+		return reference.WithDigest(reference.TrimNamed(named), c.Digest())
+	}
+	return named, nil
+}
+
+// tagOf is the tag or the digest of a name.
+func tagOf(named reference.Named) string {
+	switch n := named.(type) {
+	case reference.Digested:
+		return n.Digest().String()
+	case reference.Tagged:
+		return n.Tag()
+	}
+	return ""
+}
+
+// one pulls one image.
+func (p *puller) one(ctx context.Context, repo Repository, named reference.Named, platform *ocispec.Platform, out Progress) error {
+	target, err := repo.Resolve(ctx, tagOf(named))
+	if err != nil {
+		return err
+	}
+	out.Step(tagOf(named), "Pulling from "+reference.Path(named))
+	if p.current(ctx, named, target, platform) {
+		out.Status("Digest: " + target.Digest.String())
+		out.Status("Status: Image is up to date for " + reference.FamiliarString(named))
+		return nil
+	}
+	in := &intake{puller: p, repo: repo, named: named, target: target, board: newBoard(out)}
+	defer in.leave()
+	e, err := in.pull(ctx, platform)
+	if err != nil {
+		return err
+	}
+	out.Status("Digest: " + target.Digest.String())
+	out.Status("Status: Downloaded newer image for " + reference.FamiliarString(named))
+	p.announce.named(events.ActionPull, target.Digest, reference.FamiliarString(named), e.labels())
+	return nil
+}
+
+// current tells whether the name leads to the target already, and the platform is here and unpacked.
+func (p *puller) current(_ context.Context, named reference.Named, target ocispec.Descriptor, platform *ocispec.Platform) bool {
+	e := p.catalog.byNameExact(named.String())
+	if e == nil || e.target.Digest != target.Digest {
+		return false
+	}
+	m, err := p.catalog.host.choose(e, named.String(), platform)
+	if err != nil {
+		return false
+	}
+	_, ok := p.store.layers.Unpacked(m.image.RootFS.DiffIDs)
+	return ok
+}
+
+// wanted chooses, of an index, the manifests of a platform (nil: the host's), best first, and what attests to the first.
+func (h host) wanted(idx ocispec.Index, platform *ocispec.Platform) (chosen ocispec.Descriptor, attestations []ocispec.Descriptor, err error) {
+	match := h.MatchComparer
+	if platform != nil {
+		match = platforms.OnlyStrict(platforms.Normalize(*platform))
+	}
+	found := false
+	for _, d := range idx.Manifests {
+		if d.Platform == nil || d.Annotations[attestationType] != "" || !cimages.IsManifestType(d.MediaType) || !match.Match(*d.Platform) {
+			continue
+		}
+		if !found || match.Less(*d.Platform, *chosen.Platform) {
+			chosen, found = d, true
+		}
+	}
+	if !found {
+		// An index of one manifest without a platform is what some tools make of a single image.
+		if platform == nil && len(idx.Manifests) == 1 && idx.Manifests[0].Platform == nil && cimages.IsManifestType(idx.Manifests[0].MediaType) {
+			return idx.Manifests[0], nil, nil
+		}
+		want := platforms.DefaultSpec()
+		if platform != nil {
+			want = *platform
+		}
+		return chosen, nil, classed.Errorf(errdefs.ErrNotFound, "no matching manifest for %s in the manifest list entries", platforms.FormatAll(want))
+	}
+	for _, d := range idx.Manifests {
+		if d.Annotations[attestationType] == "attestation-manifest" && d.Annotations[attestationOf] == chosen.Digest.String() {
+			attestations = append(attestations, d)
+		}
+	}
+	return chosen, attestations, nil
+}
+
+// readAll reads a small blob whole, and checks what it is.
+func readAll(r io.Reader, d ocispec.Descriptor) ([]byte, error) {
+	b := make([]byte, d.Size)
+	if _, err := io.ReadFull(r, b); err != nil {
+		return nil, fmt.Errorf("reading %s: %w", d.Digest, err)
+	}
+	if _, err := r.Read(make([]byte, 1)); err != nil && err != io.EOF { //nolint:errorlint // readers give io.EOF itself
+		return nil, err
+	}
+	if got := d.Digest.Algorithm().FromBytes(b); got != d.Digest {
+		return nil, mismatch("what the registry sent", d.Digest, got)
+	}
+	return b, nil
+}
