@@ -39,7 +39,9 @@ func (d *daemon) reload() {
 		d.log.Warn("some changes take effect at the next start only", "options", pending)
 	}
 	if e := d.engine.Load(); e != nil { // last: it is what others hear of
-		e.reload(fresh)
+		if err := e.reload(fresh); err != nil {
+			d.log.Error("the registries' options were not changed", "error", message(err))
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/moby/moby/api/types/events"
@@ -13,6 +14,7 @@ import (
 	"github.com/gantry-engine/gantry/internal/driver/content"
 	"github.com/gantry-engine/gantry/internal/driver/layers"
 	"github.com/gantry-engine/gantry/internal/driver/network"
+	"github.com/gantry-engine/gantry/internal/driver/registry"
 	"github.com/gantry-engine/gantry/internal/driver/volume/local"
 	"github.com/gantry-engine/gantry/internal/kit/sibling"
 	"github.com/gantry-engine/gantry/internal/kit/undo"
@@ -20,12 +22,12 @@ import (
 	"github.com/gantry-engine/gantry/internal/server/httpapi"
 	buildroute "github.com/gantry-engine/gantry/internal/server/route/build"
 	containersroute "github.com/gantry-engine/gantry/internal/server/route/containers"
-	distributionroute "github.com/gantry-engine/gantry/internal/server/route/distribution"
 	eventsroute "github.com/gantry-engine/gantry/internal/server/route/events"
 	execroute "github.com/gantry-engine/gantry/internal/server/route/exec"
 	imagesroute "github.com/gantry-engine/gantry/internal/server/route/images"
 	networksroute "github.com/gantry-engine/gantry/internal/server/route/networks"
 	pluginsroute "github.com/gantry-engine/gantry/internal/server/route/plugins"
+	registriesroute "github.com/gantry-engine/gantry/internal/server/route/registries"
 	sessionroute "github.com/gantry-engine/gantry/internal/server/route/session"
 	swarmroute "github.com/gantry-engine/gantry/internal/server/route/swarm"
 	systemroute "github.com/gantry-engine/gantry/internal/server/route/system"
@@ -34,6 +36,7 @@ import (
 	eventsservice "github.com/gantry-engine/gantry/internal/service/events"
 	imagesservice "github.com/gantry-engine/gantry/internal/service/images"
 	networksservice "github.com/gantry-engine/gantry/internal/service/networks"
+	registriesservice "github.com/gantry-engine/gantry/internal/service/registries"
 	systemservice "github.com/gantry-engine/gantry/internal/service/system"
 	volumesservice "github.com/gantry-engine/gantry/internal/service/volumes"
 	"github.com/gantry-engine/gantry/internal/version"
@@ -46,6 +49,7 @@ type engine struct {
 	containers *containersservice.Service
 	layers     *layers.Store
 	system     *systemservice.Service
+	registry   *registry.Client
 	images     *imagesservice.Service
 	volumes    *volumesservice.Service
 	networks   *networksservice.Service
@@ -73,7 +77,7 @@ func wire(ctx context.Context, d *daemon) (_ *engine, _ []httpapi.Router, err er
 	ports := systemservice.Ports{Events: e.events, Images: imageCounter{e.images}, Volumes: e.volumes}
 	routers := []httpapi.Router{
 		eventsroute.New(e.events), pluginsroute.New(), swarmroute.New(),
-		buildroute.New(), sessionroute.New(), distributionroute.New(),
+		buildroute.New(), sessionroute.New(), registriesroute.New(registriesservice.New(e.registry)),
 		imagesroute.New(e.images), volumesroute.New(e.volumes), networksroute.New(e.networks),
 	}
 	host, err := newHostPorts(d)
@@ -104,8 +108,22 @@ func (e *engine) wireImages(ctx context.Context, d *daemon) error {
 		return err
 	}
 	e.closers.Push("layer store", func(context.Context) error { return e.layers.Close() })
-	e.images, err = imagesservice.New(ctx, imagesservice.Deps{Content: blobs, Layers: e.layers, Events: e.events, Log: d.log})
+	if e.registry, err = registry.New(registryConfig(d.cfg), d.log); err != nil {
+		return err
+	}
+	e.images, err = imagesservice.New(ctx, imagesservice.Deps{Content: blobs, Layers: e.layers, Registry: e.registry, Events: e.events, Log: d.log})
+	if err == nil {
+		e.images.Bound(d.cfg.MaxDownloads, d.cfg.MaxUploads)
+	}
 	return err
+}
+
+// registryConfig says how registries are reached.
+func registryConfig(c *config.Config) registry.Config {
+	return registry.Config{
+		Mirrors: c.RegistryMirrors, Insecure: c.InsecureRegistries, CertDirs: []string{"/etc/gantry/certs.d", "/etc/docker/certs.d", "/etc/containerd/certs.d"},
+		Attempts: c.MaxRetries, UserAgent: "gantry/" + version.Version + " (" + runtime.GOOS + ")",
+	}
 }
 
 func (e *engine) wireVolumes(ctx context.Context, d *daemon) error {
@@ -219,13 +237,16 @@ func reloadable(f *systemservice.Facts, c *config.Config) {
 }
 
 // reload takes over what changed in daemon.json and tells those who listen.
-func (e *engine) reload(c *config.Config) {
+func (e *engine) reload(c *config.Config) error {
 	e.system.Reload(func(f *systemservice.Facts) { reloadable(f, c) })
+	err := e.registry.Configure(registryConfig(c))
+	e.images.Bound(c.MaxDownloads, c.MaxUploads)
 	e.containers.Retune(containersservice.Tuning{DefaultRuntime: c.DefaultRuntime, ShmSize: c.DefaultShmSize, StopTimeout: stopTimeout(c)})
 	f := e.system.Facts()
 	e.events.Publish(events.Message{Type: events.DaemonEventType, Action: events.ActionReload, Actor: events.Actor{
 		ID: f.ID, Attributes: reloadAttributes(e.system.Info(context.Background()).Name, c),
 	}})
+	return err
 }
 
 // containerName is a container's present name by ID.

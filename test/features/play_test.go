@@ -51,6 +51,8 @@ new() { r=$(api POST /containers/create "$1") || { echo "$r"; return 1; }; echo 
 made() { c=$(new "$1") || { echo "$c"; return 1; }; docker start -a $c && s=0 || s=$?; docker rm -f -v $c >/dev/null; return $s; }
 own() { mkdir -p $H/own; $BIN/gantryd --data-root $H/own/data --exec-root $H/own/exec --pidfile $H/own/pid -H unix://$H/own/s --bridge-name ${BRIDGE}o --firewall-table ${BRIDGE}o --cgroup-parent /$PARENT --live-restore=false "$@" >$H/own/log 2>&1 & OWN=$!; trap disown EXIT; wait_for curl -sf --unix-socket $H/own/s http://d/version || { cat $H/own/log; return 1; }; }
 disown() { export DOCKER_HOST=unix://$H/own/s; docker ps -aq 2>/dev/null | xargs -r docker rm -f >/dev/null 2>&1; kill $OWN 2>/dev/null && wait $OWN || true; ip link del ${BRIDGE}o 2>/dev/null || true; }
+registry() { REG=${REG:-127.0.0.1:5999}; printf 'version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage:\n  filesystem: {rootdirectory: %s}\nhttp: {addr: "%s"}\n%b' $H/reg $REG "$1" >$H/reg.yml; docker-registry serve $H/reg.yml >$H/reg.log 2>&1 & trap "kill $!" EXIT; wait_for curl -s http://$REG/v2/; }
+there() { for n; do docker tag bb $REG/$n && docker push -q $REG/$n >/dev/null && docker rmi $REG/$n >/dev/null || return 1; done; }
 typed() { python3 $H/talk.py typed "$@"; }
 hijack() { python3 $H/talk.py hijack "$@"; }
 websocket() { python3 $H/talk.py websocket "$@"; }

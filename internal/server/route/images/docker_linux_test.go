@@ -17,6 +17,7 @@ import (
 
 	"github.com/gantry-engine/gantry/internal/driver/content"
 	"github.com/gantry-engine/gantry/internal/driver/layers"
+	"github.com/gantry-engine/gantry/internal/driver/registry"
 	"github.com/gantry-engine/gantry/internal/server"
 	"github.com/gantry-engine/gantry/internal/server/httpapi"
 	route "github.com/gantry-engine/gantry/internal/server/route/images"
@@ -57,7 +58,11 @@ func start(t *testing.T) engine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := images.New(ctx, images.Deps{Content: c, Layers: l})
+	remote, err := registry.New(registry.Config{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := images.New(ctx, images.Deps{Content: c, Layers: l, Registry: remote})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,8 +170,8 @@ func TestTheOfficialClient(t *testing.T) {
 		"image inspect nosuch":   "No such image: nosuch:latest",
 		"rmi nosuch":             "No such image: nosuch:latest",
 		"tag nosuch x":           "No such image: nosuch:latest",
-		"pull busybox":           "pull is not implemented yet",
-		"push busybox":           "not implemented yet",
+		"pull 127.0.0.1:1/x":     "connection refused",
+		"push busybox":           "An image does not exist locally with the tag: busybox",
 		"save nosuch -o " + file: "No such image",
 		"load -i /etc/hostname":  "archive",
 	} {
@@ -250,7 +255,7 @@ func TestAnswersByVersion(t *testing.T) {
 		}
 	}
 	for path, want := range map[string]int{
-		"/images/nosuch/json": 404, "/images/search?term=x": 501, `/images/json?filters={"x":["y"]}`: 400, "/images/a:1/json?platform=x": 400,
+		"/images/nosuch/json": 404, `/images/json?filters={"x":["y"]}`: 400, "/images/a:1/json?platform=x": 400,
 		"/images/a:1/json?platform=%7B%22os%22:%22linux%22,%22architecture%22:%22s390x%22%7D": 404, "/images/a:1/attestations": 200, "/images/Bad/json": 400,
 	} {
 		if got, m := e.get("1.56", path); got != want {

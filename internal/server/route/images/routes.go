@@ -24,6 +24,7 @@ import (
 type Service interface {
 	Reader
 	Writer
+	Mover
 }
 
 // Reader looks at images.
@@ -45,6 +46,12 @@ type Writer interface {
 	Commit(ctx context.Context, o images.CommitOptions) (digest.Digest, error)
 }
 
+// Mover brings images from registries and to them.
+type Mover interface {
+	Pull(ctx context.Context, o images.PullOptions, out images.Progress) error
+	Push(ctx context.Context, o images.PushOptions, out images.Progress) error
+}
+
 // Router holds the endpoints.
 type Router struct{ s Service }
 
@@ -55,7 +62,6 @@ func New(s Service) *Router { return &Router{s} }
 func (r *Router) Routes() []httpapi.Route {
 	return []httpapi.Route{
 		{Method: http.MethodGet, Path: "/images/json", Handler: r.list},
-		{Method: http.MethodGet, Path: "/images/search", Handler: notYet("searching a registry")},
 		{Method: http.MethodGet, Path: "/images/get", Handler: r.save},
 		{Method: http.MethodGet, Path: "/images/{name*}/get", Handler: r.save},
 		{Method: http.MethodGet, Path: "/images/{name*}/history", Handler: r.history},
@@ -63,7 +69,7 @@ func (r *Router) Routes() []httpapi.Route {
 		{Method: http.MethodGet, Path: "/images/{name*}/attestations", Handler: r.attestations, Since: "1.55"},
 		{Method: http.MethodPost, Path: "/images/load", Handler: r.load},
 		{Method: http.MethodPost, Path: "/images/create", Handler: r.create},
-		{Method: http.MethodPost, Path: "/images/{name*}/push", Handler: notYet("push")},
+		{Method: http.MethodPost, Path: "/images/{name*}/push", Handler: r.push},
 		{Method: http.MethodPost, Path: "/images/{name*}/tag", Handler: r.tag},
 		{Method: http.MethodPost, Path: "/images/prune", Handler: r.prune, Since: "1.25"},
 		{Method: http.MethodDelete, Path: "/images/{name*}", Handler: r.remove},

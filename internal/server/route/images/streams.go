@@ -4,13 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
-	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
+	"github.com/moby/moby/api/types/registry"
 
 	"github.com/gantry-engine/gantry/internal/server/httpapi"
 	"github.com/gantry-engine/gantry/internal/service/images"
@@ -103,16 +102,7 @@ func (r *Router) create(ctx context.Context, w http.ResponseWriter, req *http.Re
 	queryOnly(req)
 	f := req.Form
 	if f.Get("fromImage") != "" {
-		ref := f.Get("fromImage")
-		if t := f.Get("tag"); t != "" {
-			sep := ":"
-			if strings.Contains(t, ":") {
-				sep = "@"
-			}
-			ref += sep + t
-		}
-		_, _ = io.Copy(io.Discard, req.Body)
-		return fmt.Errorf("pull is not implemented yet: image %s has to be loaded (docker load) or imported: %w", ref, errdefs.ErrNotImplemented)
+		return r.pull(ctx, w, req)
 	}
 	o := images.ImportOptions{Source: f.Get("fromSrc"), Repo: f.Get("repo"), Tag: f.Get("tag"), Message: f.Get("message"), Changes: f["changes"]}
 	if o.Source == "" {
@@ -127,6 +117,35 @@ func (r *Router) create(ctx context.Context, w http.ResponseWriter, req *http.Re
 	}
 	out := &stream{w: w, contentType: "application/json", flush: true}
 	return out.fail(r.s.Import(ctx, req.Body, o, images.NewProgress(out, false)))
+}
+
+func (r *Router) pull(ctx context.Context, w http.ResponseWriter, req *http.Request) error {
+	o := images.PullOptions{Image: req.Form.Get("fromImage"), Tag: req.Form.Get("tag"), Auth: httpapi.RegistryAuth(req)}
+	if p := req.Form.Get("platform"); p != "" {
+		parsed, err := platforms.Parse(p)
+		if err != nil {
+			return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+		}
+		o.Platform = &parsed
+	}
+	out := &stream{w: w, contentType: "application/json", flush: true}
+	return out.fail(r.s.Pull(ctx, o, images.NewProgress(out, false)))
+}
+
+func (r *Router) push(ctx context.Context, w http.ResponseWriter, req *http.Request, vars httpapi.Vars) error {
+	queryOnly(req)
+	if req.Header.Get(registry.AuthHeader) == "" {
+		return fmt.Errorf("missing header %s: credentials, {} in base64 for none, are needed: %w", registry.AuthHeader, errdefs.ErrInvalidArgument)
+	}
+	o := images.PushOptions{Image: vars["name"], Tag: req.Form.Get("tag"), Auth: httpapi.RegistryAuth(req)}
+	if !httpapi.VersionLess(httpapi.Version(ctx), "1.46") {
+		var err error
+		if o.Platform, err = onePlatform(req); err != nil {
+			return err
+		}
+	}
+	out := &stream{w: w, contentType: "application/json", flush: true}
+	return out.fail(r.s.Push(ctx, o, images.NewProgress(out, false)))
 }
 
 func (r *Router) commit(ctx context.Context, w http.ResponseWriter, req *http.Request, _ httpapi.Vars) error {

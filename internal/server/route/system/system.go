@@ -1,12 +1,10 @@
-// Package system serves /info, /version, /system/df and /auth.
+// Package system serves /info, /version and /system/df.
 package system
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 
-	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/image"
@@ -50,7 +48,6 @@ func (rt router) Routes() []httpapi.Route {
 		{Method: http.MethodGet, Path: "/info", Handler: rt.info, Fields: infoFields},
 		{Method: http.MethodGet, Path: "/version", Handler: rt.version, Fields: versionFields},
 		{Method: http.MethodGet, Path: "/system/df", Handler: rt.df, Since: "1.25", Fields: dfFields},
-		{Method: http.MethodPost, Path: "/auth", Handler: auth},
 	}
 }
 
@@ -186,8 +183,4 @@ func strip(u *system.DiskUsage) {
 		c := *p
 		c.Items, u.BuildCacheUsage = nil, &c
 	}
-}
-
-func auth(context.Context, http.ResponseWriter, *http.Request, httpapi.Vars) error {
-	return fmt.Errorf("logging in to registries is not supported by this version of the engine: %w", errdefs.ErrNotImplemented)
 }
