@@ -48,6 +48,7 @@ var all = []row{
 	{"boot", "daemon start to _ping, 1,000 stopped containers", "≤ 100 ms", boot},
 	{"memory", "engine memory, idle", "≤ 40 MB", memory},
 	{"many", "1,000 running containers with a port, a line a second", "the 1,000th as fast as the 10th", many},
+	{"ship", "pull, push, save and load of an image of 500 MB", "≤ 0.5× the best peer", ship},
 	{"logs", "short lines written through json-file, and read back", "≥ 20 / ≥ 200 MB/s", logs},
 }
 

@@ -55,6 +55,7 @@ func (b *bench) podman() (*engine, error) {
 		return cmd
 	}
 	e.pids = func() []int { return mentioning(dir) }
+	e.daemon = func() int { return pid }
 	e.destroy = func() error {
 		var errs []error
 		if out, err := e.command("rm", "-fa", "-t", "0").CombinedOutput(); err != nil {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -281,4 +282,54 @@ func TestPushGoesOn(t *testing.T) {
 	if n := len(to.Requests("POST", "/to/")); n != 2 {
 		t.Errorf("%d uploads were begun, want one for the layer and one for the configuration", n)
 	}
+}
+
+// Disk full: the pull says how much was to come and leaves the room to others; what runs goes on, and a smaller image comes.
+func TestPullOntoAFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	disk, data := filepath.Join(dir, "disk"), filepath.Join(dir, "data")
+	if err := os.Mkdir(data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "truncate", "-s", "48M", disk)
+	run(t, "mkfs.ext4", "-q", "-F", disk)
+	run(t, "mount", "-o", "loop", disk, data)
+	t.Cleanup(func() { _ = syscall.Unmount(data, syscall.MNT_DETACH) })
+	var st, up syscall.Stat_t
+	if syscall.Stat(data, &st) != nil || syscall.Stat(dir, &up) != nil || st.Dev == up.Dev {
+		t.Fatal("the loop mount does not hold: writing here would fill the real disk")
+	}
+	e := engine(t, "--data-root", data)
+	r := registry.New(t)
+	e.Must(t, "run", "-d", "--name", "writer", "bb", "sh", "-c", "while :; do echo line >> /out; sleep 0.05; done")
+	free := func() uint64 {
+		var s syscall.Statfs_t
+		if err := syscall.Statfs(data, &s); err != nil {
+			t.Fatal(err)
+		}
+		return s.Bfree * uint64(s.Bsize)
+	}
+	before := free()
+	big, _ := addImage(r, "big", layer("a", 20*mega), layer("bb", 20*mega), layer("ccc", 20*mega))
+	fails(t, e, "of them still to come", "pull", big)
+	for i := 0; free()+4*mega < before; i++ {
+		if i == 100 {
+			t.Fatalf("%d bytes were free before the pull, now %d", before, free())
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if got := e.Must(t, "inspect", "-f", "{{.State.Running}}", "writer"); got != "true" {
+		t.Errorf("the container that ran: running is %s", got)
+	}
+	lines := e.Must(t, "exec", "writer", "wc", "-l", "/out")
+	for i := 0; e.Must(t, "exec", "writer", "wc", "-l", "/out") == lines; i++ {
+		if i == 100 {
+			t.Fatal("the container that ran writes no more")
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	small, _ := addImage(r, "small", layer("a", mega))
+	e.Must(t, "pull", "-q", small)
+	inspects(t, e, small, 1)
+	e.Must(t, "rm", "-f", "writer")
 }

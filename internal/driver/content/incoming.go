@@ -104,6 +104,12 @@ func (a *arriving) Reset() error {
 	return errors.Join(err, a.Truncate(0))
 }
 
+// Discard drops the file.
+func (a *arriving) Discard() error {
+	a.size = 0
+	return errors.Join(a.Truncate(0), os.Remove(a.Name()))
+}
+
 // Adopt makes blobs that came in, whole and verified, part of the store, in one durable commit: under ctx's lease, with
 // their labels. Those that the store has already come under the lease.
 func (s *Store) Adopt(ctx context.Context, list []images.Arrival) error {

@@ -43,6 +43,8 @@ type Incoming interface {
 	Size() int64
 	// Reset drops them.
 	Reset() error
+	// Discard drops the file; what is open stays readable until Close.
+	Discard() error
 }
 
 // Arrival is a blob that came in.

@@ -259,6 +259,7 @@ func (in *intake) figure(m *manifest, err error) error {
 		if t := in.layers[l.Digest]; t != nil {
 			_, at, _, _ := t.state()
 			rest += l.Size - at
+			in.transfers.giveUp(t) // containers that run need what room there is
 		}
 	}
 	return fmt.Errorf("the image's layers are %d bytes compressed, %d of them still to come, and take more when they are unpacked: %w", all, rest, err)

@@ -39,7 +39,8 @@ const (
 // transfer is one blob on its way in.
 type transfer struct {
 	d      ocispec.Descriptor
-	users  int // guarded by transfers.mu
+	users  int  // guarded by transfers.mu
+	futile bool // guarded by transfers.mu: what came in is not kept
 	cancel context.CancelFunc
 	ended  chan struct{}
 
@@ -99,9 +100,20 @@ func (ts *transfers) leave(t *transfer) {
 	if ts.all[t.d.Digest] == t {
 		delete(ts.all, t.d.Digest)
 	}
-	if t.file != nil {
-		_ = t.file.Close()
+	if t.file == nil {
+		return
 	}
+	if t.futile {
+		_ = t.file.Discard()
+	}
+	_ = t.file.Close()
+}
+
+// giveUp has what came in dropped once nobody takes part any more: there is no room for the rest.
+func (ts *transfers) giveUp(t *transfer) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	t.futile = true
 }
 
 // run does the transfer.
@@ -128,7 +140,7 @@ func (ts *transfers) run(ctx context.Context, t *transfer, fetch fetcher) error 
 	t.change(func() { t.stage = verifying })
 	if got := digest.NewDigest(t.d.Digest.Algorithm(), hash); got != t.d.Digest {
 		err := fmt.Errorf("filesystem layer verification failed for digest %s: what came in has the digest %s: %w", t.d.Digest, got, errdefs.ErrFailedPrecondition)
-		return errors.Join(err, file.Reset())
+		return errors.Join(err, file.Discard())
 	}
 	t.change(func() { t.stage = arrived })
 	return nil
