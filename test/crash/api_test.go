@@ -41,6 +41,7 @@ func (l *lab) do(method, path string, body any) (int, []byte, error) {
 		return 0, nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("X-Registry-Auth", "e30=") // nobody: a push wants it said
 	res, err := l.http.Do(req)
 	if err == nil {
 		var b []byte

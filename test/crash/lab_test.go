@@ -18,20 +18,22 @@ import (
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/testkit"
 	"github.com/gantry-engine/gantry/internal/testkit/imagemaker"
+	"github.com/gantry-engine/gantry/internal/testkit/registry"
 )
 
 // lab is an engine with containers that stand through every kill: they print
 // numbered lines and serve a port, over which one connection counts all the time.
 type lab struct {
-	e    *testkit.Engine
-	fp   string // the failpoints' folder
-	http *http.Client
-	echo *echoing
-	pids map[string]int
-	log  *follower
-	base leftovers
-	fds  map[string]int // how many descriptors the small processes may have
-	n    int            // containers made
+	registry *registry.Registry // that images are pulled from and pushed to
+	e        *testkit.Engine
+	fp       string // the failpoints' folder
+	http     *http.Client
+	echo     *echoing
+	pids     map[string]int
+	log      *follower
+	base     leftovers
+	fds      map[string]int // how many descriptors the small processes may have
+	n        int            // containers made
 
 	tries int // kills at failpoints
 }
@@ -51,7 +53,7 @@ func newLab(t *testing.T) *lab {
 	// For the engine, and for the keeper that a driver in this process starts when it finds none.
 	t.Setenv(failpoint.EnvName, fp)
 	e := testkit.Start(t, testkit.Options{})
-	l := &lab{e: e, fp: fp, fds: map[string]int{}, http: &http.Client{Transport: &http.Transport{
+	l := &lab{e: e, fp: fp, fds: map[string]int{}, registry: registry.New(t), http: &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer

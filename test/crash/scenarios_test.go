@@ -51,6 +51,7 @@ var scenarios = []struct {
 	{"helper dies", (*trial).helperDies},
 	{"upgrade", (*trial).upgrade},
 	{"half launched", (*trial).halfLaunched},
+	{"ship", (*trial).ship},
 }
 
 const count = `i=0; while [ $i -lt %d ]; do i=$((i+1)); echo "line $i"; done; `

@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/service/images"
 )
 
@@ -118,6 +119,7 @@ func (s *Store) Adopt(ctx context.Context, list []images.Arrival) error {
 			return err
 		}
 	}
+	failpoint.Hit("gantryd.adopt-synced")
 	// Between the move of a file and its record nothing but the lock keeps Collect from it.
 	s.adopting.RLock()
 	defer s.adopting.RUnlock()
@@ -133,6 +135,7 @@ func (s *Store) Adopt(ctx context.Context, list []images.Arrival) error {
 			return fmt.Errorf("storing the blob %s: %w", a.Digest, err)
 		}
 	}
+	failpoint.Hit("gantryd.adopt-moved")
 	if moved {
 		if err := syncDir(filepath.Join(s.dir, "blobs", digest.SHA256.String())); err != nil {
 			return err

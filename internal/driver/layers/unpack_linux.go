@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/gantry-engine/gantry/internal/kit/atomicfile"
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/service/images"
 	"github.com/gantry-engine/gantry/internal/sys/overlayfs"
 	"github.com/gantry-engine/gantry/internal/sys/tarfs"
@@ -306,6 +307,7 @@ func (u *unpacking) finish(diffIDs []digest.Digest) error {
 			return err
 		}
 	}
+	failpoint.Hit("gantryd.unpack-synced")
 	for len(u.made) > 0 {
 		m := u.made[0]
 		if err := os.Rename(m.tmp, filepath.Join(s.dir, "layers", m.name)); err != nil {
@@ -316,6 +318,7 @@ func (u *unpacking) finish(diffIDs []digest.Digest) error {
 		s.mu.Unlock()
 		u.made = u.made[1:]
 	}
+	failpoint.Hit("gantryd.unpack-named")
 	c := &chain{DiffIDs: diffIDs, Dirs: u.dirs}
 	b, err := json.Marshal(c)
 	if err != nil {

@@ -82,6 +82,32 @@ func (s *blobs) keep(ctx context.Context, i content.Info) error {
 	return w.Close()
 }
 
+// keepAll puts those of some blobs that are here under the current lease, in one commit, and says which.
+func (s *blobs) keepAll(ctx context.Context, list []ocispec.Descriptor) (here map[digest.Digest]bool, err error) {
+	here = map[digest.Digest]bool{}
+	some := slices.ContainsFunc(list, func(d ocispec.Descriptor) bool {
+		_, err := s.content.Blobs().Info(ctx, d.Digest)
+		return err == nil
+	})
+	if !some {
+		return here, nil
+	}
+	err = s.content.Update(ctx, func(ctx context.Context) error {
+		for _, d := range list {
+			i, err := s.content.Blobs().Info(ctx, d.Digest)
+			if errdefs.IsNotFound(err) {
+				continue
+			}
+			if err := errors.Join(err, s.keep(ctx, i)); err != nil {
+				return err
+			}
+			here[d.Digest] = true
+		}
+		return nil
+	})
+	return here, diskFull(err)
+}
+
 func mismatch(what string, expected, got digest.Digest) error {
 	if got != "" {
 		return fmt.Errorf("%s: digest mismatch: its content has the digest %s, expected %s: %w", what, got, expected, errdefs.ErrInvalidArgument)

@@ -15,6 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/gantry-engine/gantry/internal/kit/classed"
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 )
 
 // intake is one image on its way in:
@@ -52,18 +53,25 @@ func (in *intake) pull(ctx context.Context, platform *ocispec.Platform) (*entry,
 	if err != nil {
 		return nil, err
 	}
-	in.begin(held, m)
+	failpoint.Hit("gantryd.pull-described")
+	if err := in.begin(held, m); err != nil {
+		return nil, err
+	}
+	failpoint.Hit("gantryd.pull-begun")
 	done, err := in.unpack(held, m)
 	if err != nil {
 		return nil, in.figure(m, err)
 	}
 	defer done()
+	failpoint.Hit("gantryd.pull-unpacked")
 	if err := in.store.content.Adopt(held, in.arrivals); err != nil {
 		return nil, in.figure(m, diskFull(err))
 	}
+	failpoint.Hit("gantryd.pull-adopted")
 	if _, err := in.catalog.point(held, in.named.String(), in.target); err != nil {
 		return nil, err
 	}
+	failpoint.Hit("gantryd.pull-named")
 	return in.catalog.byExact(in.target.Digest), nil
 }
 
@@ -173,8 +181,12 @@ func (m *manifest) acceptable() error {
 	return nil
 }
 
-// begin has the layers that are not here come in.
-func (in *intake) begin(ctx context.Context, m *manifest) {
+// begin has the layers that are not here come in, and those that are here stay.
+func (in *intake) begin(ctx context.Context, m *manifest) error {
+	here, err := in.store.keepAll(ctx, m.layers)
+	if err != nil {
+		return err
+	}
 	in.layers = map[digest.Digest]*transfer{}
 	_, unpacked := in.store.layers.Unpacked(m.image.RootFS.DiffIDs)
 	seen := map[digest.Digest]bool{}
@@ -183,7 +195,7 @@ func (in *intake) begin(ctx context.Context, m *manifest) {
 			continue
 		}
 		seen[l.Digest] = true
-		if _, err := in.store.content.Blobs().Info(ctx, l.Digest); err == nil {
+		if here[l.Digest] {
 			if unpacked {
 				in.board.step(l.Digest, "Already exists")
 			}
@@ -194,6 +206,7 @@ func (in *intake) begin(ctx context.Context, m *manifest) {
 		in.layers[l.Digest] = t
 		in.board.follow(ctx, t)
 	}
+	return nil
 }
 
 // unpack unpacks all layers while they come in, and waits until all are here. done lets them be collected again.

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/gantry-engine/gantry/internal/kit/classed"
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 )
 
 // pusher sends images to registries.
@@ -140,9 +141,11 @@ func (g *outgo) push(ctx context.Context, platform *ocispec.Platform) error {
 		}
 		docs = append(docs, sentDocument{root.MediaType, body})
 	}
+	failpoint.Hit("gantryd.push-prepared")
 	if err := g.send(held, blobs); err != nil {
 		return err
 	}
+	failpoint.Hit("gantryd.push-sent")
 	for i, doc := range docs {
 		tag := ""
 		if i == len(docs)-1 {
@@ -152,6 +155,7 @@ func (g *outgo) push(ctx context.Context, platform *ocispec.Platform) error {
 			return err
 		}
 	}
+	failpoint.Hit("gantryd.push-stored")
 	last := docs[len(docs)-1]
 	d := digest.FromBytes(last.body)
 	g.out.Status(fmt.Sprintf("%s: digest: %s size: %d", g.named.Tag(), d, len(last.body)))

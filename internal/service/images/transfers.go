@@ -11,6 +11,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 )
 
 // fetcher reads a blob from offset on.
@@ -138,6 +140,7 @@ func (ts *transfers) run(ctx context.Context, t *transfer, fetch fetcher) error 
 		}
 	}
 	t.change(func() { t.stage = verifying })
+	failpoint.Hit("gantryd.pull-received")
 	if got := digest.NewDigest(t.d.Digest.Algorithm(), hash); got != t.d.Digest {
 		err := fmt.Errorf("filesystem layer verification failed for digest %s: what came in has the digest %s: %w", t.d.Digest, got, errdefs.ErrFailedPrecondition)
 		return errors.Join(err, file.Discard())
@@ -174,6 +177,7 @@ func (t *transfer) download(ctx context.Context, fetch fetcher, h hash.Hash) err
 			if _, err := t.file.Write(buf[:n]); err != nil {
 				return err
 			}
+			failpoint.Hit("gantryd.pull-written")
 			t.change(func() { t.at += int64(n) })
 		}
 		switch {

@@ -1,0 +1,116 @@
+package crash
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/gantry-engine/gantry/internal/testkit/registry"
+)
+
+// ship pulls an image, looks into it, and pushes it under another name: a client asks again until it is told of success.
+func (c *trial) ship() error {
+	from, to := c.registry.Host+"/from-"+c.name, c.registry.Host+"/to-"+c.name
+	want := strings.Repeat(c.name, 9000)
+	made := c.registry.AddImage("from-"+c.name, "1", registry.Image{Layers: [][]byte{tarOf("a", want), tarOf("b", "of "+c.name)}})
+	if err := c.moved("/images/create?tag=1&fromImage=" + url.QueryEscape(from)); err != nil {
+		return err
+	}
+	id, err := c.create(c.name, map[string]any{"Image": from + ":1", "Cmd": []string{"none"}})
+	if err != nil {
+		return err
+	}
+	if err := c.holds(id, "a", want); err != nil {
+		return err
+	}
+	if err := c.remove(id); err != nil {
+		return err
+	}
+	if err := c.done("POST", "/images/"+from+":1/tag?tag=2&repo="+url.QueryEscape(to), http.StatusCreated); err != nil {
+		return err
+	}
+	if err := c.moved("/images/" + to + "/push?tag=2"); err != nil {
+		return err
+	}
+	if _, body, ok := c.registry.Manifest("to-"+c.name, "2"); !ok || !bytes.Contains(body, []byte(`"layers"`)) {
+		return fmt.Errorf("the manifest of %s did not arrive", to)
+	}
+	if _, _, ok := c.registry.Manifest("to-"+c.name, made.Digest.String()); !ok {
+		return fmt.Errorf("%s arrived as another image than it was", to)
+	}
+	for _, n := range []string{from + ":1", to + ":2"} {
+		if err := c.done("DELETE", "/images/"+n, http.StatusOK, http.StatusNotFound); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func tarOf(name, data string) []byte {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	_ = w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: int64(len(data))})
+	_, _ = io.WriteString(w, data)
+	_ = w.Close()
+	return b.Bytes()
+}
+
+// moved pulls or pushes until it worked.
+func (c *trial) moved(path string) error {
+	return insist(path, func() (bool, string, error) {
+		st, b, err := c.do("POST", path, nil)
+		if errors.Is(err, errDown) {
+			return false, err.Error(), nil
+		}
+		if err != nil {
+			return false, "", err
+		}
+		if st != http.StatusOK || bytes.Contains(b, []byte("errorDetail")) {
+			return false, "", fmt.Errorf("%s: %d %s", path, st, b)
+		}
+		return true, "", nil
+	})
+}
+
+// done asks until the answer is one of those that are wanted.
+func (c *trial) done(method, path string, wanted ...int) error {
+	return insist(path, func() (bool, string, error) {
+		st, b, err := c.do(method, path, nil)
+		if errors.Is(err, errDown) {
+			return false, err.Error(), nil
+		}
+		for _, w := range wanted {
+			if st == w {
+				return true, "", err
+			}
+		}
+		return false, fmt.Sprintf("%d %s", st, b), err
+	})
+}
+
+// holds looks at a file of a container that has not run.
+func (c *trial) holds(id, file, want string) error {
+	return insist("reading "+file, func() (bool, string, error) {
+		st, b, err := c.do("GET", "/containers/"+id+"/archive?path=/"+file, nil)
+		if errors.Is(err, errDown) {
+			return false, err.Error(), nil
+		}
+		if err != nil || st != http.StatusOK {
+			return false, fmt.Sprintf("%d %s", st, b), err
+		}
+		r := tar.NewReader(bytes.NewReader(b))
+		if _, err := r.Next(); err != nil {
+			return false, "", err
+		}
+		got, err := io.ReadAll(r)
+		if err == nil && string(got) != want {
+			err = fmt.Errorf("%s has %d bytes that are not those of the image", file, len(got))
+		}
+		return true, "", err
+	})
+}
