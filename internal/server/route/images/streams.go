@@ -9,7 +9,6 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
-	"github.com/moby/moby/api/types/registry"
 
 	"github.com/gantry-engine/gantry/internal/server/httpapi"
 	"github.com/gantry-engine/gantry/internal/service/images"
@@ -134,9 +133,6 @@ func (r *Router) pull(ctx context.Context, w http.ResponseWriter, req *http.Requ
 
 func (r *Router) push(ctx context.Context, w http.ResponseWriter, req *http.Request, vars httpapi.Vars) error {
 	queryOnly(req)
-	if req.Header.Get(registry.AuthHeader) == "" {
-		return fmt.Errorf("missing header %s: credentials, {} in base64 for none, are needed: %w", registry.AuthHeader, errdefs.ErrInvalidArgument)
-	}
 	o := images.PushOptions{Image: vars["name"], Tag: req.Form.Get("tag"), Auth: httpapi.RegistryAuth(req)}
 	if !httpapi.VersionLess(httpapi.Version(ctx), "1.46") {
 		var err error
