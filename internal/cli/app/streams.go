@@ -115,6 +115,15 @@ func (o *Output) Size() (height, width uint) {
 	return uint(h), uint(w)
 }
 
+// Columns is the width of the terminal, zero when there is none.
+func (o *Output) Columns() int {
+	_, w := o.Size()
+	if o.tty && w == 0 {
+		return 80
+	}
+	return int(w)
+}
+
 // SetRaw switches off what the terminal does to output (Windows only has an effect of its own).
 func (o *Output) SetRaw() error {
 	if !o.tty || o.state != nil || os.Getenv("NORAW") != "" {

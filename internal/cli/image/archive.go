@@ -90,7 +90,11 @@ func buildLoad(a *app.App, f *pflag.FlagSet) app.RunFunc {
 		}
 		defer resp.Body.Close()
 		if strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json") {
-			return progress.Show(resp.Body, a.Out, a.Out.IsTerminal() && !quiet, nil)
+			columns := a.Out.Columns()
+			if quiet {
+				columns = 0
+			}
+			return progress.Show(resp.Body, a.Out, columns, nil)
 		}
 		_, err = io.Copy(a.Out, resp.Body)
 		return err
@@ -142,6 +146,6 @@ func buildImport(a *app.App, f *pflag.FlagSet) app.RunFunc {
 			return err
 		}
 		defer resp.Body.Close()
-		return progress.Show(resp.Body, a.Out, a.Out.IsTerminal(), nil)
+		return progress.Show(resp.Body, a.Out, a.Out.Columns(), nil)
 	}
 }

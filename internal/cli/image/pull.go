@@ -42,7 +42,7 @@ func buildPull(a *app.App, f *pflag.FlagSet) app.RunFunc {
 				fmt.Fprintf(a.Out, "Using default tag: %s\n", r.Tag)
 			}
 		}
-		if err := Pull(ctx, a, PullRequest{Ref: r, Platform: platform, Quiet: quiet, Out: a.Out, IsTTY: a.Out.IsTerminal()}); err != nil {
+		if err := Pull(ctx, a, PullRequest{Ref: r, Platform: platform, Quiet: quiet, Out: a.Out, Columns: a.Out.Columns()}); err != nil {
 			return err
 		}
 		fmt.Fprintln(a.Out, r.String())
@@ -56,7 +56,7 @@ type PullRequest struct {
 	Platform string
 	Quiet    bool
 	Out      io.Writer
-	IsTTY    bool
+	Columns  int // of the terminal; 0 is none
 }
 
 // Pull asks the engine to download an image, and shows how far it is.
@@ -83,11 +83,11 @@ func Pull(ctx context.Context, a *app.App, p PullRequest) error {
 		return err
 	}
 	defer resp.Body.Close()
-	out := p.Out
+	out, columns := p.Out, p.Columns
 	if p.Quiet {
-		out = io.Discard
+		out, columns = io.Discard, 0
 	}
-	return progress.Show(resp.Body, out, p.IsTTY && !p.Quiet, nil)
+	return progress.Show(resp.Body, out, columns, nil)
 }
 
 // hubKey is the name under which credentials of the default registry are stored.

@@ -61,12 +61,12 @@ func buildPush(a *app.App, f *pflag.FlagSet) app.RunFunc {
 		}
 		defer resp.Body.Close()
 		if quiet {
-			if err := progress.Show(resp.Body, io.Discard, false, nil); err != nil {
+			if err := progress.Show(resp.Body, io.Discard, 0, nil); err != nil {
 				return err
 			}
 			fmt.Fprintln(a.Out, r.String())
 			return nil
 		}
-		return progress.Show(resp.Body, a.Out, a.Out.IsTerminal(), nil)
+		return progress.Show(resp.Body, a.Out, a.Out.Columns(), nil)
 	}
 }

@@ -133,7 +133,7 @@ func Create(ctx context.Context, a *app.App, c *Flags, req *container.CreateRequ
 		q.Set("platform", platform)
 	}
 	pull := func() error {
-		return image.Pull(ctx, a, image.PullRequest{Ref: name.WithTag(), Platform: platform, Quiet: c.quiet, Out: a.Err, IsTTY: false})
+		return image.Pull(ctx, a, image.PullRequest{Ref: name.WithTag(), Platform: platform, Quiet: c.quiet, Out: a.Err})
 	}
 	if c.pull == "always" && !isID {
 		if err := pull(); err != nil {
