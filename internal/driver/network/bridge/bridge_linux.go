@@ -129,6 +129,9 @@ func (d *Driver) Close(_ context.Context, remove bool) error {
 	}
 	close(d.closing)
 	d.sweeper.work.Wait()
+	if remove {
+		d.sweeper.clear(0)
+	}
 	if d.ports != nil {
 		d.ports.pool.Stop()
 	}

@@ -208,3 +208,40 @@ func TestClosedTwice(t *testing.T) {
 		}
 	}
 }
+
+// A namespace that something keeps alive (a connection that nobody acknowledges) does not keep its interface on the bridge.
+func TestInterfacesOfTheEndedGo(t *testing.T) {
+	there := func(d *Driver, name string) bool {
+		links, err := d.dev.conn.Links()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range links {
+			if l.Name == name {
+				return true
+			}
+		}
+		return false
+	}
+	d := open(t, Config{Address: netip.MustParsePrefix("10.7.0.1/24")})
+	d.sweeper.linger = 50 * time.Millisecond
+	for _, what := range []string{"later", "at the end"} {
+		a, err := d.Attach(ctx, networks.Join{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.NetNS.Close() // so that it stays
+		if err := d.Detach(ctx, a.Endpoint); err != nil {
+			t.Fatal(err)
+		}
+		if what == "at the end" {
+			d.sweeper.clear(0)
+		}
+		for i := 0; there(d, a.Endpoint.HostVeth); i++ {
+			if i == 500 {
+				t.Fatalf("%s: the interface %s is still there", what, a.Endpoint.HostVeth)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+}

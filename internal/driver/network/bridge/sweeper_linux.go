@@ -4,22 +4,31 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/gantry-engine/gantry/internal/sys/netlink"
 )
 
-// sweeper deletes what dead daemons left on the bridge, and spares restored containers.
+// sweeper deletes what dead daemons left on the bridge, and spares restored containers; and what the kernel does not take away
+// after a container.
 type sweeper struct {
 	dev     *device
 	closing <-chan struct{}
 	work    sync.WaitGroup
+	linger  time.Duration // how long a released interface is waited for
 
-	mu   sync.Mutex
-	live map[string]bool // host ends of restored containers
+	mu       sync.Mutex
+	live     map[string]bool      // host ends of restored containers
+	released map[string]time.Time // host ends that the kernel is about to take away, and since when
+	watching bool                 // somebody sees to it
 }
 
+// linger is how long the kernel may take to take an interface away with its namespace. A connection that nobody
+// acknowledges any more keeps a namespace, with its address on the bridge, for minutes.
+const linger = 5 * time.Second
+
 func newSweeper(dev *device, closing <-chan struct{}) *sweeper {
-	return &sweeper{dev: dev, closing: closing, live: map[string]bool{}}
+	return &sweeper{dev: dev, closing: closing, live: map[string]bool{}, released: map[string]time.Time{}, linger: linger}
 }
 
 func (s *sweeper) spare(veth string) {
@@ -32,6 +41,58 @@ func (s *sweeper) forget(veth string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.live, veth)
+	s.released[veth] = time.Now()
+	if !s.watching {
+		s.watching = true
+		s.work.Go(s.watch)
+	}
+}
+
+// watch sees to it that released interfaces go, until none is left.
+func (s *sweeper) watch() {
+	for {
+		select {
+		case <-s.closing:
+			return
+		case <-time.After(s.linger):
+		}
+		s.clear(s.linger)
+		s.mu.Lock()
+		if len(s.released) == 0 {
+			s.watching = false
+			s.mu.Unlock()
+			return
+		}
+		s.mu.Unlock()
+	}
+}
+
+// clear deletes the interfaces that were released so long ago and are still there.
+func (s *sweeper) clear(age time.Duration) {
+	links, err := s.dev.conn.Links()
+	if err != nil {
+		slog.Warn("interfaces of ended containers cannot be looked for", "bridge", s.dev.cfg.Name, "error", err)
+		return
+	}
+	there := map[string]netlink.Link{}
+	for _, l := range links {
+		there[l.Name] = l
+	}
+	var late []netlink.Link
+	s.mu.Lock()
+	for name, since := range s.released {
+		l, ok := there[name]
+		if old := time.Since(since) >= age; ok && old {
+			late = append(late, l)
+		} else if ok {
+			continue
+		}
+		delete(s.released, name)
+	}
+	s.mu.Unlock()
+	if len(late) > 0 {
+		s.remove(late)
+	}
 }
 
 // start deletes the orphans of this moment, in the background.
@@ -65,20 +126,29 @@ func (s *sweeper) orphans() ([]netlink.Link, error) {
 // sweep deletes interfaces, one after the other: each waits for RCU, some tens of
 // milliseconds, unless the kernel was faster.
 func (s *sweeper) sweep(links []netlink.Link) {
-	c, err := netlink.Open(nil)
-	if err != nil {
-		slog.Warn("interfaces of a former daemon stay", "bridge", s.dev.cfg.Name, "error", err)
-		return
-	}
-	defer c.Close()
-	for _, l := range links {
+	rest := links
+	for len(rest) > 0 {
 		select {
 		case <-s.closing:
 			return
 		default:
 		}
+		s.remove(rest[:1])
+		rest = rest[1:]
+	}
+}
+
+// remove deletes interfaces that nobody uses any more.
+func (s *sweeper) remove(links []netlink.Link) {
+	c, err := netlink.Open(nil)
+	if err != nil {
+		slog.Warn("interfaces that nobody uses stay", "bridge", s.dev.cfg.Name, "error", err)
+		return
+	}
+	defer c.Close()
+	for _, l := range links {
 		if err := c.Delete(l); err != nil {
-			slog.Warn("an interface of a former daemon stays", "interface", l.Name, "error", err)
+			slog.Warn("an interface that nobody uses stays", "interface", l.Name, "error", err)
 		}
 	}
 }
