@@ -56,7 +56,8 @@ func TestCLIExitCodes(t *testing.T) {
 	if r := s.gantry("start", "-a", "seven"); r.code != 7 || r.out != "out\n" || r.err != "err\n" {
 		t.Errorf("start -a: %+v", r)
 	}
-	s.must("run", "-d", "--name", "nine", "bb", "sh", "-c", "while [ ! -e /go ]; do sleep 0.01; done; echo gone; exit 9")
+	// The pause lets the program that says go end by itself, before its container takes it along.
+	s.must("run", "-d", "--name", "nine", "bb", "sh", "-c", "while [ ! -e /go ]; do sleep 0.01; done; echo gone; sleep 0.5; exit 9")
 	attached := s.command("gantry", "attach", "nine")
 	if err := attached.Start(); err != nil {
 		t.Fatal(err)
