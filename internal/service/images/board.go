@@ -18,8 +18,16 @@ const interval = 100 * time.Millisecond
 type board struct {
 	out Progress
 
-	mu   sync.Mutex
-	done map[digest.Digest]bool // of these nothing more is told
+	mu    sync.Mutex
+	done  map[digest.Digest]bool // of these nothing more is told
+	ended bool                   // nothing more is told at all
+}
+
+// end has nothing more told: when it returns, nobody writes to the client and nobody will.
+func (b *board) end() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ended = true
 }
 
 func newBoard(out Progress) *board { return &board{out: out, done: map[digest.Digest]bool{}} }
@@ -28,7 +36,7 @@ func newBoard(out Progress) *board { return &board{out: out, done: map[digest.Di
 func (b *board) step(d digest.Digest, status string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.done[d] {
+	if !b.done[d] && !b.ended {
 		b.out.Step(short(d.String()), status)
 	}
 }
@@ -37,7 +45,7 @@ func (b *board) step(d digest.Digest, status string) {
 func (b *board) bytes(d digest.Digest, status string, at, of int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.done[d] {
+	if !b.done[d] && !b.ended {
 		b.out.send(jsonstream.Message{ID: short(d.String()), Status: status, Progress: &jsonstream.Progress{Current: at, Total: of}})
 	}
 }

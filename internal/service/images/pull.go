@@ -110,6 +110,7 @@ func (p *puller) one(ctx context.Context, repo Repository, named reference.Named
 	in := &intake{puller: p, repo: repo, named: named, target: target, board: newBoard(out)}
 	defer in.leave()
 	e, err := in.pull(ctx, platform)
+	in.board.end() // what follows a transfer may be a moment late
 	if err != nil {
 		return err
 	}

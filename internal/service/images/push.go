@@ -64,8 +64,10 @@ func (p *pusher) Push(ctx context.Context, o PushOptions, out Progress) error {
 	defer repo.Close()
 	out.Status("The push refers to repository [" + named.Name() + "]")
 	for _, n := range names {
-		out := &outgo{pusher: p, repo: repo, named: n, board: newBoard(out), out: out}
-		if err := out.push(ctx, o.Platform); err != nil {
+		g := &outgo{pusher: p, repo: repo, named: n, board: newBoard(out), out: out}
+		err := g.push(ctx, o.Platform)
+		g.board.end()
+		if err != nil {
 			return err
 		}
 	}
@@ -142,7 +144,9 @@ func (g *outgo) push(ctx context.Context, platform *ocispec.Platform) error {
 		docs = append(docs, sentDocument{root.MediaType, body})
 	}
 	failpoint.Hit("gantryd.push-prepared")
-	if err := g.send(held, blobs); err != nil {
+	err = g.send(held, blobs)
+	g.board.end()
+	if err != nil {
 		return err
 	}
 	failpoint.Hit("gantryd.push-sent")
