@@ -104,18 +104,33 @@ func (e *engine) wireImages(ctx context.Context, d *daemon) error {
 		return err
 	}
 	e.closers.Push("content store", func(context.Context) error { return blobs.Close() })
-	if e.layers, err = layers.Open(ctx, filepath.Join(d.cfg.DataRoot, "layers"), layers.Options{Driver: d.cfg.StorageDriver}); err != nil {
+	served, err := newLazy(d, blobs)
+	if err != nil {
+		return err
+	}
+	e.closers.Push("layers that are not here yet", func(context.Context) error { return served.Close() })
+	if e.layers, err = layers.Open(ctx, filepath.Join(d.cfg.DataRoot, "layers"), layers.Options{
+		Driver: d.cfg.StorageDriver, LazyMounts: lazyMounts(d.cfg), LazyGone: served.Drop,
+	}); err != nil {
 		return err
 	}
 	e.closers.Push("layer store", func(context.Context) error { return e.layers.Close() })
 	if e.registry, err = registry.New(registryConfig(d.cfg), d.log); err != nil {
 		return err
 	}
-	e.images, err = imagesservice.New(ctx, imagesservice.Deps{Content: blobs, Layers: e.layers, Registry: e.registry, Events: e.events, Log: d.log})
-	if err == nil {
-		e.images.Bound(d.cfg.MaxDownloads, d.cfg.MaxUploads)
+	e.images, err = imagesservice.New(ctx, imagesservice.Deps{
+		Content: blobs, Layers: e.layers, Registry: e.registry, Lazy: lazyPort(served, e.layers), Events: e.events, Log: d.log,
+	})
+	if err != nil {
+		return err
 	}
-	return err
+	e.images.Bound(d.cfg.MaxDownloads, d.cfg.MaxUploads)
+	e.images.PullLazily(d.cfg.LazyPull)
+	served.SetHandler(e.images)
+	if err := served.Start(ctx, e.layers.Served()); err != nil {
+		d.log.Error("layers that are not here yet cannot be served; containers that need them do not start", "error", err)
+	}
+	return nil
 }
 
 // registryConfig says how registries are reached.
@@ -241,6 +256,7 @@ func (e *engine) reload(c *config.Config) error {
 	e.system.Reload(func(f *systemservice.Facts) { reloadable(f, c) })
 	err := e.registry.Configure(registryConfig(c))
 	e.images.Bound(c.MaxDownloads, c.MaxUploads)
+	e.images.PullLazily(c.LazyPull)
 	e.containers.Retune(containersservice.Tuning{DefaultRuntime: c.DefaultRuntime, ShmSize: c.DefaultShmSize, StopTimeout: stopTimeout(c)})
 	f := e.system.Facts()
 	e.events.Publish(events.Message{Type: events.DaemonEventType, Action: events.ActionReload, Actor: events.Actor{

@@ -65,6 +65,7 @@ type Config struct {
 	// Registries.
 	InsecureRegistries, RegistryMirrors  []string
 	MaxDownloads, MaxUploads, MaxRetries int
+	LazyPull                             bool // an addition: pull images lazily that can be
 
 	// Networks.
 	Bridge, BridgeName    string

@@ -153,6 +153,7 @@ func (l *layer) run() {
 	var filled sync.WaitGroup
 	if !l.whole {
 		filled.Go(l.fill)
+		go l.prime()
 	}
 	l.session.serve()
 	l.cancel()
@@ -231,4 +232,20 @@ func (l *layer) state() lazyproto.Held {
 	h.Fetched = l.blob.fetched
 	l.blob.mu.Unlock()
 	return h
+}
+
+// described is what gantryd needs to know, and to have, of the layer.
+func (l *layer) described() (lazyproto.Answer, []*os.File) {
+	return lazyproto.Answer{Note: l.session.note, Size: l.tree.size, Entries: int64(len(l.tree.nodes))}, []*os.File{l.session.device, l.blob.file}
+}
+
+// prime lets the kernel learn that files here have no poll: the first open by a program in Go asks for it, and must not wait
+// for a registry behind other requests.
+func (l *layer) prime() {
+	fd, err := unix.Open(filepath.Join(l.place.Mount, estargz.TOCTarName), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+	_ = unix.Close(fd)
 }

@@ -137,11 +137,11 @@ func (s *Server) answer(req lazyproto.Request, files []*os.File) (a lazyproto.An
 	case lazyproto.OpServe, lazyproto.OpAdopt:
 		var l *layer
 		if l, err = s.begin(req, files); err == nil {
-			return lazyproto.Answer{Note: l.session.note}, []*os.File{l.session.device, l.blob.file}
+			return l.described()
 		}
 	case lazyproto.OpCopy:
 		if l := s.layer(req.Digest); l != nil {
-			return lazyproto.Answer{Note: l.session.note}, []*os.File{l.session.device, l.blob.file}
+			return l.described()
 		}
 		err = fmt.Errorf("the layer %s is not served", req.Digest)
 	case lazyproto.OpRelease:

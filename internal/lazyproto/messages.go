@@ -73,6 +73,8 @@ type Answer struct {
 	Error   string        `json:"error,omitempty"`
 	Unfit   bool          `json:"unfit,omitempty"` // the layer, the registry or the kernel cannot: pull it the ordinary way
 	Note    []byte        `json:"note,omitempty"`
+	Size    int64         `json:"size,omitempty"` // of a layer's files, in bytes
+	Entries int64         `json:"entries,omitempty"`
 	Version string        `json:"version,omitempty"`
 	Held    []Held        `json:"held,omitempty"`
 }

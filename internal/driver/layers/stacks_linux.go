@@ -20,6 +20,7 @@ type layer struct {
 	Entries int64 `json:"entries"`
 	Chain   bool  `json:"chain,omitempty"`
 	Implied bool  `json:"implied,omitempty"` // has folders that its archive does not describe
+	Lazy    bool  `json:"lazy,omitempty"`    // its files are served from elsewhere
 }
 
 // chain is an image's stack of directories.
@@ -32,6 +33,7 @@ type chain struct {
 type stacks struct {
 	*folders
 	locks keylock.Locker // by layer directory: it is unpacked once
+	lazy  lazy
 
 	mu     sync.Mutex
 	layers map[string]*layer
@@ -101,6 +103,11 @@ func (s *stacks) load(ctx context.Context) error {
 				return err
 			}
 			continue
+		}
+		if l.Lazy {
+			if err := s.lazy.relink(s.layerFS(e.Name())); err != nil {
+				return err
+			}
 		}
 		s.layers[e.Name()] = l
 	}
@@ -205,6 +212,10 @@ func (s *stacks) Collect(ctx context.Context, keep [][]digest.Digest) (freed int
 			return freed, err
 		}
 		delete(s.layers, name)
+		if l.Lazy {
+			s.lazy.gone(name)
+			continue
+		}
 		freed += l.Size
 	}
 	return freed, context.Cause(ctx)

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	cimages "github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
+	"github.com/moby/moby/api/types/registry"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -30,6 +32,10 @@ type intake struct {
 	target ocispec.Descriptor
 	board  *board
 
+	auth   registry.AuthConfig
+	lazy   lazily                   // empty: all layers come in now
+	served map[digest.Digest]Served // layers that do not come in now, by their blob
+
 	arrivals []Arrival // children before parents
 	layers   map[digest.Digest]*transfer
 }
@@ -40,6 +46,10 @@ func (in *intake) leave() {
 		in.transfers.leave(t)
 	}
 	in.layers = nil
+	for _, s := range in.served {
+		s.Release()
+	}
+	in.served = nil
 }
 
 // pull does it all.
@@ -64,7 +74,8 @@ func (in *intake) pull(ctx context.Context, platform *ocispec.Platform) (*entry,
 	}
 	defer done()
 	failpoint.Hit("gantryd.pull-unpacked")
-	if err := in.store.content.Adopt(held, in.arrivals); err != nil {
+	arrivals := slices.DeleteFunc(in.arrivals, func(a Arrival) bool { return in.served[a.Digest].Dir != "" })
+	if err := in.store.content.Adopt(held, arrivals); err != nil {
 		return nil, in.figure(m, diskFull(err))
 	}
 	failpoint.Hit("gantryd.pull-adopted")
@@ -188,6 +199,7 @@ func (in *intake) begin(ctx context.Context, m *manifest) error {
 		return err
 	}
 	in.layers = map[digest.Digest]*transfer{}
+	in.serve(ctx, m, here)
 	_, unpacked := in.store.layers.Unpacked(m.image.RootFS.DiffIDs)
 	seen := map[digest.Digest]bool{}
 	for _, l := range m.layers {
@@ -199,6 +211,10 @@ func (in *intake) begin(ctx context.Context, m *manifest) error {
 			if unpacked {
 				in.board.step(l.Digest, "Already exists")
 			}
+			continue
+		}
+		if _, ok := in.served[l.Digest]; ok {
+			in.board.step(l.Digest, "Fetched when it is read")
 			continue
 		}
 		in.board.step(l.Digest, "Pulling fs layer")
@@ -215,7 +231,7 @@ func (in *intake) unpack(ctx context.Context, m *manifest) (done func(), err err
 	for i, l := range m.layers {
 		layers[i] = Layer{DiffID: m.image.RootFS.DiffIDs[i], Open: func(ctx context.Context) (io.ReadCloser, error) {
 			return in.open(ctx, l)
-		}}
+		}, Served: in.served[l.Digest]}
 	}
 	done, err = in.store.layers.Unpack(in.store.content.Context(ctx), layers)
 	if err != nil {

@@ -305,7 +305,7 @@ func (g *outgo) blob(ctx context.Context, d sentBlob, layer bool) error {
 	}
 	ra, err := g.store.content.Blobs().ReaderAt(ctx, d.Descriptor)
 	if err != nil {
-		return err
+		return g.catalog.lazy.notWhole(d.Digest, err)
 	}
 	defer ra.Close()
 	mounted, err := g.repo.Upload(ctx, d.Descriptor, g.elsewhere(d.local), func(offset int64) (io.ReadCloser, error) {

@@ -15,6 +15,7 @@ type Deps struct {
 	Content    Content
 	Layers     Layers
 	Registry   Registry
+	Lazy       Lazy // nil where it does not work
 	Containers Containers
 	Events     Events
 	Log        *slog.Logger
@@ -35,6 +36,7 @@ type Service struct {
 	*saver
 	*puller
 	*pusher
+	*arriver
 
 	users *users
 }
@@ -46,14 +48,16 @@ func New(ctx context.Context, d Deps) (*Service, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	store := &blobs{d.Content, d.Layers}
-	c := &catalog{content: d.Content, layers: d.Layers, host: host{platforms.Default()}, log: log}
+	c := &catalog{content: d.Content, layers: d.Layers, lazy: lazily{d.Lazy}, host: host{platforms.Default()}, log: log}
 	u := &users{d.Containers}
 	tell := announcer{d.Events}
 	s := &Service{
 		resolver: &resolver{c, store}, querier: &querier{c, u, sizes{d.Layers}}, tagger: &tagger{c, tell}, remover: &remover{c, u, tell},
 		loader: &loader{c, store, tell}, saver: &saver{c, store, tell}, users: u,
 	}
-	s.puller = &puller{c, store, d.Registry, &transfers{content: d.Content, slots: &slots{max: defaultDownloads}, all: map[digest.Digest]*transfer{}}, tell}
+	s.puller = &puller{catalog: c, store: store, registry: d.Registry, announce: tell,
+		transfers: &transfers{content: d.Content, slots: &slots{max: defaultDownloads}, all: map[digest.Digest]*transfer{}}}
+	s.arriver = &arriver{c, store, tell, log}
 	s.pusher = &pusher{c, store, d.Registry, &slots{max: defaultUploads}, tell}
 	s.accountant = &accountant{s.querier}
 	s.pruner = &pruner{c, u, s.accountant, s.remover, tell, log}

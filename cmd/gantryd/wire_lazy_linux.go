@@ -1,0 +1,36 @@
+package main
+
+import (
+	"path/filepath"
+
+	"github.com/gantry-engine/gantry/internal/config"
+	"github.com/gantry-engine/gantry/internal/driver/content"
+	"github.com/gantry-engine/gantry/internal/driver/layers"
+	"github.com/gantry-engine/gantry/internal/driver/lazy"
+	"github.com/gantry-engine/gantry/internal/kit/sibling"
+	"github.com/gantry-engine/gantry/internal/lazyproto"
+	imagesservice "github.com/gantry-engine/gantry/internal/service/images"
+	"github.com/gantry-engine/gantry/internal/version"
+)
+
+func lazyMounts(c *config.Config) string { return filepath.Join(c.ExecRoot, "lazy") }
+
+// newLazy makes the driver of layers that are not here yet. It starts nothing.
+func newLazy(d *daemon, blobs *content.Store) (*lazy.Driver, error) {
+	return lazy.New(lazy.Config{
+		Dir: filepath.Join(d.cfg.DataRoot, "lazy"), Mounts: lazyMounts(d.cfg), Socket: filepath.Join(d.cfg.ExecRoot, "lazy.sock"),
+		Exe: sibling.Path("gantry-lazy"), Version: version.Version + " " + version.Commit, Offer: blobs.Offer, Log: d.log,
+		Access: func() lazyproto.Access {
+			c := registryConfig(d.cfg)
+			return lazyproto.Access{Mirrors: c.Mirrors, Insecure: c.Insecure, CertDirs: c.CertDirs, Attempts: c.Attempts, UserAgent: c.UserAgent}
+		},
+	})
+}
+
+// lazyPort is the driver as the images see it: none where containers do not stand on overlayfs.
+func lazyPort(served *lazy.Driver, store *layers.Store) imagesservice.Lazy {
+	if store.Driver() != layers.DriverOverlay {
+		return nil
+	}
+	return served
+}
