@@ -7,12 +7,12 @@ import (
 )
 
 // remove deletes something. A registry that does not delete such things says so with 400 or 405.
-func (p *probe) remove(to string) *answer {
+func (p *probe) remove(to string) {
 	a := p.send(http.MethodDelete, to, nil)
 	if a.is(http.StatusBadRequest, http.StatusMethodNotAllowed) {
 		p.absent("refused with %d", a.status)
 	}
-	return a.want(http.StatusAccepted)
+	a.want(http.StatusAccepted)
 }
 
 // gone wants deleting something again, or something that never was, to be answered with 404.
