@@ -180,9 +180,8 @@ func (m *Manifest) add(kind Kind, d ocispec.Descriptor) error {
 
 // elsewhere tells a layer that its maker wants to be fetched from him.
 func elsewhere(d ocispec.Descriptor) bool {
-	switch d.MediaType {
-	case dockerForeign, ocispec.MediaTypeImageLayerNonDistributable, //nolint:staticcheck // out of use, and still pushed
-		ocispec.MediaTypeImageLayerNonDistributableGzip, ocispec.MediaTypeImageLayerNonDistributableZstd: //nolint:staticcheck // as above
+	// OCI's types for such layers are out of use, and still pushed.
+	if d.MediaType == dockerForeign || strings.HasPrefix(d.MediaType, "application/vnd.oci.image.layer.nondistributable.") {
 		return true
 	}
 	return len(d.URLs) > 0

@@ -20,10 +20,10 @@ type Tag struct {
 }
 
 func tagOf(k, v []byte) Tag {
-	return Tag{string(k), digest.Digest(v[8:]), time.Unix(int64(number(v)), 0)}
+	return Tag{tagName(k), digest.Digest(v[8:]), time.Unix(int64(number(v)), 0)}
 }
 
-// Tags lists up to n tags after last, in the order of their bytes, and whether there are more.
+// Tags lists up to n tags after last, in an order that does not tell upper and lower case apart, and whether there are more.
 func (s *Store) Tags(repo, last string, n int) (tags []Tag, more bool, err error) {
 	err = s.db.View(func(tx *bbolt.Tx) error {
 		r := lookup(tx, repo)
@@ -31,7 +31,7 @@ func (s *Store) Tags(repo, last string, n int) (tags []Tag, more bool, err error
 			return refusal.NameUnknown.New("there is no repository %s", repo)
 		}
 		c := r.Bucket(bucketTags).Cursor()
-		for k, v := after(c, last); k != nil; k, v = c.Next() {
+		for k, v := after(c, string(tagKey(last))); k != nil; k, v = c.Next() {
 			if len(tags) == n {
 				more = true
 				return nil

@@ -43,7 +43,7 @@ func (s *Store) named(repo, reference string) (m Stored, err error) {
 		}
 		d := digest.Digest(reference)
 		if !naming.IsDigest(reference) {
-			v := r.Bucket(bucketTags).Get([]byte(reference))
+			v := r.Bucket(bucketTags).Get(tagKey(reference))
 			if v == nil {
 				return unknownManifest(repo, reference)
 			}
@@ -154,7 +154,7 @@ func (t *txn) putManifest(p Put) error {
 	}
 	if p.Tag != "" {
 		v := append(numberBytes(time.Now().Unix()), []byte(p.Digest)...)
-		if err := r.b.Bucket(bucketTags).Put([]byte(p.Tag), v); err != nil {
+		if err := r.b.Bucket(bucketTags).Put(tagKey(p.Tag), v); err != nil {
 			return err
 		}
 	}
@@ -210,10 +210,10 @@ func (s *Store) DeleteTag(repo, tag string) error {
 			return nil, err
 		}
 		tags := r.b.Bucket(bucketTags)
-		if tags.Get([]byte(tag)) == nil {
+		if tags.Get(tagKey(tag)) == nil {
 			return nil, unknownManifest(repo, tag)
 		}
-		return nil, errors.Join(tags.Delete([]byte(tag)), r.tidy())
+		return nil, errors.Join(tags.Delete(tagKey(tag)), r.tidy())
 	})
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -14,7 +15,7 @@ import (
 
 // Buckets and keys of a repository.
 var (
-	bucketTags      = []byte("tags")      // tag → time, digest
+	bucketTags      = []byte("tags")      // tagKey → time, digest
 	bucketManifests = []byte("manifests") // digest → record
 	bucketBlobs     = []byte("blobs")     // digest → size, time of the link
 	bucketUsers     = []byte("users")     // digest NUL digest of the manifest that refers to it → nothing
@@ -77,6 +78,19 @@ func mediaTypeOf(v []byte) string {
 }
 
 func pair(a, b digest.Digest) []byte { return []byte(string(a) + "\x00" + string(b)) }
+
+// tagKey puts tags into the order in which they are listed: a, B, c. Tags have no NUL.
+func tagKey(tag string) []byte {
+	if tag == "" {
+		return nil
+	}
+	return []byte(strings.ToLower(tag) + "\x00" + tag)
+}
+
+func tagName(key []byte) string {
+	_, name, _ := strings.Cut(string(key), "\x00")
+	return name
+}
 
 // link counts a link of the repository to content.
 func (r *repository) link(d digest.Digest, size int64) error {
@@ -202,7 +216,7 @@ func (r *repository) deleteManifest(d digest.Digest) ([]digest.Digest, error) {
 		}
 	}
 	for _, tag := range r.tagsOf(d) {
-		if err := r.b.Bucket(bucketTags).Delete([]byte(tag)); err != nil {
+		if err := r.b.Bucket(bucketTags).Delete(tagKey(tag)); err != nil {
 			return nil, err
 		}
 	}
@@ -215,7 +229,7 @@ func (r *repository) deleteManifest(d digest.Digest) ([]digest.Digest, error) {
 func (r *repository) tagsOf(d digest.Digest) (tags []string) {
 	_ = r.b.Bucket(bucketTags).ForEach(func(k, v []byte) error {
 		if string(v[8:]) == string(d) {
-			tags = append(tags, string(k))
+			tags = append(tags, tagName(k))
 		}
 		return nil
 	})
