@@ -35,6 +35,7 @@ import (
 	containersservice "github.com/gantry-engine/gantry/internal/service/containers"
 	eventsservice "github.com/gantry-engine/gantry/internal/service/events"
 	imagesservice "github.com/gantry-engine/gantry/internal/service/images"
+	"github.com/gantry-engine/gantry/internal/service/images/recall"
 	networksservice "github.com/gantry-engine/gantry/internal/service/networks"
 	registriesservice "github.com/gantry-engine/gantry/internal/service/registries"
 	systemservice "github.com/gantry-engine/gantry/internal/service/system"
@@ -111,7 +112,10 @@ func (e *engine) wireImages(ctx context.Context, d *daemon) error {
 	if e.registry, err = registry.New(registryConfig(d.cfg), d.log); err != nil {
 		return err
 	}
-	e.images, err = imagesservice.New(ctx, imagesservice.Deps{Content: blobs, Layers: e.layers, Registry: e.registry, Events: e.events, Log: d.log})
+	blobs.MakeBy(recall.NewMaker(e.layers, blobs, imagesservice.Anybody{Registry: e.registry}))
+	again := imagesservice.Recall{Layers: e.layers, Shelf: blobs, Dropper: recall.NewDropper(e.layers, blobs, d.log)}
+	e.closers.Push("dropping of blobs", func(context.Context) error { again.Dropper.Close(); return nil })
+	e.images, err = imagesservice.New(ctx, imagesservice.Deps{Content: blobs, Layers: e.layers, Recall: again, Registry: e.registry, Events: e.events, Log: d.log})
 	if err == nil {
 		e.images.Bound(d.cfg.MaxDownloads, d.cfg.MaxUploads)
 	}

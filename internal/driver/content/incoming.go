@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -125,6 +126,9 @@ func (s *Store) Adopt(ctx context.Context, list []images.Arrival) error {
 	defer s.adopting.RUnlock()
 	moved := false
 	for _, a := range list {
+		if _, ok := s.shelf.get(a.Digest); ok {
+			continue // it needs no file
+		}
 		to := filepath.Join(s.dir, "blobs", a.Digest.Algorithm().String(), a.Digest.Encoded())
 		err := os.Chmod(s.incoming.path(a.Digest), 0o444)
 		if err == nil {
@@ -153,6 +157,13 @@ func (s *Store) Adopt(ctx context.Context, list []images.Arrival) error {
 
 // register makes the record of a blob whose file is in its place.
 func (s *Store) register(ctx context.Context, a images.Arrival) error {
+	if a.Source != "" {
+		a.Labels = maps.Clone(a.Labels)
+		if a.Labels == nil {
+			a.Labels = map[string]string{}
+		}
+		a.Labels[sourceLabel] = a.Source
+	}
 	blobs := s.Blobs()
 	w, err := blobs.Writer(ctx, ccontent.WithRef("adopt-"+a.Digest.String()), ccontent.WithDescriptor(ocispec.Descriptor{Digest: a.Digest, Size: a.Size}))
 	switch {

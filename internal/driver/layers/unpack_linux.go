@@ -21,6 +21,7 @@ import (
 	"github.com/gantry-engine/gantry/internal/kit/atomicfile"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/service/images"
+	"github.com/gantry-engine/gantry/internal/sys/diskusage"
 	"github.com/gantry-engine/gantry/internal/sys/overlayfs"
 	"github.com/gantry-engine/gantry/internal/sys/tarfs"
 )
@@ -167,19 +168,21 @@ func (u *unpacking) find(name string) *made {
 
 // alone unpacks layer i without the others. It leaves dirs[i] empty where that is not possible.
 func (u *unpacking) alone(ctx context.Context, i int) error {
-	tmp, st, err := u.extract(ctx, u.layers[i], func(tmp string) (*os.File, error) {
+	x, err := u.extract(ctx, u.layers[i], func(tmp string) (*os.File, error) {
 		return tarfs.OpenRoot(filepath.Join(tmp, "fs"))
 	}, tarfs.Overlay)
 	if err != nil {
 		return err
 	}
-	if i == 0 && st.Missing != nil {
-		return errors.Join(fmt.Errorf("layer %s: %w", u.layers[i].DiffID, st.Missing), u.s.trash.discard(tmp))
+	if i == 0 && x.Missing != nil {
+		return errors.Join(fmt.Errorf("layer %s: %w", u.layers[i].DiffID, x.Missing), u.s.trash.discard(x.tmp))
 	}
-	if i > 0 && (st.Missing != nil || st.Implied) {
-		return u.s.trash.discard(tmp)
+	if i > 0 && (x.Missing != nil || x.Implied) {
+		return u.s.trash.discard(x.tmp)
 	}
-	u.add(i, tmp, u.layers[i].DiffID.Encoded(), &layer{Size: st.Size, Entries: st.Entries, Implied: st.Implied})
+	l := x.layer()
+	l.Implied = x.Implied
+	u.add(i, x.tmp, u.layers[i].DiffID.Encoded(), l)
 	return nil
 }
 
@@ -205,7 +208,7 @@ func (u *unpacking) onTop(ctx context.Context, i int) error {
 	for j := i - 1; j >= 0; j-- {
 		lower = append(lower, u.path(u.dirs[j]))
 	}
-	tmp, st, err := u.extract(ctx, u.layers[i], func(tmp string) (*os.File, error) {
+	x, err := u.extract(ctx, u.layers[i], func(tmp string) (*os.File, error) {
 		work := filepath.Join(tmp, "work")
 		if err := os.Mkdir(work, 0o700); err != nil {
 			return nil, err
@@ -219,10 +222,10 @@ func (u *unpacking) onTop(ctx context.Context, i int) error {
 	if err != nil {
 		return err
 	}
-	if err := os.RemoveAll(filepath.Join(tmp, "work")); err != nil {
+	if err := os.RemoveAll(filepath.Join(x.tmp, "work")); err != nil {
 		return err
 	}
-	u.add(i, tmp, u.names[i], &layer{Size: st.Size, Entries: st.Entries, Chain: true})
+	u.add(i, x.tmp, u.names[i], x.onOthers(u.layers[i].DiffID))
 	return nil
 }
 
@@ -233,7 +236,7 @@ func (u *unpacking) copies(ctx context.Context) error {
 			u.dirs[i] = u.names[i]
 			continue
 		}
-		tmp, st, err := u.extract(ctx, l, func(tmp string) (*os.File, error) {
+		x, err := u.extract(ctx, l, func(tmp string) (*os.File, error) {
 			fs := filepath.Join(tmp, "fs")
 			if i > 0 {
 				if err := copyTree(ctx, u.path(u.dirs[i-1]), fs); err != nil {
@@ -245,46 +248,72 @@ func (u *unpacking) copies(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		u.add(i, tmp, u.names[i], &layer{Size: st.Size, Entries: st.Entries, Chain: true})
+		u.add(i, x.tmp, u.names[i], x.onOthers(l.DiffID))
 	}
 	return nil
 }
 
+// extracted is a layer that was unpacked below tmp/.
+type extracted struct {
+	tarfs.Stats
+	tmp      string
+	recorded bool
+	disk     int64
+}
+
+func (x extracted) layer() *layer {
+	return &layer{Size: x.Size, Entries: x.Entries, Recorded: x.recorded, Disk: x.disk}
+}
+
+// onOthers is the layer as it is on top of others.
+func (x extracted) onOthers(diff digest.Digest) *layer {
+	l := x.layer()
+	l.Chain, l.Diff = true, diff
+	return l
+}
+
 // extract unpacks one layer into a new directory below tmp/, whose "fs" open
 // opens or mounts, and verifies its diff ID.
-func (u *unpacking) extract(ctx context.Context, l images.Layer, open func(tmp string) (*os.File, error), w tarfs.Whiteouts) (tmp string, st tarfs.Stats, err error) {
-	dir, err := u.s.temp()
+func (u *unpacking) extract(ctx context.Context, l images.Layer, open func(tmp string) (*os.File, error), w tarfs.Whiteouts) (x extracted, err error) {
+	x.tmp, err = u.s.temp()
 	if err != nil {
-		return "", st, err
+		return x, err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, u.s.trash.discard(dir))
+			err = errors.Join(err, u.s.trash.discard(x.tmp))
 		}
 	}()
-	tmp = dir
-	if err := os.Mkdir(filepath.Join(tmp, "fs"), 0o755); err != nil {
-		return "", st, err
+	if err := os.Mkdir(filepath.Join(x.tmp, "fs"), 0o755); err != nil {
+		return x, err
 	}
-	root, err := open(tmp)
+	root, err := open(x.tmp)
 	if err != nil {
-		return "", st, err
+		return x, err
 	}
 	defer root.Close()
 	r, err := l.Open(ctx)
 	if err != nil {
-		return "", st, fmt.Errorf("reading layer %s: %w", l.DiffID, err)
+		return x, fmt.Errorf("reading layer %s: %w", l.DiffID, err)
 	}
 	defer r.Close()
-	verifier := l.DiffID.Verifier()
-	st, err = tarfs.Extract(ctx, root, io.TeeReader(bufio.NewReaderSize(r, 256<<10), verifier), tarfs.ExtractOptions{Whiteouts: w})
+	rec, err := newRecorder(x.tmp)
 	if err != nil {
-		return "", st, fmt.Errorf("layer %s: %w", l.DiffID, err)
+		return x, err
+	}
+	verifier := l.DiffID.Verifier()
+	stream := io.TeeReader(bufio.NewReaderSize(r, 256<<10), io.MultiWriter(verifier, rec))
+	x.Stats, err = tarfs.Extract(ctx, root, stream, tarfs.ExtractOptions{Whiteouts: w})
+	recorded, recErr := rec.close()
+	if err = errors.Join(err, recErr); err != nil {
+		return x, fmt.Errorf("layer %s: %w", l.DiffID, err)
 	}
 	if !verifier.Verified() {
-		return "", st, fmt.Errorf("layer %s: its content has another digest than the image's configuration says: %w", l.DiffID, errdefs.ErrInvalidArgument)
+		return x, fmt.Errorf("layer %s: its content has another digest than the image's configuration says: %w", l.DiffID, errdefs.ErrInvalidArgument)
 	}
-	return tmp, st, nil
+	x.recorded = recorded
+	x.disk, err = diskusage.Of(ctx, x.tmp)
+	return x, err
 }
 
 // finish makes all that was unpacked durable, then gives it its names.

@@ -52,6 +52,8 @@ type Arrival struct {
 	Digest digest.Digest
 	Size   int64
 	Labels map[string]string
+	// Source is the repository, by its canonical name, if it gives the blob to everybody.
+	Source string
 }
 
 // Registry is the way to image registries. Implemented by driver/registry.
