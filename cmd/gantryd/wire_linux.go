@@ -12,6 +12,7 @@ import (
 
 	"github.com/gantry-engine/gantry/internal/config"
 	"github.com/gantry-engine/gantry/internal/driver/content"
+	"github.com/gantry-engine/gantry/internal/driver/disk"
 	"github.com/gantry-engine/gantry/internal/driver/layers"
 	"github.com/gantry-engine/gantry/internal/driver/network"
 	"github.com/gantry-engine/gantry/internal/driver/registry"
@@ -49,6 +50,7 @@ type engine struct {
 	events     *eventsservice.Service
 	containers *containersservice.Service
 	layers     *layers.Store
+	content    *content.Store
 	system     *systemservice.Service
 	registry   *registry.Client
 	images     *imagesservice.Service
@@ -89,6 +91,7 @@ func wire(ctx context.Context, d *daemon) (_ *engine, _ []httpapi.Router, err er
 	if err := e.wireContainers(ctx, d, host); err != nil {
 		return nil, nil, err
 	}
+	ports.Disk = disk.Ledger{Root: d.cfg.DataRoot, Layer: e.layers.Disk, Spared: e.content.Spared}
 	ports.Containers = containerCounter{e.containers}
 	routers = append(routers, containersroute.New(e.containers), execroute.New(e.containers))
 	if err := e.networks.Start(ctx); err != nil {
@@ -104,6 +107,7 @@ func (e *engine) wireImages(ctx context.Context, d *daemon) error {
 	if err != nil {
 		return err
 	}
+	e.content = blobs
 	e.closers.Push("content store", func(context.Context) error { return blobs.Close() })
 	if e.layers, err = layers.Open(ctx, filepath.Join(d.cfg.DataRoot, "layers"), layers.Options{Driver: d.cfg.StorageDriver}); err != nil {
 		return err

@@ -203,6 +203,16 @@ func (s *Store) Recipe(d digest.Digest) (recall.Recipe, bool) {
 	return e.recipe, ok
 }
 
+// Spared is what blobs without a file would take, in bytes.
+func (s *Store) Spared() (n int64) {
+	s.shelf.mu.RLock()
+	defer s.shelf.mu.RUnlock()
+	for _, e := range s.shelf.dropped {
+		n += e.size
+	}
+	return n
+}
+
 // Source implements recall.Shelf.
 func (s *Store) Source(ctx context.Context, d digest.Digest) string {
 	i, err := s.Blobs().Info(s.Context(ctx), d)

@@ -159,6 +159,15 @@ func (s *stacks) layer(name string) *layer {
 	return s.layers[name]
 }
 
+// Disk is what a layer's directory takes, by its name, in bytes, if that was measured.
+func (s *stacks) Disk(name string) (int64, bool) {
+	l := s.layer(name)
+	if l == nil {
+		return 0, false
+	}
+	return l.Disk, l.Disk > 0
+}
+
 // Unpacked implements images.Layers.
 func (s *stacks) Unpacked(diffIDs []digest.Digest) (sizes []int64, ok bool) {
 	if len(diffIDs) == 0 {

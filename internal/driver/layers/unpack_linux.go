@@ -258,11 +258,10 @@ type extracted struct {
 	tarfs.Stats
 	tmp      string
 	recorded bool
-	disk     int64
 }
 
 func (x extracted) layer() *layer {
-	return &layer{Size: x.Size, Entries: x.Entries, Recorded: x.recorded, Disk: x.disk}
+	return &layer{Size: x.Size, Entries: x.Entries, Recorded: x.recorded}
 }
 
 // onOthers is the layer as it is on top of others.
@@ -312,19 +311,14 @@ func (u *unpacking) extract(ctx context.Context, l images.Layer, open func(tmp s
 		return x, fmt.Errorf("layer %s: its content has another digest than the image's configuration says: %w", l.DiffID, errdefs.ErrInvalidArgument)
 	}
 	x.recorded = recorded
-	x.disk, err = diskusage.Of(ctx, x.tmp)
-	return x, err
+	return x, nil
 }
 
 // finish makes all that was unpacked durable, then gives it its names.
 func (u *unpacking) finish(diffIDs []digest.Digest) error {
 	s := u.s
 	for _, m := range u.made {
-		b, err := json.Marshal(m.layer)
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(filepath.Join(m.tmp, "meta"), b, 0o600); err != nil {
+		if err := m.describe(); err != nil {
 			return err
 		}
 		if err := os.Chmod(m.tmp, 0o710); err != nil {
@@ -363,6 +357,26 @@ func (u *unpacking) finish(diffIDs []digest.Digest) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.chains[name] = c
+	return nil
+}
+
+// describe writes a layer's own file, with what all of it takes on disk.
+func (m *made) describe() error {
+	for range 2 { // the file is part of what it tells
+		b, err := json.Marshal(m.layer)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(m.tmp, "meta"), b, 0o600); err != nil {
+			return err
+		}
+		if m.layer.Disk > 0 {
+			break
+		}
+		if m.layer.Disk, err = diskusage.Of(context.Background(), m.tmp); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

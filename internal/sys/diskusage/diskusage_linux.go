@@ -40,6 +40,18 @@ func (c *Counter) Of(ctx context.Context, p string) (int64, error) {
 	return n + below, err
 }
 
+// Own is what the file or directory at p takes itself, without what is in it, in bytes.
+func (c *Counter) Own(p string) (int64, error) {
+	if c.seen == nil {
+		c.seen = map[inode]bool{}
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(p, &st); err != nil {
+		return 0, absent(err)
+	}
+	return c.own(&st), nil
+}
+
 // own is what one file takes, unless it was counted.
 func (c *Counter) own(st *unix.Stat_t) int64 {
 	if st.Nlink > 1 && st.Mode&unix.S_IFMT != unix.S_IFDIR {
