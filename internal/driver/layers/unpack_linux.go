@@ -168,11 +168,19 @@ func (u *unpacking) find(name string) *made {
 
 // alone unpacks layer i without the others. It leaves dirs[i] empty where that is not possible.
 func (u *unpacking) alone(ctx context.Context, i int) error {
-	x, err := u.extract(ctx, u.layers[i], func(tmp string) (*os.File, error) {
-		return tarfs.OpenRoot(filepath.Join(tmp, "fs"))
-	}, tarfs.Overlay)
-	if err != nil {
-		return err
+	var x extracted
+	done := false
+	if g, ok := u.layers[i].Staged.(*staged); ok && g.s == u.s {
+		x, done = g.take()
+	}
+	if !done {
+		var err error
+		x, err = u.layer(ctx, u.layers[i], func(tmp string) (*os.File, error) {
+			return tarfs.OpenRoot(filepath.Join(tmp, "fs"))
+		}, tarfs.Overlay)
+		if err != nil {
+			return err
+		}
 	}
 	if i == 0 && x.Missing != nil {
 		return errors.Join(fmt.Errorf("layer %s: %w", u.layers[i].DiffID, x.Missing), u.s.trash.discard(x.tmp))
@@ -208,7 +216,7 @@ func (u *unpacking) onTop(ctx context.Context, i int) error {
 	for j := i - 1; j >= 0; j-- {
 		lower = append(lower, u.path(u.dirs[j]))
 	}
-	x, err := u.extract(ctx, u.layers[i], func(tmp string) (*os.File, error) {
+	x, err := u.layer(ctx, u.layers[i], func(tmp string) (*os.File, error) {
 		work := filepath.Join(tmp, "work")
 		if err := os.Mkdir(work, 0o700); err != nil {
 			return nil, err
@@ -236,7 +244,7 @@ func (u *unpacking) copies(ctx context.Context) error {
 			u.dirs[i] = u.names[i]
 			continue
 		}
-		x, err := u.extract(ctx, l, func(tmp string) (*os.File, error) {
+		x, err := u.layer(ctx, l, func(tmp string) (*os.File, error) {
 			fs := filepath.Join(tmp, "fs")
 			if i > 0 {
 				if err := copyTree(ctx, u.path(u.dirs[i-1]), fs); err != nil {
@@ -271,47 +279,54 @@ func (x extracted) onOthers(diff digest.Digest) *layer {
 	return l
 }
 
-// extract unpacks one layer into a new directory below tmp/, whose "fs" open
-// opens or mounts, and verifies its diff ID.
-func (u *unpacking) extract(ctx context.Context, l images.Layer, open func(tmp string) (*os.File, error), w tarfs.Whiteouts) (x extracted, err error) {
-	x.tmp, err = u.s.temp()
+// layer unpacks a layer below tmp/, and verifies its diff ID.
+func (u *unpacking) layer(ctx context.Context, l images.Layer, open func(tmp string) (*os.File, error), w tarfs.Whiteouts) (extracted, error) {
+	x, got, err := u.s.extract(ctx, l.Open, open, w)
 	if err != nil {
-		return x, err
+		return x, fmt.Errorf("layer %s: %w", l.DiffID, err)
+	}
+	if got != l.DiffID {
+		err := fmt.Errorf("layer %s: its content has another digest than the image's configuration says: %w", l.DiffID, errdefs.ErrInvalidArgument)
+		return x, errors.Join(err, u.s.trash.discard(x.tmp))
+	}
+	return x, nil
+}
+
+// extract unpacks a layer's archive into a new directory below tmp/, whose "fs" open
+// opens or mounts, and gives its digest.
+func (s *stacks) extract(ctx context.Context, archive func(ctx context.Context) (io.ReadCloser, error), open func(tmp string) (*os.File, error), w tarfs.Whiteouts) (x extracted, id digest.Digest, err error) {
+	x.tmp, err = s.temp()
+	if err != nil {
+		return x, "", err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, u.s.trash.discard(x.tmp))
+			err = errors.Join(err, s.trash.discard(x.tmp))
 		}
 	}()
 	if err := os.Mkdir(filepath.Join(x.tmp, "fs"), 0o755); err != nil {
-		return x, err
+		return x, "", err
 	}
 	root, err := open(x.tmp)
 	if err != nil {
-		return x, err
+		return x, "", err
 	}
 	defer root.Close()
-	r, err := l.Open(ctx)
+	r, err := archive(ctx)
 	if err != nil {
-		return x, fmt.Errorf("reading layer %s: %w", l.DiffID, err)
+		return x, "", fmt.Errorf("reading it: %w", err)
 	}
 	defer r.Close()
 	rec, err := newRecorder(x.tmp)
 	if err != nil {
-		return x, err
+		return x, "", err
 	}
-	verifier := l.DiffID.Verifier()
-	stream := io.TeeReader(bufio.NewReaderSize(r, 256<<10), io.MultiWriter(verifier, rec))
+	sum := digest.SHA256.Hash()
+	stream := io.TeeReader(bufio.NewReaderSize(r, 256<<10), io.MultiWriter(sum, rec))
 	x.Stats, err = tarfs.Extract(ctx, root, stream, tarfs.ExtractOptions{Whiteouts: w})
 	recorded, recErr := rec.close()
-	if err = errors.Join(err, recErr); err != nil {
-		return x, fmt.Errorf("layer %s: %w", l.DiffID, err)
-	}
-	if !verifier.Verified() {
-		return x, fmt.Errorf("layer %s: its content has another digest than the image's configuration says: %w", l.DiffID, errdefs.ErrInvalidArgument)
-	}
 	x.recorded = recorded
-	return x, nil
+	return x, digest.NewDigest(digest.SHA256, sum), errors.Join(err, recErr)
 }
 
 // finish makes all that was unpacked durable, then gives it its names.

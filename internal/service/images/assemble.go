@@ -62,7 +62,7 @@ func (a *assembler) image(ctx context.Context, name string, img dockerspec.Docke
 	if err != nil {
 		return "", err
 	}
-	unpacked, err := a.store.unpack(held, &manifest{desc: target, config: m.Config, layers: m.Layers, image: img})
+	unpacked, err := a.store.unpack(held, &manifest{desc: target, config: m.Config, layers: m.Layers, image: img}, nil)
 	if err != nil {
 		return "", err
 	}

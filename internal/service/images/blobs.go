@@ -182,12 +182,12 @@ func (s *blobs) label(ctx context.Context, d digest.Digest, children []ocispec.D
 	return err
 }
 
-// unpack unpacks a manifest's layers; release allows their collection again.
-func (s *blobs) unpack(ctx context.Context, m *manifest) (release func(), err error) {
+// unpack unpacks a manifest's layers, but those that were staged; release allows their collection again.
+func (s *blobs) unpack(ctx context.Context, m *manifest, staged map[digest.Digest]Staged) (release func(), err error) {
 	layers := make([]Layer, len(m.layers))
 	for i, l := range m.layers {
 		diffID := m.image.RootFS.DiffIDs[i]
-		layers[i] = Layer{DiffID: diffID, Open: func(ctx context.Context) (io.ReadCloser, error) {
+		layers[i] = Layer{DiffID: diffID, Staged: staged[diffID], Open: func(ctx context.Context) (io.ReadCloser, error) {
 			return s.openLayer(ctx, l, diffID)
 		}}
 	}
