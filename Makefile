@@ -6,7 +6,7 @@ VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 
 COMMIT      ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 BUILT       ?= $(shell git log -1 --format=%cI 2>/dev/null)
 LDFLAGS     := -s -w -X github.com/gantry-engine/gantry/internal/version.Built=$(BUILT) -X github.com/gantry-engine/gantry/internal/version.Version=$(VERSION) -X github.com/gantry-engine/gantry/internal/version.Commit=$(COMMIT)
-LINUX_CMDS  := gantryd gantry-keeper gantry-anchor gantry-net gantry-runtime
+LINUX_CMDS  := gantryd gantry-keeper gantry-anchor gantry-net gantry-lazy gantry-runtime gantry-registry
 PREFIX      ?= /usr
 DESTDIR     ?=
 
@@ -56,6 +56,10 @@ features: deps-test build ## Play every operation and option, then write docs/fe
 features-proof: deps-test build ## Take each option's code away and see its script fail (ROWS=all: also what is proven already)
 	GANTRY_BIN=$(CURDIR)/bin GANTRY_FEATURES_PROOF=$(or $(ROWS),1) $(GO) test ./test/features -count=1 -run TestProof -timeout 80m -v
 	GANTRY_UPDATE_DOCS=1 $(GO) test ./test/features -count=1 -run TestPage
+
+.PHONY: conformance
+conformance: deps-test build ## Judge registries by the OCI distribution specification, then write docs/registry-conformance.md
+	GANTRY_BIN=$(CURDIR)/bin GANTRY_UPDATE_DOCS=1 $(GO) test ./test/conformance -count=1
 
 .PHONY: test-vm
 test-vm: deps-vm build deb ## cgroup v2, systemd and the package, in a virtual machine (slow: emulated)

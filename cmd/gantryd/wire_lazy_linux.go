@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"path/filepath"
 
 	"github.com/gantry-engine/gantry/internal/config"
@@ -33,4 +34,12 @@ func lazyPort(served *lazy.Driver, store *layers.Store) imagesservice.Lazy {
 		return nil
 	}
 	return served
+}
+
+// leaveLazy ends what serves layers if no container can be reading from them; else it stays for the next daemon.
+func (e *engine) leaveLazy(ctx context.Context, served *lazy.Driver) error {
+	if n := e.states(); n["running"]+n["paused"] == 0 {
+		return served.Leave(ctx)
+	}
+	return served.Close()
 }

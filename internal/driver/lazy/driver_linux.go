@@ -331,6 +331,31 @@ func (d *Driver) forget(blob digest.Digest) {
 	}
 }
 
+// Leave ends gantry-lazy: no container runs. What is here of the layers is gone on with at the next Start.
+func (d *Driver) Leave(ctx context.Context) error {
+	d.mu.Lock()
+	d.closed = true
+	l := d.link
+	var blobs []digest.Digest
+	for blob := range d.layers {
+		blobs = append(blobs, blob)
+	}
+	d.mu.Unlock()
+	var errs []error
+	if l != nil && !l.broken() {
+		for _, blob := range blobs {
+			if _, _, err := l.ask(ctx, lazyproto.Request{Op: lazyproto.OpRelease, Digest: blob}); err != nil {
+				errs = append(errs, err)
+			}
+		}
+		_ = l.conn.Send(lazyproto.Request{Op: lazyproto.OpLeave})
+	}
+	for _, blob := range blobs {
+		detach(d.place(blob).Mount)
+	}
+	return errors.Join(append(errs, d.Close())...)
+}
+
 // Close hangs up. gantry-lazy goes on while it serves a layer.
 func (d *Driver) Close() error {
 	d.mu.Lock()

@@ -182,7 +182,9 @@ func (a *arriver) unpack(ctx context.Context, m *manifest) (done func(), err err
 func (a *arriver) unfinished(m *manifest) (layers []Layer, rest int) {
 	layers = make([]Layer, len(m.layers))
 	for i, l := range m.layers {
-		layers[i] = Layer{DiffID: m.image.RootFS.DiffIDs[i], Open: func(ctx context.Context) (io.ReadCloser, error) { return a.store.openLayer(ctx, l) }}
+		layers[i] = Layer{DiffID: m.image.RootFS.DiffIDs[i], Open: func(ctx context.Context) (io.ReadCloser, error) {
+			return a.store.openLayer(ctx, l, m.image.RootFS.DiffIDs[i])
+		}}
 		_, err := a.store.content.Blobs().Info(a.store.content.Context(context.Background()), l.Digest)
 		if s, ok := a.catalog.lazy.state(l.Digest); ok && errdefs.IsNotFound(err) {
 			layers[i].Served = s.Served
@@ -222,7 +224,7 @@ var errServed = errors.New("it is fetched when it is read, and in the background
 // notWhole says, of a blob that is missing, how far it is if it is served.
 func (z lazily) notWhole(d digest.Digest, err error) error {
 	s, ok := z.state(d)
-	if !ok || !errdefs.IsNotFound(err) {
+	if !ok || err == nil || !errdefs.IsNotFound(err) {
 		return err
 	}
 	if s.Error != "" {

@@ -55,8 +55,9 @@ func (p *puller) Pull(ctx context.Context, o PullOptions, out Progress) error {
 		return err
 	}
 	defer repo.Close()
+	anybody := o.Auth == registry.AuthConfig{}
 	if !reference.IsNameOnly(named) {
-		return p.one(ctx, repo, named, o, out)
+		return p.one(ctx, repo, anybody, named, o, out)
 	}
 	tags, err := repo.Tags(ctx)
 	if err != nil {
@@ -67,7 +68,7 @@ func (p *puller) Pull(ctx context.Context, o PullOptions, out Progress) error {
 		if err != nil {
 			return fmt.Errorf("the registry lists the tag %q: %w: %w", t, err, errdefs.ErrInvalidArgument)
 		}
-		if err := p.one(ctx, repo, tagged, o, out); err != nil {
+		if err := p.one(ctx, repo, anybody, tagged, o, out); err != nil {
 			return err
 		}
 	}
@@ -104,8 +105,8 @@ func tagOf(named reference.Named) string {
 	return ""
 }
 
-// one pulls one image.
-func (p *puller) one(ctx context.Context, repo Repository, named reference.Named, o PullOptions, out Progress) error {
+// one pulls one image, of a repository that is open to anybody or not.
+func (p *puller) one(ctx context.Context, repo Repository, anybody bool, named reference.Named, o PullOptions, out Progress) error {
 	target, err := repo.Resolve(ctx, tagOf(named))
 	if err != nil {
 		return err
@@ -117,6 +118,9 @@ func (p *puller) one(ctx context.Context, repo Repository, named reference.Named
 		return nil
 	}
 	in := &intake{puller: p, repo: repo, named: named, target: target, board: newBoard(out), auth: o.Auth}
+	if anybody {
+		in.source = named.Name()
+	}
 	defer in.leave()
 	if o.Lazy || p.lazyAlways.Load() {
 		in.lazy = p.catalog.lazy
