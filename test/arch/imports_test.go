@@ -45,6 +45,8 @@ var rules = []rule{
 		why: "the registry is an executable of its own; the command line knows its flags only"},
 	{from: "internal/registryserver", banned: []string{"internal/service", "internal/driver", "internal/server", "internal/cli", "internal/store", "internal/sys", "internal/config", "internal/keeper", "internal/keeperproto", "runtime"},
 		why: "the registry stands alone: it is a server for engines, not a part of one; its way to other registries is wired in cmd/gantry-registry"},
+	{from: "internal/lazy", banned: []string{"internal/service", "internal/driver", "internal/server", "internal/cli", "internal/store", "internal/config", "internal/keeper", "internal/keeperproto", "runtime"},
+		why: "what serves layers stands alone; its way to registries is wired in cmd/gantry-lazy"},
 	{from: "internal/registryserver/flags", banned: []string{"internal", "net/http", "go.yaml.in/yaml/v3"},
 		why: "the command line links the flags for its help"},
 	{from: "internal/registryserver/storage", banned: []string{"net/http"},
