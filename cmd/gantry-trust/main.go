@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/gantry-engine/gantry/internal/trust/policy"
 	"github.com/gantry-engine/gantry/internal/trust/program"
 	"github.com/gantry-engine/gantry/internal/trust/sigstore"
 )
@@ -21,20 +22,40 @@ func main() {
 
 func run(args []string, in io.Reader, out io.Writer) error {
 	if len(args) != 1 {
-		return fmt.Errorf("usage: %s verify|sign|keygen: the engine and 'gantry image' run this program", program.Name)
-	}
-	if err := confine(); err != nil {
-		return fmt.Errorf("giving up rights: %w", err)
+		return fmt.Errorf("usage: %s verify|sign|keygen|policy|judge: the engine and 'gantry image' run this program", program.Name)
 	}
 	switch args[0] {
 	case "verify":
-		return answer(in, out, sigstore.Verify)
+		return answer(in, out, confined(sigstore.Verify))
 	case "sign":
-		return answer(in, out, sigstore.Sign)
+		return answer(in, out, confined(sigstore.Sign))
 	case "keygen":
-		return answer(in, out, sigstore.Keygen)
+		return answer(in, out, confined(sigstore.Keygen))
+	case "policy": // of whoever asks: files of its own
+		return answer(in, out, policy.Look)
+	case "judge":
+		return answer(in, out, judge)
 	}
-	return fmt.Errorf("%q is neither verify nor sign nor keygen", args[0])
+	return fmt.Errorf("%q is none of verify, sign, keygen, policy and judge", args[0])
+}
+
+// confined gives up all rights before what a stranger wrote is looked at.
+func confined[Q, A any](f func(Q) (A, error)) func(Q) (A, error) {
+	return func(q Q) (a A, err error) {
+		if err := confine(); err != nil {
+			return a, fmt.Errorf("giving up rights: %w", err)
+		}
+		return f(q)
+	}
+}
+
+// judge reads the policy with the rights of whoever asks, and what strangers wrote without.
+func judge(q program.Judge) (a program.Judgement, err error) {
+	p, err := policy.Load(q.File)
+	if err != nil {
+		return a, err
+	}
+	return confined(func(q program.Judge) (program.Judgement, error) { return p.Judge(q, sigstore.Verify) })(q)
 }
 
 func answer[Q, A any](in io.Reader, out io.Writer, f func(Q) (A, error)) error {

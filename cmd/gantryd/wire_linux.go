@@ -39,6 +39,8 @@ import (
 	registriesservice "github.com/gantry-engine/gantry/internal/service/registries"
 	systemservice "github.com/gantry-engine/gantry/internal/service/system"
 	volumesservice "github.com/gantry-engine/gantry/internal/service/volumes"
+	"github.com/gantry-engine/gantry/internal/trust/policy"
+	"github.com/gantry-engine/gantry/internal/trust/program"
 	"github.com/gantry-engine/gantry/internal/version"
 )
 
@@ -111,9 +113,24 @@ func (e *engine) wireImages(ctx context.Context, d *daemon) error {
 	if e.registry, err = registry.New(registryConfig(d.cfg), d.log); err != nil {
 		return err
 	}
-	e.images, err = imagesservice.New(ctx, imagesservice.Deps{Content: blobs, Layers: e.layers, Registry: e.registry, Events: e.events, Log: d.log})
+	e.images, err = imagesservice.New(ctx, imagesservice.Deps{Content: blobs, Layers: e.layers, Registry: e.registry, Events: e.events, Log: d.log,
+		Verifier: program.Program{Path: sibling.Path(program.Name), Alone: true}})
+	if err != nil {
+		return err
+	}
+	e.images.Bound(d.cfg.MaxDownloads, d.cfg.MaxUploads)
+	return e.enforce(d.cfg)
+}
+
+// enforce reads the image policy, and puts it in force or ends it.
+func (e *engine) enforce(c *config.Config) error {
+	if c.ImagePolicy == "" {
+		e.images.Trust(nil)
+		return nil
+	}
+	p, err := policy.Load(c.ImagePolicy)
 	if err == nil {
-		e.images.Bound(d.cfg.MaxDownloads, d.cfg.MaxUploads)
+		e.images.Trust(p)
 	}
 	return err
 }
@@ -239,7 +256,7 @@ func reloadable(f *systemservice.Facts, c *config.Config) {
 // reload takes over what changed in daemon.json and tells those who listen.
 func (e *engine) reload(c *config.Config) error {
 	e.system.Reload(func(f *systemservice.Facts) { reloadable(f, c) })
-	err := e.registry.Configure(registryConfig(c))
+	err := errors.Join(e.registry.Configure(registryConfig(c)), e.enforce(c))
 	e.images.Bound(c.MaxDownloads, c.MaxUploads)
 	e.containers.Retune(containersservice.Tuning{DefaultRuntime: c.DefaultRuntime, ShmSize: c.DefaultShmSize, StopTimeout: stopTimeout(c)})
 	f := e.system.Facts()

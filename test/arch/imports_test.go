@@ -41,6 +41,10 @@ var rules = []rule{
 		why: "the anchor is never upgraded while containers run: it holds, gives back, and reaps"},
 	{from: "cmd/gantry-init", banned: []string{"fmt", "net", "net/http", "os", "encoding/json", "reflect", "internal/service", "internal/driver", "internal/server"},
 		why: "init's start-up time is on every container's bill"},
+	{from: "internal", banned: []string{"github.com/sigstore", "internal/trust/sigstore"}, except: []string{"internal/trust/sigstore"},
+		why: "what reads strangers' signatures runs in gantry-trust, without rights"},
+	{from: "cmd", banned: []string{"github.com/sigstore", "internal/trust/sigstore"}, except: []string{"cmd/gantry-trust"},
+		why: "what reads strangers' signatures runs in gantry-trust, without rights"},
 	{from: "runtime", banned: []string{"net/http", "internal/service", "internal/driver", "internal/server", "internal/store", "internal/keeper", "internal/keeperproto", "internal/cli"},
 		why: "the kernel library is public and stands alone"},
 }
@@ -171,6 +175,9 @@ func TestRulesFire(t *testing.T) {
 		{"internal/keeper", "github.com/containerd/containerd/v2/core/content", true},
 		{"cmd/gantry-init", "fmt", true},
 		{"runtime", "github.com/docker/docker/api/types", true},
+		{"cmd/gantryd", module + "/internal/trust/sigstore", true},
+		{"internal/service/images", "github.com/sigstore/sigstore-go/pkg/verify", true},
+		{"cmd/gantry-trust", module + "/internal/trust/sigstore", false},
 		{"internal/kit/undo", module + "/internal/spec", true},
 		{"internal/sys/mount", module + "/internal/kit/undo", false},
 	} {

@@ -29,6 +29,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/containerd/v2/plugins/content/local"
 	"github.com/containerd/log"
+	"github.com/opencontainers/go-digest"
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 )
@@ -53,6 +54,10 @@ type Store struct {
 // dropped, and what only they held is deleted by the next Collect.
 func Open(ctx context.Context, dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making the content store: %w", err)
+	}
+	// containerd's store makes it with the first blob that is written to it; Adopt's are moved there.
+	if err := os.MkdirAll(filepath.Join(dir, "blobs", digest.SHA256.String()), 0o755); err != nil {
 		return nil, fmt.Errorf("making the content store: %w", err)
 	}
 	// containerd's packages log through their own global logger; what matters comes back as errors.

@@ -3,7 +3,7 @@
 // The libraries that make and check signatures cost some 13 MB of memory and 6 ms at start, and they read what strangers
 // wrote. So they are in a program of its own, which runs for one question and gives up all rights before it reads it:
 //
-//	gantry-trust verify|sign|keygen   question as JSON on standard input ──► answer as JSON on standard output
+//	gantry-trust verify|sign|keygen|policy|judge   question as JSON on standard input ──► answer as JSON on standard output
 //
 // A question that cannot be answered ends it with status 1 and the reason on standard error.
 package program
@@ -91,6 +91,39 @@ type Pair struct {
 	ID              string // the public key's SHA-256
 }
 
+// Look asks what a policy file says: of all, or of one image.
+type Look struct {
+	File string
+	Name string `json:",omitempty"`
+}
+
+// Policy answers Look.
+type Policy struct {
+	Rules []Rule
+	Notes []string `json:",omitempty"` // what has no effect here
+}
+
+// Rule is one of a policy.
+type Rule struct {
+	Scope    string
+	Demand   string // the end of a sentence: "demands …", "allows …"
+	Identity string `json:",omitempty"` // how the name that was signed has to fit
+}
+
+// Judge asks whether a policy file allows an image, by the signatures there are of it.
+type Judge struct {
+	File, Name, Digest string
+	Signatures         []Signature
+}
+
+// Judgement answers Judge.
+type Judgement struct {
+	Allowed bool
+	Rule    Rule
+	By      []string `json:",omitempty"` // whose signatures satisfy it
+	Why     []string `json:",omitempty"` // what the others lack
+}
+
 // Program is the executable.
 type Program struct {
 	Path string
@@ -115,6 +148,16 @@ func (p Program) Sign(ctx context.Context, q Sign) (Signed, error) {
 // Keygen makes a pair of keys.
 func (p Program) Keygen(ctx context.Context, q Keygen) (Pair, error) {
 	return ask[Pair](ctx, p, "keygen", q)
+}
+
+// Look reads a policy.
+func (p Program) Look(ctx context.Context, q Look) (Policy, error) {
+	return ask[Policy](ctx, p, "policy", q)
+}
+
+// Judge has a policy decide.
+func (p Program) Judge(ctx context.Context, q Judge) (Judgement, error) {
+	return ask[Judgement](ctx, p, "judge", q)
 }
 
 func ask[A any](ctx context.Context, p Program, verb string, question any) (answer A, err error) {
