@@ -57,6 +57,10 @@ features-proof: deps-test build ## Take each option's code away and see its scri
 	GANTRY_BIN=$(CURDIR)/bin GANTRY_FEATURES_PROOF=$(or $(ROWS),1) $(GO) test ./test/features -count=1 -run TestProof -timeout 80m -v
 	GANTRY_UPDATE_DOCS=1 $(GO) test ./test/features -count=1 -run TestPage
 
+.PHONY: conformance
+conformance: deps-test build ## Judge registries by the OCI distribution specification, then write docs/registry-conformance.md
+	GANTRY_BIN=$(CURDIR)/bin GANTRY_UPDATE_DOCS=1 $(GO) test ./test/conformance -count=1
+
 .PHONY: test-vm
 test-vm: deps-vm build deb ## cgroup v2, systemd and the package, in a virtual machine (slow: emulated)
 	test/vm/run.sh

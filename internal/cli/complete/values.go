@@ -22,15 +22,17 @@ func fixed() map[string][]string {
 		"isolation": {"default", "hyperv", "process"},
 		"log-level": {"debug", "info", "warn", "error", "fatal"},
 		"pid":       {"container:", "host"},
+		"pocket":    {"none", "security", "updates"},
 		"platform":  {"linux/386", "linux/amd64", "linux/arm/v5", "linux/arm/v6", "linux/arm/v7", "linux/arm64", "linux/ppc64le", "linux/riscv64", "linux/s390x"},
 		"pull":      {"always", "missing", "never"},
 		"restart":   {"always", "no", "on-failure", "on-failure:", "unless-stopped"},
 		"security-opt": {"apparmor=", "label=", "no-new-privileges", "seccomp=", "seccomp=builtin", "seccomp=unconfined", "systempaths=unconfined",
 			"writable-cgroups="},
-		"type":   {"config", "container", "context", "image", "network", "node", "plugin", "secret", "service", "task", "volume"},
-		"ulimit": {"core=", "cpu=", "data=", "fsize=", "locks=", "memlock=", "msgqueue=", "nice=", "nofile=", "nproc=", "rss=", "rtprio=", "rttime=", "sigpending=", "stack="},
-		"userns": {"host"},
-		"uts":    {"host"},
+		"type":    {"config", "container", "context", "image", "network", "node", "plugin", "secret", "service", "task", "volume"},
+		"ulimit":  {"core=", "cpu=", "data=", "fsize=", "locks=", "memlock=", "msgqueue=", "nice=", "nofile=", "nproc=", "rss=", "rtprio=", "rttime=", "sigpending=", "stack="},
+		"userns":  {"host"},
+		"uts":     {"host"},
+		"variant": {"apt", "buildd", "custom", "essential", "important", "minbase", "standard"},
 	}
 }
 

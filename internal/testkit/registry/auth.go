@@ -37,7 +37,7 @@ func (r *Registry) Expire() {
 
 // needed is the scope that a request needs.
 func needed(req *http.Request) string {
-	for _, re := range []interface{ FindStringSubmatch(string) []string }{manifestPath, blobPath, uploadPath, tagsPath} {
+	for _, re := range []interface{ FindStringSubmatch(string) []string }{manifestPath, blobPath, uploadPath, tagsPath, referrersPath} {
 		if m := re.FindStringSubmatch(req.URL.Path); m != nil {
 			action := ":pull"
 			if req.Method != http.MethodGet && req.Method != http.MethodHead || len(m) == 3 && uploadPath.MatchString(req.URL.Path) {

@@ -124,6 +124,20 @@ func (a *answer) refuse(status int, code, message string) {
 	a.send(status, body)
 }
 
+// unsupported refuses a method.
+func (a *answer) unsupported() {
+	a.refuse(http.StatusMethodNotAllowed, "UNSUPPORTED", "the operation is unsupported")
+}
+
+// reads tells whether a request is GET or HEAD; if not, it is refused.
+func (a *answer) reads() bool {
+	if a.req.Method == http.MethodGet || a.req.Method == http.MethodHead {
+		return true
+	}
+	a.unsupported()
+	return false
+}
+
 // content answers with a blob or a manifest, or with the part of it that was asked for.
 func (a *answer) content(mediaType string, d digest.Digest, b []byte) {
 	if a.fault.Wrong {
@@ -139,6 +153,9 @@ func (a *answer) content(mediaType string, d digest.Digest, b []byte) {
 		from, _ = strconv.ParseInt(first, 10, 64)
 		if n, err := strconv.ParseInt(last, 10, 64); err == nil {
 			to = min(to, n+1)
+		}
+		if n, err := strconv.ParseInt(last, 10, 64); err == nil && first == "" { // the last n bytes
+			from, to = max(0, int64(len(b))-n), int64(len(b))
 		}
 		if from >= to {
 			a.refuse(http.StatusRequestedRangeNotSatisfiable, "RANGE_INVALID", "there is nothing")

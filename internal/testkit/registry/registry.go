@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"io"
@@ -9,9 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -111,10 +108,13 @@ func (r *Registry) repo(name string) *repository {
 
 // The protocol's paths. A repository's name can have slashes.
 var (
-	manifestPath = regexp.MustCompile(`^/v2/(.+)/manifests/([^/]+)$`)
-	blobPath     = regexp.MustCompile(`^/v2/(.+)/blobs/([a-z0-9]+:[0-9a-f]+)$`)
-	uploadPath   = regexp.MustCompile(`^/v2/(.+)/blobs/uploads/([^/]*)$`)
-	tagsPath     = regexp.MustCompile(`^/v2/(.+)/tags/list$`)
+	manifestPath  = regexp.MustCompile(`^/v2/(.+)/manifests/([^/]+)$`)
+	blobPath      = regexp.MustCompile(`^/v2/(.+)/blobs/([a-z0-9]+:[0-9a-f]+)$`)
+	uploadPath    = regexp.MustCompile(`^/v2/(.+)/blobs/uploads/([^/]*)$`)
+	tagsPath      = regexp.MustCompile(`^/v2/(.+)/tags/list$`)
+	referrersPath = regexp.MustCompile(`^/v2/(.+)/referrers/([^/]+)$`)
+	name          = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$`)
+	tag           = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
 )
 
 // ServeHTTP answers a request, as the faults want it.
@@ -149,109 +149,40 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		}
 	case tagsPath.MatchString(path):
 		r.serveTags(a, tagsPath.FindStringSubmatch(path)[1])
+	case referrersPath.MatchString(path):
+		m := referrersPath.FindStringSubmatch(path)
+		r.serveReferrers(a, m[1], digest.Digest(m[2]))
 	default:
 		a.refuse(http.StatusNotFound, "UNSUPPORTED", "there is no such path")
 	}
 }
 
-func (r *Registry) serveManifest(a *answer, name, ref string) {
-	r.mu.Lock()
-	if a.req.Method == http.MethodPut {
-		r.mu.Unlock()
-		r.putManifest(a, name, ref)
-		return
-	}
-	repo := r.repos[name]
-	if repo == nil {
-		r.mu.Unlock()
-		a.refuse(http.StatusNotFound, "NAME_UNKNOWN", "repository name not known to registry")
-		return
-	}
-	d := digest.Digest(ref)
-	if !strings.Contains(ref, ":") {
-		d = repo.tags[ref]
-	}
-	m, ok := repo.manifests[d]
-	r.mu.Unlock()
-	if !ok {
-		a.refuse(http.StatusNotFound, "MANIFEST_UNKNOWN", "manifest unknown")
-		return
-	}
-	a.content(m.mediaType, d, m.body)
-}
-
-func (r *Registry) putManifest(a *answer, name, ref string) {
-	body, err := io.ReadAll(a.req.Body)
-	if err != nil {
-		return
-	}
-	d := digest.FromBytes(body)
-	if strings.Contains(ref, ":") && ref != d.String() {
-		a.refuse(http.StatusBadRequest, "DIGEST_INVALID", "the digest is not that of the manifest")
-		return
-	}
-	r.mu.Lock()
-	repo := r.repo(name)
-	repo.manifests[d] = manifest{a.req.Header.Get("Content-Type"), body}
-	if ref != d.String() {
-		repo.tags[ref] = d
-	}
-	r.mu.Unlock()
-	a.Header().Set("Docker-Content-Digest", d.String())
-	a.Header().Set("Location", "/v2/"+name+"/manifests/"+d.String())
-	a.send(http.StatusCreated, nil)
-}
-
 func (r *Registry) serveBlob(a *answer, name string, d digest.Digest) {
 	b, ok := r.Blob(name, d)
-	if !ok {
+	switch {
+	case !ok:
 		a.refuse(http.StatusNotFound, "BLOB_UNKNOWN", "blob unknown to registry")
-		return
+	case a.req.Method == http.MethodDelete:
+		r.mu.Lock()
+		delete(r.repos[name].blobs, d)
+		r.mu.Unlock()
+		a.send(http.StatusAccepted, nil)
+	case a.reads():
+		a.content("application/octet-stream", d, b)
 	}
-	a.content("application/octet-stream", d, b)
-}
-
-// serveTags lists at most n tags that come after last.
-func (r *Registry) serveTags(a *answer, name string) {
-	r.mu.Lock()
-	repo := r.repos[name]
-	var tags []string
-	if repo != nil {
-		for tag := range repo.tags {
-			tags = append(tags, tag)
-		}
-	}
-	r.mu.Unlock()
-	if repo == nil {
-		a.refuse(http.StatusNotFound, "NAME_UNKNOWN", "repository name not known to registry")
-		return
-	}
-	slices.Sort(tags)
-	q := a.req.URL.Query()
-	if last := q.Get("last"); last != "" {
-		at, found := slices.BinarySearch(tags, last)
-		if found {
-			at++
-		}
-		tags = tags[at:]
-	}
-	if n, err := strconv.Atoi(q.Get("n")); err == nil && n > 0 && n < len(tags) {
-		tags = tags[:n]
-		next := url.Values{"n": {q.Get("n")}, "last": {tags[n-1]}}
-		a.Header().Set("Link", fmt.Sprintf("<%s?%s>; rel=\"next\"", a.req.URL.Path, next.Encode()))
-	}
-	body, _ := json.Marshal(map[string]any{"name": name, "tags": tags})
-	a.Header().Set("Content-Type", "application/json")
-	a.send(http.StatusOK, body)
 }
 
 // beginUpload mounts a blob, or opens a session.
-func (r *Registry) beginUpload(a *answer, name string) {
+func (r *Registry) beginUpload(a *answer, repo string) {
+	if !name.MatchString(repo) {
+		a.refuse(http.StatusBadRequest, "NAME_INVALID", "invalid repository name")
+		return
+	}
 	q := a.req.URL.Query()
 	d, from := digest.Digest(q.Get("mount")), q.Get("from")
 	if b, ok := r.Blob(from, d); ok && r.may(a.req, "repository:"+from+":pull") {
-		r.AddBlob(name, b)
-		a.Header().Set("Location", "/v2/"+name+"/blobs/"+d.String())
+		r.AddBlob(repo, b)
+		a.Header().Set("Location", "/v2/"+repo+"/blobs/"+d.String())
 		a.Header().Set("Docker-Content-Digest", d.String())
 		a.send(http.StatusCreated, nil)
 		return
@@ -259,7 +190,7 @@ func (r *Registry) beginUpload(a *answer, name string) {
 	r.mu.Lock()
 	r.made++
 	id := fmt.Sprintf("upload-%d", r.made)
-	s := &session{repo: name}
+	s := &session{repo: repo}
 	r.uploads[id] = s
 	r.where(a, id, s)
 	r.mu.Unlock()
@@ -279,7 +210,8 @@ func (r *Registry) serveUpload(a *answer, name, id string) {
 		delete(r.uploads, id)
 	}
 	s := r.uploads[id]
-	ok := s != nil && s.repo == name && a.req.URL.Query().Get("turn") == strconv.Itoa(s.turn)
+	// Any location is good for asking how far an upload is.
+	ok := s != nil && s.repo == name && (a.req.Method == http.MethodGet || a.req.URL.Query().Get("turn") == strconv.Itoa(s.turn))
 	r.mu.Unlock()
 	if !ok {
 		a.refuse(http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry")
@@ -303,8 +235,13 @@ func (r *Registry) serveUpload(a *answer, name, id string) {
 		if r.take(a, s) {
 			r.finish(a, id, s)
 		}
+	case http.MethodDelete:
+		r.mu.Lock()
+		delete(r.uploads, id)
+		r.mu.Unlock()
+		a.send(http.StatusNoContent, nil)
 	default:
-		a.refuse(http.StatusMethodNotAllowed, "UNSUPPORTED", "the operation is unsupported")
+		a.unsupported()
 	}
 }
 
@@ -314,7 +251,8 @@ func (r *Registry) take(a *answer, s *session) bool {
 	at := int64(len(s.data))
 	a.entry.Offset = at
 	r.mu.Unlock()
-	if cr := a.req.Header.Get("Content-Range"); cr != "" && !strings.HasPrefix(cr, fmt.Sprintf("%d-", at)) {
+	whole := a.req.ContentLength < 0 || a.req.Header.Get("Content-Range") == fmt.Sprintf("%d-%d", at, at+a.req.ContentLength-1)
+	if cr := a.req.Header.Get("Content-Range"); cr != "" && (!strings.HasPrefix(cr, fmt.Sprintf("%d-", at)) || !whole) {
 		a.Header().Set("Range", fmt.Sprintf("0-%d", max(0, at-1)))
 		a.refuse(http.StatusRequestedRangeNotSatisfiable, "RANGE_INVALID", "the upload does not go on there")
 		return false
