@@ -95,7 +95,8 @@ func (g *Guard) Check(ctx context.Context, u Use) ([]*Proof, error) {
 		return nil, refusal{r, rule, u, []string{"the image has no name here that a signature could be for"}}.error()
 	}
 	key := u.Named.String() + " " + u.Target.Digest.String()
-	if r.has(key) {
+	// Who has a repository at hand brings the image: what is known then helps only if its proof is kept.
+	if u.Repo == nil && r.has(key) {
 		return nil, nil
 	}
 	select {
@@ -104,10 +105,10 @@ func (g *Guard) Check(ctx context.Context, u Use) ([]*Proof, error) {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	if r.has(key) {
+	kept := g.Kept(ctx, u.Target.Digest)
+	if r.has(key) && (u.Repo == nil || len(kept) > 0) {
 		return nil, nil
 	}
-	kept := g.Kept(ctx, u.Target.Digest)
 	found, err := g.examine(ctx, rule, u, kept)
 	if err == nil && found.satisfied {
 		r.add(key)
