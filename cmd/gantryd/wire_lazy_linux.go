@@ -43,3 +43,12 @@ func (e *engine) leaveLazy(ctx context.Context, served *lazy.Driver) error {
 	}
 	return served.Close()
 }
+
+// startLazy serves again what was served before this daemon. Without such layers it does nothing.
+func (e *engine) startLazy(ctx context.Context, d *daemon, served *lazy.Driver) {
+	e.images.PullLazily(d.cfg.LazyPull)
+	served.SetHandler(e.images)
+	if err := served.Start(ctx, e.layers.Served()); err != nil {
+		d.log.Error("layers that are not here yet cannot be served; containers that need them do not start", "error", err)
+	}
+}

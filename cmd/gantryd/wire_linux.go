@@ -41,6 +41,8 @@ import (
 	registriesservice "github.com/gantry-engine/gantry/internal/service/registries"
 	systemservice "github.com/gantry-engine/gantry/internal/service/system"
 	volumesservice "github.com/gantry-engine/gantry/internal/service/volumes"
+	"github.com/gantry-engine/gantry/internal/trust/policy"
+	"github.com/gantry-engine/gantry/internal/trust/program"
 	"github.com/gantry-engine/gantry/internal/version"
 )
 
@@ -126,19 +128,27 @@ func (e *engine) wireImages(ctx context.Context, d *daemon) error {
 	blobs.MakeBy(recall.NewMaker(e.layers, blobs, imagesservice.Anybody{Registry: e.registry}))
 	again := imagesservice.Recall{Layers: e.layers, Shelf: blobs, Dropper: recall.NewDropper(e.layers, blobs, d.log)}
 	e.closers.Push("dropping of blobs", func(context.Context) error { again.Dropper.Close(); return nil })
-	e.images, err = imagesservice.New(ctx, imagesservice.Deps{
-		Content: blobs, Layers: e.layers, Recall: again, Registry: e.registry, Lazy: lazyPort(served, e.layers), Events: e.events, Log: d.log,
-	})
+	e.images, err = imagesservice.New(ctx, imagesservice.Deps{Content: blobs, Layers: e.layers, Recall: again, Registry: e.registry, Lazy: lazyPort(served, e.layers), Events: e.events, Log: d.log,
+		Verifier: program.Program{Path: sibling.Path(program.Name), Alone: true}})
 	if err != nil {
 		return err
 	}
 	e.images.Bound(d.cfg.MaxDownloads, d.cfg.MaxUploads)
-	e.images.PullLazily(d.cfg.LazyPull)
-	served.SetHandler(e.images)
-	if err := served.Start(ctx, e.layers.Served()); err != nil {
-		d.log.Error("layers that are not here yet cannot be served; containers that need them do not start", "error", err)
+	e.startLazy(ctx, d, served)
+	return e.enforce(d.cfg)
+}
+
+// enforce reads the image policy, and puts it in force or ends it.
+func (e *engine) enforce(c *config.Config) error {
+	if c.ImagePolicy == "" {
+		e.images.Trust(nil)
+		return nil
 	}
-	return nil
+	p, err := policy.Load(c.ImagePolicy)
+	if err == nil {
+		e.images.Trust(p)
+	}
+	return err
 }
 
 // registryConfig says how registries are reached.
@@ -262,7 +272,7 @@ func reloadable(f *systemservice.Facts, c *config.Config) {
 // reload takes over what changed in daemon.json and tells those who listen.
 func (e *engine) reload(c *config.Config) error {
 	e.system.Reload(func(f *systemservice.Facts) { reloadable(f, c) })
-	err := e.registry.Configure(registryConfig(c))
+	err := errors.Join(e.registry.Configure(registryConfig(c)), e.enforce(c))
 	e.images.Bound(c.MaxDownloads, c.MaxUploads)
 	e.images.PullLazily(c.LazyPull)
 	e.containers.Retune(containersservice.Tuning{DefaultRuntime: c.DefaultRuntime, ShmSize: c.DefaultShmSize, StopTimeout: stopTimeout(c)})
