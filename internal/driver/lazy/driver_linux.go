@@ -70,6 +70,7 @@ type held struct {
 	size     int64      // of its files
 	entries  int64
 	users    int // Serve's callers
+	kept     bool
 	whole    bool
 	arriving bool
 	dropped  bool // by us: it lives on for those who use it
@@ -91,7 +92,7 @@ func New(cfg Config) (*Driver, error) {
 			}
 			continue
 		}
-		d.layers[r.Layer.Digest] = &held{layer: r.Layer, size: r.Size, entries: r.Entries, trouble: r.Trouble}
+		d.layers[r.Layer.Digest] = &held{layer: r.Layer, size: r.Size, entries: r.Entries, trouble: r.Trouble, kept: true}
 	}
 	return d, nil
 }
@@ -191,15 +192,15 @@ func (d *Driver) Serve(ctx context.Context, l images.LazyLayer, auth registry.Au
 	d.mu.Unlock()
 	if !mounted {
 		if err := d.begin(ctx, h); err != nil {
-			d.leave(h)
-			d.Drop(l.DiffID)
+			d.leave(h, false)
 			return images.Served{}, err
 		}
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s := d.served(h)
-	s.Release = sync.OnceFunc(func() { d.leave(h) })
+	var once sync.Once
+	s.Release = func(kept bool) { once.Do(func() { d.leave(h, kept) }) }
 	return s, nil
 }
 
@@ -253,11 +254,16 @@ func (d *Driver) ask(ctx context.Context, l *link, h *held, op string) error {
 	return nil
 }
 
-// leave ends a hold of Serve's caller.
-func (d *Driver) leave(h *held) {
+// leave ends a hold of Serve's caller. What nobody has kept then is dropped.
+func (d *Driver) leave(h *held, kept bool) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	h.users--
+	h.kept = h.kept || kept
+	gone := h.users == 0 && !h.kept
+	d.mu.Unlock()
+	if gone {
+		d.Drop(h.layer.DiffID)
+	}
 }
 
 // State implements images.Lazy.

@@ -37,6 +37,7 @@ type intake struct {
 	auth   registry.AuthConfig
 	lazy   lazily                   // empty: all layers come in now
 	served map[digest.Digest]Served // layers that do not come in now, by their blob
+	kept   bool                     // the layer store has them
 
 	source   string    // the repository, if it gives to everybody
 	arrivals []Arrival // children before parents
@@ -50,7 +51,7 @@ func (in *intake) leave() {
 	}
 	in.layers = nil
 	for _, s := range in.served {
-		s.Release()
+		s.Release(in.kept)
 	}
 	in.served = nil
 }
@@ -76,6 +77,7 @@ func (in *intake) pull(ctx context.Context, platform *ocispec.Platform) (*entry,
 		return nil, in.figure(m, err)
 	}
 	defer done()
+	in.kept = true
 	failpoint.Hit("gantryd.pull-unpacked")
 	arrivals := slices.DeleteFunc(in.arrivals, func(a Arrival) bool { return in.served[a.Digest].Dir != "" })
 	if err := in.store.content.Adopt(held, arrivals); err != nil {

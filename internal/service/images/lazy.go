@@ -36,8 +36,9 @@ type Served struct {
 	Dir     string // "" is none
 	Size    int64  // of its files, in bytes
 	Entries int64
-	// Release ends the caller's hold: from then on it is served for as long as an image or a container has it.
-	Release func()
+	// Release ends the caller's hold. If it was kept (it is one of the layer store's), it is served for as long as that
+	// has it, else no longer.
+	Release func(kept bool)
 }
 
 // LazyState is how far a layer is that is served.
@@ -108,7 +109,7 @@ func (in *intake) serve(ctx context.Context, m *manifest, here map[digest.Digest
 			case err != nil:
 				in.catalog.log.Info("a layer is pulled, not served", "image", in.named.String(), "layer", l.Digest, "reason", err)
 			case twice:
-				s.Release()
+				s.Release(true) // the first one decides
 			default:
 				in.served[l.Digest] = s
 			}
