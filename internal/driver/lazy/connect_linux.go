@@ -260,12 +260,12 @@ const retryArrival = time.Minute
 // arrive brings a blob that is whole into the stores.
 func (d *Driver) arrive(h *held) {
 	d.mu.Lock()
-	busy := h.arriving || h.dropped || d.closed || d.handler == nil
-	h.arriving = true
-	d.mu.Unlock()
-	if busy {
+	if h.arriving || h.users > 0 || h.dropped || d.closed || d.handler == nil {
+		d.mu.Unlock()
 		return
 	}
+	h.arriving = true
+	d.mu.Unlock()
 	err := d.cfg.Offer(h.layer.Digest, filepath.Join(d.place(h.layer.Digest).Cache, "blob"))
 	if err == nil {
 		err = d.handler.Arrived(context.Background(), h.image())

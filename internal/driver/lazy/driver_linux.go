@@ -259,10 +259,13 @@ func (d *Driver) leave(h *held, kept bool) {
 	d.mu.Lock()
 	h.users--
 	h.kept = h.kept || kept
-	gone := h.users == 0 && !h.kept
+	gone, whole := h.users == 0 && !h.kept, h.whole
 	d.mu.Unlock()
-	if gone {
+	switch {
+	case gone:
 		d.Drop(h.layer.DiffID)
+	case whole: // it came in before there was an image that it is of
+		go d.arrive(h)
 	}
 }
 
