@@ -12,6 +12,7 @@ import (
 
 	"github.com/gantry-engine/gantry/internal/config"
 	"github.com/gantry-engine/gantry/internal/driver/content"
+	"github.com/gantry-engine/gantry/internal/driver/disk"
 	"github.com/gantry-engine/gantry/internal/driver/layers"
 	"github.com/gantry-engine/gantry/internal/driver/network"
 	"github.com/gantry-engine/gantry/internal/driver/registry"
@@ -35,10 +36,13 @@ import (
 	containersservice "github.com/gantry-engine/gantry/internal/service/containers"
 	eventsservice "github.com/gantry-engine/gantry/internal/service/events"
 	imagesservice "github.com/gantry-engine/gantry/internal/service/images"
+	"github.com/gantry-engine/gantry/internal/service/images/recall"
 	networksservice "github.com/gantry-engine/gantry/internal/service/networks"
 	registriesservice "github.com/gantry-engine/gantry/internal/service/registries"
 	systemservice "github.com/gantry-engine/gantry/internal/service/system"
 	volumesservice "github.com/gantry-engine/gantry/internal/service/volumes"
+	"github.com/gantry-engine/gantry/internal/trust/policy"
+	"github.com/gantry-engine/gantry/internal/trust/program"
 	"github.com/gantry-engine/gantry/internal/version"
 )
 
@@ -48,6 +52,7 @@ type engine struct {
 	events     *eventsservice.Service
 	containers *containersservice.Service
 	layers     *layers.Store
+	content    *content.Store
 	system     *systemservice.Service
 	registry   *registry.Client
 	images     *imagesservice.Service
@@ -88,6 +93,7 @@ func wire(ctx context.Context, d *daemon) (_ *engine, _ []httpapi.Router, err er
 	if err := e.wireContainers(ctx, d, host); err != nil {
 		return nil, nil, err
 	}
+	ports.Disk = disk.Ledger{Root: d.cfg.DataRoot, Layer: e.layers.Disk, Spared: e.content.Spared}
 	ports.Containers = containerCounter{e.containers}
 	routers = append(routers, containersroute.New(e.containers), execroute.New(e.containers))
 	if err := e.networks.Start(ctx); err != nil {
@@ -103,6 +109,7 @@ func (e *engine) wireImages(ctx context.Context, d *daemon) error {
 	if err != nil {
 		return err
 	}
+	e.content = blobs
 	e.closers.Push("content store", func(context.Context) error { return blobs.Close() })
 	if e.layers, err = layers.Open(ctx, filepath.Join(d.cfg.DataRoot, "layers"), layers.Options{Driver: d.cfg.StorageDriver}); err != nil {
 		return err
@@ -111,9 +118,27 @@ func (e *engine) wireImages(ctx context.Context, d *daemon) error {
 	if e.registry, err = registry.New(registryConfig(d.cfg), d.log); err != nil {
 		return err
 	}
-	e.images, err = imagesservice.New(ctx, imagesservice.Deps{Content: blobs, Layers: e.layers, Registry: e.registry, Events: e.events, Log: d.log})
+	blobs.MakeBy(recall.NewMaker(e.layers, blobs, imagesservice.Anybody{Registry: e.registry}))
+	again := imagesservice.Recall{Layers: e.layers, Shelf: blobs, Dropper: recall.NewDropper(e.layers, blobs, d.log)}
+	e.closers.Push("dropping of blobs", func(context.Context) error { again.Dropper.Close(); return nil })
+	e.images, err = imagesservice.New(ctx, imagesservice.Deps{Content: blobs, Layers: e.layers, Recall: again, Registry: e.registry, Events: e.events, Log: d.log,
+		Verifier: program.Program{Path: sibling.Path(program.Name), Alone: true}})
+	if err != nil {
+		return err
+	}
+	e.images.Bound(d.cfg.MaxDownloads, d.cfg.MaxUploads)
+	return e.enforce(d.cfg)
+}
+
+// enforce reads the image policy, and puts it in force or ends it.
+func (e *engine) enforce(c *config.Config) error {
+	if c.ImagePolicy == "" {
+		e.images.Trust(nil)
+		return nil
+	}
+	p, err := policy.Load(c.ImagePolicy)
 	if err == nil {
-		e.images.Bound(d.cfg.MaxDownloads, d.cfg.MaxUploads)
+		e.images.Trust(p)
 	}
 	return err
 }
@@ -239,7 +264,7 @@ func reloadable(f *systemservice.Facts, c *config.Config) {
 // reload takes over what changed in daemon.json and tells those who listen.
 func (e *engine) reload(c *config.Config) error {
 	e.system.Reload(func(f *systemservice.Facts) { reloadable(f, c) })
-	err := e.registry.Configure(registryConfig(c))
+	err := errors.Join(e.registry.Configure(registryConfig(c)), e.enforce(c))
 	e.images.Bound(c.MaxDownloads, c.MaxUploads)
 	e.containers.Retune(containersservice.Tuning{DefaultRuntime: c.DefaultRuntime, ShmSize: c.DefaultShmSize, StopTimeout: stopTimeout(c)})
 	f := e.system.Facts()

@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/events"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -15,6 +16,7 @@ import (
 type loader struct {
 	catalog  *catalog
 	store    *blobs
+	sentry   *sentry
 	announce announcer
 }
 
@@ -43,8 +45,13 @@ func (l *loader) load(ctx context.Context, r io.Reader, wanted []ocispec.Platfor
 		return err
 	}
 	defer z.Close()
-	a, err := readArchive(ctx, l.store, z, out)
+	layers := newUnloading(ctx, l.store)
+	defer layers.close()
+	a, err := readArchive(ctx, layers, z, out)
 	if err != nil {
+		return err
+	}
+	if err := layers.adopt(ctx); err != nil {
 		return err
 	}
 	list, err := a.images(ctx)
@@ -56,13 +63,17 @@ func (l *loader) load(ctx context.Context, r io.Reader, wanted []ocispec.Platfor
 	}
 	// Everything is checked and unpacked before the first name changes.
 	labels := map[digest.Digest]map[string]string{}
+	staged := layers.unpacked()
 	for _, n := range list {
-		e, rel, err := l.admit(ctx, n.target, wanted)
+		e, rel, err := l.admit(ctx, n.target, wanted, staged)
 		*done = append(*done, rel...)
 		if err != nil {
 			return err
 		}
 		labels[n.target.Digest] = e.labels()
+		if err := l.trusted(ctx, n, a.signatures()); err != nil {
+			return err
+		}
 	}
 	for _, n := range list {
 		moved, err := l.catalog.point(ctx, n.name, n.target)
@@ -83,9 +94,21 @@ func (l *loader) load(ctx context.Context, r io.Reader, wanted []ocispec.Platfor
 	return nil
 }
 
+// trusted tells whether an image of the archive may have its name, by the signatures that came with it or are to be had.
+func (l *loader) trusted(ctx context.Context, n named, signatures []digest.Digest) error {
+	if err := l.sentry.unpackInto(ctx, n.target.Digest, signatures); err != nil || n.name == "" {
+		return err
+	}
+	name, err := reference.ParseNormalizedNamed(n.name)
+	if err != nil {
+		return err
+	}
+	return l.sentry.admit(ctx, name, n.target)
+}
+
 // admit checks that an image is whole for at least one platform, protects its blobs from collection and unpacks it.
 // It gives back what is in use then, also when it fails.
-func (l *loader) admit(ctx context.Context, target ocispec.Descriptor, wanted []ocispec.Platform) (e *entry, release []func(), err error) {
+func (l *loader) admit(ctx context.Context, target ocispec.Descriptor, wanted []ocispec.Platform, staged map[digest.Digest]Staged) (e *entry, release []func(), err error) {
 	e, err = readEntry(ctx, l.store.content.Blobs(), target)
 	if err != nil {
 		if errdefs.IsNotFound(err) {
@@ -108,7 +131,7 @@ func (l *loader) admit(ctx context.Context, target ocispec.Descriptor, wanted []
 		if len(e.manifests) > 1 && len(wanted) == 0 && !l.catalog.host.Match(m.image.Platform) {
 			continue // another platform's is unpacked when it is asked for
 		}
-		rel, err := l.store.unpack(ctx, m)
+		rel, err := l.store.unpack(ctx, m, staged)
 		if err != nil {
 			return nil, release, fmt.Errorf("unpacking image %s: %w", target.Digest, err)
 		}

@@ -14,6 +14,7 @@ import (
 type resolver struct {
 	catalog *catalog
 	store   *blobs
+	sentry  *sentry
 }
 
 // Resolve finds an unpacked image.
@@ -26,9 +27,12 @@ func (r *resolver) Resolve(ctx context.Context, ref string, platform *ocispec.Pl
 	if err != nil {
 		return spec.Image{}, err
 	}
+	if err := r.sentry.mayRun(ctx, e, name); err != nil {
+		return spec.Image{}, err
+	}
 	if _, ok := r.store.layers.Unpacked(m.image.RootFS.DiffIDs); !ok {
 		// Only after an image of another platform was loaded, or by a loss on disk.
-		release, err := r.store.unpack(ctx, m)
+		release, err := r.store.unpack(ctx, m, nil)
 		if err != nil {
 			return spec.Image{}, fmt.Errorf("unpacking image %s: %w", ref, err)
 		}
