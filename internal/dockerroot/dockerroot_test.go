@@ -60,10 +60,11 @@ func fake(t *testing.T, driver string) (root, record, files string, archive []by
 	put(t, filepath.Join(record, "cache-id"), "cache1")
 	var split bytes.Buffer
 	z := gzip.NewWriter(&split)
-	r, err := asm.NewInputTarStream(bytes.NewReader(b.Bytes()), storage.NewJSONPacker(z), storage.NewDiscardFilePutter())
+	r, done, err := asm.NewInputTarStreamWithDone(bytes.NewReader(b.Bytes()), storage.NewJSONPacker(z), storage.NewDiscardFilePutter())
 	must(t, err)
 	_, err = io.Copy(io.Discard, r)
 	must(t, err)
+	must(t, <-done)
 	must(t, z.Close())
 	put(t, filepath.Join(record, "tar-split.json.gz"), split.String())
 	config, err := json.Marshal(map[string]any{"os": "linux", "architecture": "amd64", "rootfs": map[string]any{"type": "layers", "diff_ids": []digest.Digest{diff}}})
