@@ -12,6 +12,7 @@ import (
 
 	"github.com/gantry-engine/gantry/internal/config"
 	"github.com/gantry-engine/gantry/internal/driver/content"
+	"github.com/gantry-engine/gantry/internal/driver/disk"
 	"github.com/gantry-engine/gantry/internal/driver/layers"
 	"github.com/gantry-engine/gantry/internal/driver/network"
 	"github.com/gantry-engine/gantry/internal/driver/registry"
@@ -35,6 +36,7 @@ import (
 	containersservice "github.com/gantry-engine/gantry/internal/service/containers"
 	eventsservice "github.com/gantry-engine/gantry/internal/service/events"
 	imagesservice "github.com/gantry-engine/gantry/internal/service/images"
+	"github.com/gantry-engine/gantry/internal/service/images/recall"
 	networksservice "github.com/gantry-engine/gantry/internal/service/networks"
 	registriesservice "github.com/gantry-engine/gantry/internal/service/registries"
 	systemservice "github.com/gantry-engine/gantry/internal/service/system"
@@ -48,6 +50,7 @@ type engine struct {
 	events     *eventsservice.Service
 	containers *containersservice.Service
 	layers     *layers.Store
+	content    *content.Store
 	system     *systemservice.Service
 	registry   *registry.Client
 	images     *imagesservice.Service
@@ -88,6 +91,7 @@ func wire(ctx context.Context, d *daemon) (_ *engine, _ []httpapi.Router, err er
 	if err := e.wireContainers(ctx, d, host); err != nil {
 		return nil, nil, err
 	}
+	ports.Disk = disk.Ledger{Root: d.cfg.DataRoot, Layer: e.layers.Disk, Spared: e.content.Spared}
 	ports.Containers = containerCounter{e.containers}
 	routers = append(routers, containersroute.New(e.containers), execroute.New(e.containers))
 	if err := e.networks.Start(ctx); err != nil {
@@ -103,6 +107,7 @@ func (e *engine) wireImages(ctx context.Context, d *daemon) error {
 	if err != nil {
 		return err
 	}
+	e.content = blobs
 	e.closers.Push("content store", func(context.Context) error { return blobs.Close() })
 	if e.layers, err = layers.Open(ctx, filepath.Join(d.cfg.DataRoot, "layers"), layers.Options{Driver: d.cfg.StorageDriver}); err != nil {
 		return err
@@ -111,7 +116,10 @@ func (e *engine) wireImages(ctx context.Context, d *daemon) error {
 	if e.registry, err = registry.New(registryConfig(d.cfg), d.log); err != nil {
 		return err
 	}
-	e.images, err = imagesservice.New(ctx, imagesservice.Deps{Content: blobs, Layers: e.layers, Registry: e.registry, Events: e.events, Log: d.log})
+	blobs.MakeBy(recall.NewMaker(e.layers, blobs, imagesservice.Anybody{Registry: e.registry}))
+	again := imagesservice.Recall{Layers: e.layers, Shelf: blobs, Dropper: recall.NewDropper(e.layers, blobs, d.log)}
+	e.closers.Push("dropping of blobs", func(context.Context) error { again.Dropper.Close(); return nil })
+	e.images, err = imagesservice.New(ctx, imagesservice.Deps{Content: blobs, Layers: e.layers, Recall: again, Registry: e.registry, Events: e.events, Log: d.log})
 	if err == nil {
 		e.images.Bound(d.cfg.MaxDownloads, d.cfg.MaxUploads)
 	}

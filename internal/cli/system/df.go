@@ -45,7 +45,10 @@ func buildDf(a *app.App, f *pflag.FlagSet) app.RunFunc {
 			return err
 		}
 		if verbose {
-			return writeVerbose(a.Out, tmpl, u)
+			if err := writeVerbose(a.Out, tmpl, u); err != nil || tmpl != "" && tmpl != format.TableKey {
+				return err
+			}
+			return writeDisk(ctx, c, a.Out)
 		}
 		if tmpl == "" || tmpl == format.TableKey {
 			tmpl = "table {{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}"

@@ -2,7 +2,7 @@
 // containerd's packages in-process: a local content store, metadata in bbolt,
 // garbage collection. All live in one namespace below one folder:
 //
-//	<dir>/blobs/sha256/<hex>   what was verified
+//	<dir>/blobs/sha256/<hex>   what was verified; see shelf for blobs without a file
 //	<dir>/ingest/…             what is being written
 //	<dir>/incoming/<boot ID>/  what is being downloaded
 //	<dir>/meta.db              names, labels, leases
@@ -27,8 +27,8 @@ import (
 	"github.com/containerd/containerd/v2/core/metadata"
 	"github.com/containerd/containerd/v2/core/metadata/boltutil"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
-	"github.com/containerd/containerd/v2/plugins/content/local"
 	"github.com/containerd/log"
+	"github.com/opencontainers/go-digest"
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 )
@@ -44,6 +44,7 @@ type Store struct {
 	dir      string
 	bolt     *bolt.DB
 	db       *metadata.DB
+	shelf    *shelf
 	leases   leases.Manager
 	incoming incoming
 	adopting sync.RWMutex // read-held from a blob's move to its record, held by Collect
@@ -52,12 +53,12 @@ type Store struct {
 // Open opens or makes the store below dir. Leases of former processes are
 // dropped, and what only they held is deleted by the next Collect.
 func Open(ctx context.Context, dir string) (*Store, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(dir, "blobs", digest.SHA256.String()), 0o700); err != nil { // Adopt moves files there
 		return nil, fmt.Errorf("making the content store: %w", err)
 	}
 	// containerd's packages log through their own global logger; what matters comes back as errors.
 	_ = log.SetLevel("error")
-	blobs, err := local.NewStore(dir)
+	blobs, err := openShelf(dir)
 	if err != nil {
 		return nil, fmt.Errorf("opening the content store: %w", err)
 	}
@@ -74,7 +75,10 @@ func Open(ctx context.Context, dir string) (*Store, error) {
 	if err := mdb.Init(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("preparing the content store's records: %w", err), db.Close())
 	}
-	s := &Store{dir: dir, bolt: db, db: mdb, leases: metadata.NewLeaseManager(mdb)}
+	s := &Store{dir: dir, bolt: db, db: mdb, shelf: blobs, leases: metadata.NewLeaseManager(mdb)}
+	if err := blobs.load(s.Context(ctx), s.Blobs()); err != nil {
+		return nil, errors.Join(fmt.Errorf("reading which blobs have no file: %w", err), db.Close())
+	}
 	if s.incoming, err = openIncoming(filepath.Join(dir, "incoming")); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -141,16 +145,6 @@ func (s *Store) Collect(ctx context.Context) error {
 		return fmt.Errorf("collecting unused content: %w", err)
 	}
 	return s.incoming.sweep(time.Now())
-}
-
-// Usage is the size of all blobs, in bytes, and their number.
-func (s *Store) Usage(ctx context.Context) (size int64, blobs int, err error) {
-	err = s.Blobs().Walk(s.Context(ctx), func(i ccontent.Info) error {
-		size += i.Size
-		blobs++
-		return nil
-	})
-	return size, blobs, err
 }
 
 // Close closes the records. The store cannot be used afterwards.

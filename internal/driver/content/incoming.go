@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -51,8 +52,15 @@ func openIncoming(dir string) (incoming, error) {
 	if err := os.MkdirAll(i.dir, 0o700); err != nil {
 		return incoming{}, fmt.Errorf("making the folder of downloads: %w", err)
 	}
-	return i, i.sweep(time.Now())
+	left, err := filepath.Glob(filepath.Join(i.dir, landingPrefix+"*"))
+	for _, p := range left { // a former process's
+		err = errors.Join(err, os.Remove(p))
+	}
+	return i, errors.Join(err, i.sweep(time.Now()))
 }
+
+// landingPrefix begins the names of files of blobs that have no name yet.
+const landingPrefix = "landing-"
 
 func (i incoming) path(d digest.Digest) string { return filepath.Join(i.dir, d.Encoded()) }
 
@@ -111,6 +119,37 @@ func (a *arriving) Discard() error {
 	return errors.Join(a.Truncate(0), os.Remove(a.Name()))
 }
 
+// Land implements images.Content.
+func (s *Store) Land() (images.Landing, error) {
+	f, err := os.CreateTemp(s.incoming.dir, landingPrefix)
+	if err != nil {
+		return nil, fmt.Errorf("opening a file for a blob: %w", err)
+	}
+	return &landing{arriving: arriving{File: f}, in: s.incoming}, nil
+}
+
+// landing is a blob's file without its name yet. It implements images.Landing.
+type landing struct {
+	arriving
+	in    incoming
+	named bool
+}
+
+func (l *landing) Named(d digest.Digest) error {
+	if err := os.Rename(l.Name(), l.in.path(d)); err != nil {
+		return fmt.Errorf("naming the blob %s: %w", d, err)
+	}
+	l.named = true
+	return nil
+}
+
+func (l *landing) Close() error {
+	if l.named {
+		return l.File.Close()
+	}
+	return errors.Join(l.File.Close(), os.Remove(l.Name()))
+}
+
 // Adopt makes blobs that came in, whole and verified, part of the store, in one durable commit: under ctx's lease, with
 // their labels. Those that the store has already come under the lease.
 func (s *Store) Adopt(ctx context.Context, list []images.Arrival) error {
@@ -125,6 +164,9 @@ func (s *Store) Adopt(ctx context.Context, list []images.Arrival) error {
 	defer s.adopting.RUnlock()
 	moved := false
 	for _, a := range list {
+		if _, ok := s.shelf.get(a.Digest); ok {
+			continue // it needs no file
+		}
 		to := filepath.Join(s.dir, "blobs", a.Digest.Algorithm().String(), a.Digest.Encoded())
 		err := os.Chmod(s.incoming.path(a.Digest), 0o444)
 		if err == nil {
@@ -153,6 +195,13 @@ func (s *Store) Adopt(ctx context.Context, list []images.Arrival) error {
 
 // register makes the record of a blob whose file is in its place.
 func (s *Store) register(ctx context.Context, a images.Arrival) error {
+	if a.Source != "" {
+		a.Labels = maps.Clone(a.Labels)
+		if a.Labels == nil {
+			a.Labels = map[string]string{}
+		}
+		a.Labels[sourceLabel] = a.Source
+	}
 	blobs := s.Blobs()
 	w, err := blobs.Writer(ctx, ccontent.WithRef("adopt-"+a.Digest.String()), ccontent.WithDescriptor(ocispec.Descriptor{Digest: a.Digest, Size: a.Size}))
 	switch {

@@ -16,10 +16,13 @@ import (
 
 // layer is one unpacked directory: a layer alone, or (Chain) what it becomes on top of others.
 type layer struct {
-	Size    int64 `json:"size"` // sum of file sizes
-	Entries int64 `json:"entries"`
-	Chain   bool  `json:"chain,omitempty"`
-	Implied bool  `json:"implied,omitempty"` // has folders that its archive does not describe
+	Size     int64         `json:"size"`           // sum of file sizes
+	Disk     int64         `json:"disk,omitempty"` // what the directory takes on disk, in bytes; 0 is not known
+	Entries  int64         `json:"entries"`
+	Chain    bool          `json:"chain,omitempty"`
+	Implied  bool          `json:"implied,omitempty"`  // has folders that its archive does not describe
+	Recorded bool          `json:"recorded,omitempty"` // its archive can be made again
+	Diff     digest.Digest `json:"diff,omitempty"`     // with Chain: the uppermost layer's diff ID
 }
 
 // chain is an image's stack of directories.
@@ -154,6 +157,15 @@ func (s *stacks) layer(name string) *layer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.layers[name]
+}
+
+// Disk is what a layer's directory takes, by its name, in bytes, if that was measured.
+func (s *stacks) Disk(name string) (int64, bool) {
+	l := s.layer(name)
+	if l == nil {
+		return 0, false
+	}
+	return l.Disk, l.Disk > 0
 }
 
 // Unpacked implements images.Layers.

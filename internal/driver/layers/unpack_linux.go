@@ -21,6 +21,7 @@ import (
 	"github.com/gantry-engine/gantry/internal/kit/atomicfile"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/service/images"
+	"github.com/gantry-engine/gantry/internal/sys/diskusage"
 	"github.com/gantry-engine/gantry/internal/sys/overlayfs"
 	"github.com/gantry-engine/gantry/internal/sys/tarfs"
 )
@@ -167,19 +168,29 @@ func (u *unpacking) find(name string) *made {
 
 // alone unpacks layer i without the others. It leaves dirs[i] empty where that is not possible.
 func (u *unpacking) alone(ctx context.Context, i int) error {
-	tmp, st, err := u.extract(ctx, u.layers[i], func(tmp string) (*os.File, error) {
-		return tarfs.OpenRoot(filepath.Join(tmp, "fs"))
-	}, tarfs.Overlay)
-	if err != nil {
-		return err
+	var x extracted
+	done := false
+	if g, ok := u.layers[i].Staged.(*staged); ok && g.s == u.s {
+		x, done = g.take()
 	}
-	if i == 0 && st.Missing != nil {
-		return errors.Join(fmt.Errorf("layer %s: %w", u.layers[i].DiffID, st.Missing), u.s.trash.discard(tmp))
+	if !done {
+		var err error
+		x, err = u.layer(ctx, u.layers[i], func(tmp string) (*os.File, error) {
+			return tarfs.OpenRoot(filepath.Join(tmp, "fs"))
+		}, tarfs.Overlay)
+		if err != nil {
+			return err
+		}
 	}
-	if i > 0 && (st.Missing != nil || st.Implied) {
-		return u.s.trash.discard(tmp)
+	if i == 0 && x.Missing != nil {
+		return errors.Join(fmt.Errorf("layer %s: %w", u.layers[i].DiffID, x.Missing), u.s.trash.discard(x.tmp))
 	}
-	u.add(i, tmp, u.layers[i].DiffID.Encoded(), &layer{Size: st.Size, Entries: st.Entries, Implied: st.Implied})
+	if i > 0 && (x.Missing != nil || x.Implied) {
+		return u.s.trash.discard(x.tmp)
+	}
+	l := x.layer()
+	l.Implied = x.Implied
+	u.add(i, x.tmp, u.layers[i].DiffID.Encoded(), l)
 	return nil
 }
 
@@ -205,7 +216,7 @@ func (u *unpacking) onTop(ctx context.Context, i int) error {
 	for j := i - 1; j >= 0; j-- {
 		lower = append(lower, u.path(u.dirs[j]))
 	}
-	tmp, st, err := u.extract(ctx, u.layers[i], func(tmp string) (*os.File, error) {
+	x, err := u.layer(ctx, u.layers[i], func(tmp string) (*os.File, error) {
 		work := filepath.Join(tmp, "work")
 		if err := os.Mkdir(work, 0o700); err != nil {
 			return nil, err
@@ -219,10 +230,10 @@ func (u *unpacking) onTop(ctx context.Context, i int) error {
 	if err != nil {
 		return err
 	}
-	if err := os.RemoveAll(filepath.Join(tmp, "work")); err != nil {
+	if err := os.RemoveAll(filepath.Join(x.tmp, "work")); err != nil {
 		return err
 	}
-	u.add(i, tmp, u.names[i], &layer{Size: st.Size, Entries: st.Entries, Chain: true})
+	u.add(i, x.tmp, u.names[i], x.onOthers(u.layers[i].DiffID))
 	return nil
 }
 
@@ -233,7 +244,7 @@ func (u *unpacking) copies(ctx context.Context) error {
 			u.dirs[i] = u.names[i]
 			continue
 		}
-		tmp, st, err := u.extract(ctx, l, func(tmp string) (*os.File, error) {
+		x, err := u.layer(ctx, l, func(tmp string) (*os.File, error) {
 			fs := filepath.Join(tmp, "fs")
 			if i > 0 {
 				if err := copyTree(ctx, u.path(u.dirs[i-1]), fs); err != nil {
@@ -245,57 +256,84 @@ func (u *unpacking) copies(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		u.add(i, tmp, u.names[i], &layer{Size: st.Size, Entries: st.Entries, Chain: true})
+		u.add(i, x.tmp, u.names[i], x.onOthers(l.DiffID))
 	}
 	return nil
 }
 
-// extract unpacks one layer into a new directory below tmp/, whose "fs" open
-// opens or mounts, and verifies its diff ID.
-func (u *unpacking) extract(ctx context.Context, l images.Layer, open func(tmp string) (*os.File, error), w tarfs.Whiteouts) (tmp string, st tarfs.Stats, err error) {
-	dir, err := u.s.temp()
+// extracted is a layer that was unpacked below tmp/.
+type extracted struct {
+	tarfs.Stats
+	tmp      string
+	recorded bool
+}
+
+func (x extracted) layer() *layer {
+	return &layer{Size: x.Size, Entries: x.Entries, Recorded: x.recorded}
+}
+
+// onOthers is the layer as it is on top of others.
+func (x extracted) onOthers(diff digest.Digest) *layer {
+	l := x.layer()
+	l.Chain, l.Diff = true, diff
+	return l
+}
+
+// layer unpacks a layer below tmp/, and verifies its diff ID.
+func (u *unpacking) layer(ctx context.Context, l images.Layer, open func(tmp string) (*os.File, error), w tarfs.Whiteouts) (extracted, error) {
+	x, got, err := u.s.extract(ctx, l.Open, open, w)
 	if err != nil {
-		return "", st, err
+		return x, fmt.Errorf("layer %s: %w", l.DiffID, err)
+	}
+	if got != l.DiffID {
+		err := fmt.Errorf("layer %s: its content has another digest than the image's configuration says: %w", l.DiffID, errdefs.ErrInvalidArgument)
+		return x, errors.Join(err, u.s.trash.discard(x.tmp))
+	}
+	return x, nil
+}
+
+// extract unpacks a layer's archive into a new directory below tmp/, whose "fs" open
+// opens or mounts, and gives its digest.
+func (s *stacks) extract(ctx context.Context, archive func(ctx context.Context) (io.ReadCloser, error), open func(tmp string) (*os.File, error), w tarfs.Whiteouts) (x extracted, id digest.Digest, err error) {
+	x.tmp, err = s.temp()
+	if err != nil {
+		return x, "", err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, u.s.trash.discard(dir))
+			err = errors.Join(err, s.trash.discard(x.tmp))
 		}
 	}()
-	tmp = dir
-	if err := os.Mkdir(filepath.Join(tmp, "fs"), 0o755); err != nil {
-		return "", st, err
+	if err := os.Mkdir(filepath.Join(x.tmp, "fs"), 0o755); err != nil {
+		return x, "", err
 	}
-	root, err := open(tmp)
+	root, err := open(x.tmp)
 	if err != nil {
-		return "", st, err
+		return x, "", err
 	}
 	defer root.Close()
-	r, err := l.Open(ctx)
+	r, err := archive(ctx)
 	if err != nil {
-		return "", st, fmt.Errorf("reading layer %s: %w", l.DiffID, err)
+		return x, "", fmt.Errorf("reading it: %w", err)
 	}
 	defer r.Close()
-	verifier := l.DiffID.Verifier()
-	st, err = tarfs.Extract(ctx, root, io.TeeReader(bufio.NewReaderSize(r, 256<<10), verifier), tarfs.ExtractOptions{Whiteouts: w})
+	rec, err := newRecorder(x.tmp)
 	if err != nil {
-		return "", st, fmt.Errorf("layer %s: %w", l.DiffID, err)
+		return x, "", err
 	}
-	if !verifier.Verified() {
-		return "", st, fmt.Errorf("layer %s: its content has another digest than the image's configuration says: %w", l.DiffID, errdefs.ErrInvalidArgument)
-	}
-	return tmp, st, nil
+	sum := digest.SHA256.Hash()
+	stream := io.TeeReader(bufio.NewReaderSize(r, 256<<10), io.MultiWriter(sum, rec))
+	x.Stats, err = tarfs.Extract(ctx, root, stream, tarfs.ExtractOptions{Whiteouts: w})
+	recorded, recErr := rec.close()
+	x.recorded = recorded
+	return x, digest.NewDigest(digest.SHA256, sum), errors.Join(err, recErr)
 }
 
 // finish makes all that was unpacked durable, then gives it its names.
 func (u *unpacking) finish(diffIDs []digest.Digest) error {
 	s := u.s
 	for _, m := range u.made {
-		b, err := json.Marshal(m.layer)
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(filepath.Join(m.tmp, "meta"), b, 0o600); err != nil {
+		if err := m.describe(); err != nil {
 			return err
 		}
 		if err := os.Chmod(m.tmp, 0o710); err != nil {
@@ -334,6 +372,26 @@ func (u *unpacking) finish(diffIDs []digest.Digest) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.chains[name] = c
+	return nil
+}
+
+// describe writes a layer's own file, with what all of it takes on disk.
+func (m *made) describe() error {
+	for range 2 { // the file is part of what it tells
+		b, err := json.Marshal(m.layer)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(m.tmp, "meta"), b, 0o600); err != nil {
+			return err
+		}
+		if m.layer.Disk > 0 {
+			break
+		}
+		if m.layer.Disk, err = diskusage.Of(context.Background(), m.tmp); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

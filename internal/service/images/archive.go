@@ -2,6 +2,7 @@ package images
 
 import (
 	"archive/tar"
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -41,8 +42,9 @@ type named struct {
 // archive is an image archive that is being read: a docker archive, an OCI layout, or both
 // in one. Its blobs go to the store at once, its own files stay here until its end.
 type archive struct {
-	store *blobs
-	out   Progress
+	store  *blobs
+	layers *unloading
+	out    Progress
 
 	layout   *ocispec.ImageLayout
 	index    *ocispec.Index
@@ -53,8 +55,8 @@ type archive struct {
 }
 
 // readArchive takes in all files of the archive; what nothing will lead to is collected with the lease.
-func readArchive(ctx context.Context, store *blobs, r io.Reader, out Progress) (*archive, error) {
-	a := &archive{store: store, out: out, blobs: map[string]ocispec.Descriptor{}, links: map[string]string{}}
+func readArchive(ctx context.Context, layers *unloading, r io.Reader, out Progress) (*archive, error) {
+	a := &archive{store: layers.store, layers: layers, out: out, blobs: map[string]ocispec.Descriptor{}, links: map[string]string{}}
 	tr := tar.NewReader(r)
 	buf := make([]byte, 256<<10)
 	for files := 0; ; files++ {
@@ -119,12 +121,29 @@ func (a *archive) readFile(ctx context.Context, name string, size int64, r io.Re
 			return fmt.Errorf("the archive's file %q is not named by a digest: %w", name, errdefs.ErrInvalidArgument)
 		}
 	}
-	d, err := a.store.ingest(ctx, "load-"+name, a.out.Layer(name, size, r), expected, buf)
+	d, err := a.readBlob(ctx, name, bufio.NewReaderSize(a.out.Layer(name, size, r), tarMagic+tarMagic), expected, buf)
 	if err != nil {
 		return fmt.Errorf("reading %s: %w", name, err)
 	}
 	a.blobs[name] = d
 	return nil
+}
+
+// readBlob takes in a layer, or another blob.
+func (a *archive) readBlob(ctx context.Context, name string, r *bufio.Reader, expected digest.Digest, buf []byte) (ocispec.Descriptor, error) {
+	head, err := r.Peek(tarMagic + tarMagic)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return ocispec.Descriptor{}, err
+	}
+	known := false
+	if expected != "" {
+		_, err := a.store.content.Blobs().Info(ctx, expected)
+		known = err == nil
+	}
+	if known || !isLayer(head) {
+		return a.store.ingest(ctx, "load-"+name, r, expected, buf)
+	}
+	return a.layers.take(name, r, expected, buf)
 }
 
 func decodeFile(name string, r io.Reader, size int64, v any) error {

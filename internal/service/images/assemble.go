@@ -9,11 +9,12 @@ import (
 	"github.com/containerd/containerd/v2/core/content"
 	cimages "github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
-	"github.com/klauspost/compress/gzip"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/gantry-engine/gantry/internal/service/images/recall"
 )
 
 // emptyTar is the digest of a tar archive without entries.
@@ -61,7 +62,7 @@ func (a *assembler) image(ctx context.Context, name string, img dockerspec.Docke
 	if err != nil {
 		return "", err
 	}
-	unpacked, err := a.store.unpack(held, &manifest{desc: target, config: m.Config, layers: m.Layers, image: img})
+	unpacked, err := a.store.unpack(held, &manifest{desc: target, config: m.Config, layers: m.Layers, image: img}, nil)
 	if err != nil {
 		return "", err
 	}
@@ -121,11 +122,7 @@ func (s *blobs) gzipped(ctx context.Context, l ocispec.Descriptor) (d ocispec.De
 	}
 	defer ra.Close()
 	d, err = s.streamLayer(ctx, func(ctx context.Context, w io.Writer) error {
-		z := gzip.NewWriter(w)
-		if _, err := io.Copy(z, bound{ctx, content.NewReader(ra)}); err != nil {
-			return err
-		}
-		return z.Close()
+		return recall.Gzip.Compress(w, bound{ctx, content.NewReader(ra)})
 	})
 	if err != nil {
 		return d, err
@@ -133,6 +130,29 @@ func (s *blobs) gzipped(ctx context.Context, l ocispec.Descriptor) (d ocispec.De
 	d.MediaType = mediaType
 	_, err = blobs.Update(ctx, content.Info{Digest: l.Digest, Labels: map[string]string{compressedLabel: d.Digest.String()}}, "labels."+compressedLabel)
 	return d, err
+}
+
+// dropGzipped has the compressed blobs of layers go again whose own have gone: they are made the same way if they are wanted once more.
+func (s *blobs) dropGzipped(ctx context.Context, layers []ocispec.Descriptor) error {
+	var list []recall.Blob
+	for _, l := range layers {
+		r, dropped := s.recall.dropped(l.Digest)
+		if !dropped || !r.Plain {
+			continue
+		}
+		i, err := s.content.Blobs().Info(ctx, l.Digest)
+		if err != nil {
+			return err
+		}
+		d := digest.Digest(i.Labels[compressedLabel])
+		if _, gone := s.recall.dropped(d); d != "" && !gone {
+			list = append(list, recall.Blob{Digest: d, Recipe: recall.Recipe{DiffID: r.DiffID, Codec: &recall.Gzip}})
+		}
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	return s.recall.Shelf.Drop(ctx, list)
 }
 
 type counter struct {

@@ -26,6 +26,7 @@ const gcChild = "containerd.io/gc.ref.content."
 type blobs struct {
 	content Content
 	layers  Layers
+	recall  Recall
 }
 
 // ingest streams a blob into the content store. expected may be empty: then its
@@ -181,12 +182,13 @@ func (s *blobs) label(ctx context.Context, d digest.Digest, children []ocispec.D
 	return err
 }
 
-// unpack unpacks a manifest's layers; release allows their collection again.
-func (s *blobs) unpack(ctx context.Context, m *manifest) (release func(), err error) {
+// unpack unpacks a manifest's layers, but those that were staged; release allows their collection again.
+func (s *blobs) unpack(ctx context.Context, m *manifest, staged map[digest.Digest]Staged) (release func(), err error) {
 	layers := make([]Layer, len(m.layers))
 	for i, l := range m.layers {
-		layers[i] = Layer{DiffID: m.image.RootFS.DiffIDs[i], Open: func(ctx context.Context) (io.ReadCloser, error) {
-			return s.openLayer(ctx, l)
+		diffID := m.image.RootFS.DiffIDs[i]
+		layers[i] = Layer{DiffID: diffID, Staged: staged[diffID], Open: func(ctx context.Context) (io.ReadCloser, error) {
+			return s.openLayer(ctx, l, diffID)
 		}}
 	}
 	release, err = s.layers.Unpack(s.content.Context(ctx), layers)
@@ -202,7 +204,12 @@ type layerReader struct {
 func (l layerReader) Close() error { return errors.Join(l.z.Close(), l.ra.Close()) }
 
 // openLayer reads a layer's blob, uncompressed.
-func (s *blobs) openLayer(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
+func (s *blobs) openLayer(ctx context.Context, d ocispec.Descriptor, diffID digest.Digest) (io.ReadCloser, error) {
+	if _, dropped := s.recall.dropped(d.Digest); dropped {
+		if tar, err := s.recall.Layers.Tar(ctx, diffID); err == nil {
+			return tar, nil
+		}
+	}
 	ra, err := s.content.Blobs().ReaderAt(s.content.Context(ctx), d)
 	if err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	cimages "github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
@@ -25,8 +26,11 @@ type catalog struct {
 	index
 	content Content
 	layers  Layers
+	recall  Recall
 	host    host
 	log     *slog.Logger
+
+	sweeps atomic.Int64 // how often what is unused was collected
 
 	write sync.Mutex // held while names change, by who decides on the change
 }
@@ -123,7 +127,9 @@ func (c *catalog) point(ctx context.Context, name string, target ocispec.Descrip
 	if err != nil {
 		return "", diskFull(err)
 	}
-	return moved, c.reload(ctx)
+	err = c.reload(ctx)
+	c.offer(ctx, c.byExact(target.Digest))
+	return moved, err
 }
 
 // drop removes names in one commit; without delete, an image without further names gets a dangling one.
@@ -172,6 +178,7 @@ func remove(ctx context.Context, store cimages.Store, name string) error {
 func (c *catalog) sweep(ctx context.Context) {
 	c.write.Lock()
 	defer c.write.Unlock()
+	c.sweeps.Add(1)
 	ctx = context.WithoutCancel(ctx)
 	_, err := c.layers.Collect(ctx, c.chains())
 	if err = errors.Join(err, c.content.Collect(ctx)); err != nil {

@@ -27,6 +27,8 @@ type Content interface {
 	Update(ctx context.Context, fn func(context.Context) error) error
 	// Receive opens the file in which a blob comes in. What is there of it from a download that broke off is in it.
 	Receive(d digest.Digest) (Incoming, error)
+	// Land opens a file for a blob whose digest is not known yet.
+	Land() (Landing, error)
 	// Adopt makes blobs that came in, whole and verified, durable and part of the store, under ctx's lease. Those that
 	// the store has already come under the lease.
 	Adopt(ctx context.Context, list []Arrival) error
@@ -47,11 +49,22 @@ type Incoming interface {
 	Discard() error
 }
 
+// Landing is the file of a blob that comes in before its digest is known. Close drops it, unless it was named.
+type Landing interface {
+	Incoming
+	// Sync writes to disk what came in.
+	Sync() error
+	// Named says which blob it is: Adopt finds it from then on.
+	Named(d digest.Digest) error
+}
+
 // Arrival is a blob that came in.
 type Arrival struct {
 	Digest digest.Digest
 	Size   int64
 	Labels map[string]string
+	// Source is the repository, by its canonical name, if it gives the blob to everybody.
+	Source string
 }
 
 // Registry is the way to image registries. Implemented by driver/registry.
@@ -83,6 +96,15 @@ type Layer struct {
 	DiffID digest.Digest
 	// Open gives the uncompressed tar stream. It may be called more than once.
 	Open func(ctx context.Context) (io.ReadCloser, error)
+	// Staged is the layer, unpacked already; it may be nil.
+	Staged Staged
+}
+
+// Staged is a layer that was unpacked before it was known what image it is of.
+type Staged interface {
+	DiffID() digest.Digest
+	// Discard throws it away, unless an image has it.
+	Discard()
 }
 
 // Layers keeps unpacked layers. Implemented by driver/layers.
@@ -90,6 +112,8 @@ type Layers interface {
 	// Unpack unpacks what is not there yet, verifying each diff ID, and makes it
 	// durable. Until release, Collect spares the layers.
 	Unpack(ctx context.Context, layers []Layer) (release func(), err error)
+	// Stage unpacks the layer whose uncompressed tar stream open gives, for an image to come. It is nil where that cannot be done.
+	Stage(ctx context.Context, open func(ctx context.Context) (io.ReadCloser, error)) (Staged, error)
 	// Unpacked gives the size of each layer in bytes; ok is false unless all are there.
 	Unpacked(diffIDs []digest.Digest) (sizes []int64, ok bool)
 	// Collect removes all layers but those of the given images, those that

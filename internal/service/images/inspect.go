@@ -26,7 +26,7 @@ func (q *querier) Inspect(ctx context.Context, ref string, platform *ocispec.Pla
 		Metadata: image.Metadata{LastTagTime: e.tagged}, RootFS: image.RootFS{Type: "layers", Layers: []string{}},
 	}
 	if platform != nil {
-		r.Size = m.content + q.sizes.unpacked(m)
+		r.Size = q.sizes.blobs(m.content, m) + q.sizes.unpacked(m)
 		r.Descriptor = &m.desc
 	}
 	r.Author, r.Architecture, r.Variant, r.Os, r.OsVersion = m.image.Author, m.image.Architecture, m.image.Variant, m.image.OS, m.image.OSVersion
@@ -53,7 +53,7 @@ func (q *querier) manifests(e *entry, users []string) []image.ManifestSummary {
 	for _, m := range e.manifests {
 		sum := image.ManifestSummary{ID: m.desc.Digest.String(), Descriptor: m.desc, Available: m.available}
 		sum.Size.Content = m.content
-		sum.Size.Total = m.content
+		sum.Size.Total = q.sizes.blobs(m.content, m)
 		switch m.kind {
 		case kindImage:
 			sum.Kind = image.ManifestKindImage

@@ -30,6 +30,7 @@ type intake struct {
 	target ocispec.Descriptor
 	board  *board
 
+	source   string    // the repository, if it gives to everybody
 	arrivals []Arrival // children before parents
 	layers   map[digest.Digest]*transfer
 }
@@ -91,7 +92,7 @@ func (in *intake) manifest(ctx context.Context, platform *ocispec.Platform) (*ma
 		if err != nil {
 			return nil, err
 		}
-		above = append(above, Arrival{d.Digest, d.Size, manifestLabels(idx, chosen.Digest)})
+		above = append(above, Arrival{Digest: d.Digest, Size: d.Size, Labels: manifestLabels(idx, chosen.Digest)})
 		d = chosen
 	}
 	raw, err := document[ocispec.Manifest](ctx, in, d, maxManifest)
@@ -112,9 +113,9 @@ func (in *intake) manifest(ctx context.Context, platform *ocispec.Platform) (*ma
 		return nil, err
 	}
 	for _, l := range m.layers {
-		in.arrivals = append(in.arrivals, Arrival{Digest: l.Digest, Size: l.Size})
+		in.arrivals = append(in.arrivals, Arrival{Digest: l.Digest, Size: l.Size, Source: in.source})
 	}
-	in.arrivals = append(in.arrivals, Arrival{Digest: m.config.Digest, Size: m.config.Size}, Arrival{d.Digest, d.Size, childLabels(m.children())})
+	in.arrivals = append(in.arrivals, Arrival{Digest: m.config.Digest, Size: m.config.Size}, Arrival{Digest: d.Digest, Size: d.Size, Labels: childLabels(m.children())})
 	in.arrivals = append(in.arrivals, above...)
 	return m, nil
 }
@@ -213,8 +214,9 @@ func (in *intake) begin(ctx context.Context, m *manifest) error {
 func (in *intake) unpack(ctx context.Context, m *manifest) (done func(), err error) {
 	layers := make([]Layer, len(m.layers))
 	for i, l := range m.layers {
-		layers[i] = Layer{DiffID: m.image.RootFS.DiffIDs[i], Open: func(ctx context.Context) (io.ReadCloser, error) {
-			return in.open(ctx, l)
+		diffID := m.image.RootFS.DiffIDs[i]
+		layers[i] = Layer{DiffID: diffID, Open: func(ctx context.Context) (io.ReadCloser, error) {
+			return in.open(ctx, l, diffID)
 		}}
 	}
 	done, err = in.store.layers.Unpack(in.store.content.Context(ctx), layers)
@@ -249,10 +251,10 @@ func (in *intake) cause(ctx context.Context, err error) error {
 }
 
 // open reads a layer, uncompressed, wherever it is.
-func (in *intake) open(ctx context.Context, l ocispec.Descriptor) (io.ReadCloser, error) {
+func (in *intake) open(ctx context.Context, l ocispec.Descriptor, diffID digest.Digest) (io.ReadCloser, error) {
 	t := in.layers[l.Digest]
 	if t == nil {
-		return in.store.openLayer(ctx, l)
+		return in.store.openLayer(ctx, l, diffID)
 	}
 	z, err := decompress(in.board.extracting(l, t.reader(ctx)))
 	if err != nil {

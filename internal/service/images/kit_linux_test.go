@@ -3,6 +3,7 @@ package images_test
 import (
 	"bytes"
 	"context"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/gantry-engine/gantry/internal/driver/content"
 	"github.com/gantry-engine/gantry/internal/driver/layers"
 	"github.com/gantry-engine/gantry/internal/service/images"
+	"github.com/gantry-engine/gantry/internal/service/images/recall"
 	"github.com/gantry-engine/gantry/internal/testkit"
 	"github.com/gantry-engine/gantry/internal/testkit/imagemaker"
 )
@@ -22,6 +24,7 @@ type house struct {
 	*images.Service
 	content *content.Store
 	layers  *layers.Store
+	recall  images.Recall
 	dir     string
 	events  []string
 	uses    []images.ContainerUse
@@ -49,11 +52,14 @@ func open(t testing.TB, dir, driver string) *house {
 		t.Fatal(err)
 	}
 	h := &house{content: c, layers: l, dir: dir}
+	c.MakeBy(recall.NewMaker(l, c, nil))
+	h.recall = images.Recall{Layers: l, Shelf: c, Dropper: recall.NewDropper(l, c, slog.New(slog.DiscardHandler))}
 	t.Cleanup(func() {
+		h.recall.Dropper.Close()
 		_ = l.Close()
 		_ = c.Close()
 	})
-	h.Service, err = images.New(ctx, images.Deps{Content: c, Layers: l, Events: h})
+	h.Service, err = images.New(ctx, images.Deps{Content: c, Layers: l, Recall: h.recall, Events: h})
 	if err != nil {
 		t.Fatal(err)
 	}

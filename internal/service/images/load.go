@@ -43,8 +43,13 @@ func (l *loader) load(ctx context.Context, r io.Reader, wanted []ocispec.Platfor
 		return err
 	}
 	defer z.Close()
-	a, err := readArchive(ctx, l.store, z, out)
+	layers := newUnloading(ctx, l.store)
+	defer layers.close()
+	a, err := readArchive(ctx, layers, z, out)
 	if err != nil {
+		return err
+	}
+	if err := layers.adopt(ctx); err != nil {
 		return err
 	}
 	list, err := a.images(ctx)
@@ -56,8 +61,9 @@ func (l *loader) load(ctx context.Context, r io.Reader, wanted []ocispec.Platfor
 	}
 	// Everything is checked and unpacked before the first name changes.
 	labels := map[digest.Digest]map[string]string{}
+	staged := layers.unpacked()
 	for _, n := range list {
-		e, rel, err := l.admit(ctx, n.target, wanted)
+		e, rel, err := l.admit(ctx, n.target, wanted, staged)
 		*done = append(*done, rel...)
 		if err != nil {
 			return err
@@ -85,7 +91,7 @@ func (l *loader) load(ctx context.Context, r io.Reader, wanted []ocispec.Platfor
 
 // admit checks that an image is whole for at least one platform, protects its blobs from collection and unpacks it.
 // It gives back what is in use then, also when it fails.
-func (l *loader) admit(ctx context.Context, target ocispec.Descriptor, wanted []ocispec.Platform) (e *entry, release []func(), err error) {
+func (l *loader) admit(ctx context.Context, target ocispec.Descriptor, wanted []ocispec.Platform, staged map[digest.Digest]Staged) (e *entry, release []func(), err error) {
 	e, err = readEntry(ctx, l.store.content.Blobs(), target)
 	if err != nil {
 		if errdefs.IsNotFound(err) {
@@ -108,7 +114,7 @@ func (l *loader) admit(ctx context.Context, target ocispec.Descriptor, wanted []
 		if len(e.manifests) > 1 && len(wanted) == 0 && !l.catalog.host.Match(m.image.Platform) {
 			continue // another platform's is unpacked when it is asked for
 		}
-		rel, err := l.store.unpack(ctx, m)
+		rel, err := l.store.unpack(ctx, m, staged)
 		if err != nil {
 			return nil, release, fmt.Errorf("unpacking image %s: %w", target.Digest, err)
 		}

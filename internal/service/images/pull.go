@@ -46,8 +46,9 @@ func (p *puller) Pull(ctx context.Context, o PullOptions, out Progress) error {
 		return err
 	}
 	defer repo.Close()
+	anybody := o.Auth == registry.AuthConfig{}
 	if !reference.IsNameOnly(named) {
-		return p.one(ctx, repo, named, o.Platform, out)
+		return p.one(ctx, repo, anybody, named, o.Platform, out)
 	}
 	tags, err := repo.Tags(ctx)
 	if err != nil {
@@ -58,7 +59,7 @@ func (p *puller) Pull(ctx context.Context, o PullOptions, out Progress) error {
 		if err != nil {
 			return fmt.Errorf("the registry lists the tag %q: %w: %w", t, err, errdefs.ErrInvalidArgument)
 		}
-		if err := p.one(ctx, repo, tagged, o.Platform, out); err != nil {
+		if err := p.one(ctx, repo, anybody, tagged, o.Platform, out); err != nil {
 			return err
 		}
 	}
@@ -95,8 +96,8 @@ func tagOf(named reference.Named) string {
 	return ""
 }
 
-// one pulls one image.
-func (p *puller) one(ctx context.Context, repo Repository, named reference.Named, platform *ocispec.Platform, out Progress) error {
+// one pulls one image, of a repository that is open to anybody or not.
+func (p *puller) one(ctx context.Context, repo Repository, anybody bool, named reference.Named, platform *ocispec.Platform, out Progress) error {
 	target, err := repo.Resolve(ctx, tagOf(named))
 	if err != nil {
 		return err
@@ -108,6 +109,9 @@ func (p *puller) one(ctx context.Context, repo Repository, named reference.Named
 		return nil
 	}
 	in := &intake{puller: p, repo: repo, named: named, target: target, board: newBoard(out)}
+	if anybody {
+		in.source = named.Name()
+	}
 	defer in.leave()
 	e, err := in.pull(ctx, platform)
 	in.board.end() // what follows a transfer may be a moment late

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/containerd/containerd/v2/core/content"
 	cimages "github.com/containerd/containerd/v2/core/images"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/gantry-engine/gantry/internal/kit/classed"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
+	"github.com/gantry-engine/gantry/internal/service/images/recall"
 )
 
 // pusher sends images to registries.
@@ -98,6 +100,7 @@ type outgo struct {
 	named reference.NamedTagged
 	board *board
 	out   Progress
+	anew  bool // blobs were made that no image leads to
 }
 
 // sentDocument is a manifest or an index to be sent.
@@ -111,6 +114,7 @@ type sentDocument struct {
 type sentBlob struct {
 	ocispec.Descriptor
 	local digest.Digest
+	from  content.ReaderAt // if it is open already
 }
 
 func (g *outgo) push(ctx context.Context, platform *ocispec.Platform) error {
@@ -122,19 +126,32 @@ func (g *outgo) push(ctx context.Context, platform *ocispec.Platform) error {
 	if err != nil {
 		return err
 	}
-	defer release()
+	defer func() {
+		release()
+		if g.anew {
+			g.catalog.sweep(ctx)
+		}
+	}()
 	chosen, root, err := g.choose(e, platform)
 	if err != nil {
 		return err
 	}
 	var blobs []sentBlob
 	var docs []sentDocument
+	defer func() {
+		for _, b := range blobs {
+			if b.from != nil {
+				_ = b.from.Close()
+			}
+		}
+	}()
 	for _, m := range chosen {
+		defer g.catalog.use(held, m)()
 		doc, parts, err := g.prepare(held, m)
+		docs, blobs = append(docs, doc), append(blobs, parts...)
 		if err != nil {
 			return err
 		}
-		docs, blobs = append(docs, doc), append(blobs, parts...)
 	}
 	if root != nil {
 		body, err := content.ReadBlob(held, g.store.content.Blobs(), *root)
@@ -150,6 +167,9 @@ func (g *outgo) push(ctx context.Context, platform *ocispec.Platform) error {
 		return err
 	}
 	failpoint.Hit("gantryd.push-sent")
+	for _, m := range chosen {
+		_ = g.store.dropGzipped(held, m.layers) // what is kept costs disk space, nothing else
+	}
 	for i, doc := range docs {
 		tag := ""
 		if i == len(docs)-1 {
@@ -222,15 +242,28 @@ func isPlain(d ocispec.Descriptor) bool {
 	return d.MediaType == ocispec.MediaTypeImageLayer || d.MediaType == cimages.MediaTypeDockerSchema2Layer
 }
 
-// prepare gives the manifest to send, and the blobs it leads to. Layers that are not compressed are now.
+// prepare gives the manifest to send, and the blobs it leads to. Layers that are not compressed are now; so are those
+// whose blobs cannot be had any more.
 func (g *outgo) prepare(ctx context.Context, m *manifest) (sentDocument, []sentBlob, error) {
+	open, plain, err := g.store.readable(ctx, m, g.there(ctx))
+	if plain != nil {
+		g.out.Status(reference.FamiliarString(g.named) + ": some layers are not to be had any more as they came, and are compressed anew: the digest will be another")
+		m, g.anew = plain, true
+	}
 	var parts []sentBlob
 	for _, d := range m.children() {
-		parts = append(parts, sentBlob{d, d.Digest})
+		parts = append(parts, sentBlob{d, d.Digest, open[d.Digest]})
+		delete(open, d.Digest)
+	}
+	for _, ra := range open {
+		_ = ra.Close()
+	}
+	if err != nil {
+		return sentDocument{}, parts, err
 	}
 	body, err := content.ReadBlob(ctx, g.store.content.Blobs(), m.desc)
 	if err != nil {
-		return sentDocument{}, nil, err
+		return sentDocument{}, parts, err
 	}
 	if m.kind != kindImage || !slices.ContainsFunc(m.layers, isPlain) {
 		return sentDocument{m.desc.MediaType, body}, parts, nil
@@ -240,23 +273,30 @@ func (g *outgo) prepare(ctx context.Context, m *manifest) (sentDocument, []sentB
 		if isPlain(l) {
 			g.board.step(l.Digest, "Preparing")
 			if layers[i], err = g.store.gzipped(ctx, l); err != nil {
-				return sentDocument{}, nil, fmt.Errorf("compressing the layer %s: %w", l.Digest, err)
+				return sentDocument{}, parts, fmt.Errorf("compressing the layer %s: %w", l.Digest, err)
 			}
 			parts[1+i].Descriptor = layers[i]
 		}
 	}
-	// All else of the manifest stays as it is.
-	var raw map[string]json.RawMessage
-	if err := json.Unmarshal(body, &raw); err != nil {
-		return sentDocument{}, nil, err
-	}
-	if raw["layers"], err = json.Marshal(layers); err != nil {
-		return sentDocument{}, nil, err
+	raw, err := withLayers(body, layers)
+	if err != nil {
+		return sentDocument{}, parts, err
 	}
 	if body, err = json.Marshal(raw); err != nil {
-		return sentDocument{}, nil, err
+		return sentDocument{}, parts, err
 	}
 	return sentDocument{m.desc.MediaType, body}, parts, nil
+}
+
+// there tells of blobs that need not be read: the registry has them, or had them when they were pulled from it.
+func (g *outgo) there(ctx context.Context) func(l ocispec.Descriptor, r recall.Recipe) bool {
+	return func(l ocispec.Descriptor, r recall.Recipe) bool {
+		if named, err := reference.ParseNormalizedNamed(r.Source); err == nil && reference.Domain(named) == reference.Domain(g.named) {
+			return true
+		}
+		has, err := g.repo.Has(ctx, l)
+		return err == nil && has
+	}
 }
 
 // send sends the blobs that the registry does not have.
@@ -303,12 +343,25 @@ func (g *outgo) blob(ctx context.Context, d sentBlob, layer bool) error {
 		tell("Layer already exists")
 		return nil
 	}
-	ra, err := g.store.content.Blobs().ReaderAt(ctx, d.Descriptor)
-	if err != nil {
-		return err
-	}
-	defer ra.Close()
+	var opened content.ReaderAt
+	defer func() {
+		if opened != nil {
+			_ = opened.Close()
+		}
+	}()
+	blob := sync.OnceValues(func() (content.ReaderAt, error) {
+		if d.from != nil {
+			return d.from, nil
+		}
+		ra, err := g.store.content.Blobs().ReaderAt(ctx, d.Descriptor)
+		opened = ra
+		return ra, err
+	})
 	mounted, err := g.repo.Upload(ctx, d.Descriptor, g.elsewhere(d.local), func(offset int64) (io.ReadCloser, error) {
+		ra, err := blob()
+		if err != nil {
+			return nil, err
+		}
 		r := io.Reader(io.NewSectionReader(ra, offset, d.Size-offset))
 		if layer {
 			r = g.board.counting(d.Descriptor, "Pushing", offset, r)

@@ -28,7 +28,7 @@ func (r *resolver) Resolve(ctx context.Context, ref string, platform *ocispec.Pl
 	}
 	if _, ok := r.store.layers.Unpacked(m.image.RootFS.DiffIDs); !ok {
 		// Only after an image of another platform was loaded, or by a loss on disk.
-		release, err := r.store.unpack(ctx, m)
+		release, err := r.store.unpack(ctx, m, nil)
 		if err != nil {
 			return spec.Image{}, fmt.Errorf("unpacking image %s: %w", ref, err)
 		}

@@ -22,6 +22,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/gantry-engine/gantry/internal/service/images/recall"
 )
 
 // saver writes images to archives.
@@ -33,12 +35,16 @@ type saver struct {
 
 // saving is an archive that is being put together.
 type saving struct {
-	blobs  map[digest.Digest]ocispec.Descriptor
-	index  ocispec.Index
-	docker []*dockerImage
-	repos  map[string]map[string]string
-	byID   map[digest.Digest]*dockerImage
-	ids    []digest.Digest
+	catalog *catalog
+	store   *blobs
+	open    map[digest.Digest]content.ReaderAt // those that had to be made
+	done    []func()
+	blobs   map[digest.Digest]ocispec.Descriptor
+	index   ocispec.Index
+	docker  []*dockerImage
+	repos   map[string]map[string]string
+	byID    map[digest.Digest]*dockerImage
+	ids     []digest.Digest
 }
 
 // Save prepares an archive of images: an OCI layout that is a docker archive as
@@ -51,17 +57,18 @@ func (s *saver) Save(ctx context.Context, refs []string, wanted []ocispec.Platfo
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			release()
-		}
-	}()
 	a := &saving{
+		catalog: s.catalog, store: s.store, open: map[digest.Digest]content.ReaderAt{}, done: []func(){release},
 		blobs: map[digest.Digest]ocispec.Descriptor{}, repos: map[string]map[string]string{}, byID: map[digest.Digest]*dockerImage{},
 		index: ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{}},
 	}
+	defer func() {
+		if err != nil {
+			a.close()
+		}
+	}()
 	for _, ref := range refs {
-		if err := s.add(a, ref, wanted); err != nil {
+		if err := s.add(held, a, ref, wanted); err != nil {
 			return nil, err
 		}
 	}
@@ -75,7 +82,7 @@ func (s *saver) Save(ctx context.Context, refs []string, wanted []ocispec.Platfo
 		}
 	}
 	return func(w io.Writer) error {
-		defer release()
+		defer a.close()
 		err := a.write(held, s.store.content.Blobs(), w)
 		if err == nil {
 			for _, id := range a.ids {
@@ -87,7 +94,7 @@ func (s *saver) Save(ctx context.Context, refs []string, wanted []ocispec.Platfo
 }
 
 // add puts what was asked for into the archive.
-func (s *saver) add(a *saving, ref string, wanted []ocispec.Platform) error {
+func (s *saver) add(ctx context.Context, a *saving, ref string, wanted []ocispec.Platform) error {
 	e, first, err := s.catalog.lookUp(ref, nil)
 	if err != nil {
 		return err
@@ -110,6 +117,9 @@ func (s *saver) add(a *saving, ref string, wanted []ocispec.Platform) error {
 			target.Platform = &p
 		}
 	}
+	if target, chosen, first, err = a.prepare(ctx, target, chosen, first); err != nil {
+		return err
+	}
 	a.blobs[target.Digest] = target
 	for _, m := range chosen {
 		if m.available {
@@ -121,6 +131,56 @@ func (s *saver) add(a *saving, ref string, wanted []ocispec.Platform) error {
 	a.ids = append(a.ids, e.target.Digest)
 	a.name(target, first, savedNames(e, ref))
 	return nil
+}
+
+// close gives back what is in use.
+func (a *saving) close() {
+	for _, ra := range a.open {
+		_ = ra.Close()
+	}
+	for _, f := range a.done {
+		f()
+	}
+}
+
+// prepare sees to it that all blobs can be read, and stay. What is not to be had any more as it came is saved
+// uncompressed, with another manifest, and another index above it.
+func (a *saving) prepare(ctx context.Context, target ocispec.Descriptor, chosen []*manifest, first *manifest) (ocispec.Descriptor, []*manifest, *manifest, error) {
+	chosen = slices.Clone(chosen)
+	changed := map[digest.Digest]ocispec.Descriptor{}
+	for i, m := range chosen {
+		if !m.available {
+			continue
+		}
+		a.done = append(a.done, a.catalog.use(ctx, m))
+		open, plain, err := a.store.readable(ctx, m, func(l ocispec.Descriptor, _ recall.Recipe) bool { return a.open[l.Digest] != nil })
+		maps.Copy(a.open, open)
+		if err != nil {
+			return target, chosen, first, err
+		}
+		if plain == nil {
+			continue
+		}
+		if len(changed) == 0 {
+			a.done = append(a.done, func() { a.catalog.sweep(ctx) })
+		}
+		changed[m.desc.Digest] = plain.desc
+		chosen[i] = plain
+		if first == m {
+			first = plain
+		}
+		if target.Digest == m.desc.Digest {
+			platform := target.Platform
+			target = plain.desc
+			target.Platform = platform
+		}
+	}
+	if len(changed) == 0 || !cimages.IsIndexType(target.MediaType) {
+		return target, chosen, first, nil
+	}
+	var err error
+	target, err = a.store.restateIndex(ctx, target, changed)
+	return target, chosen, first, err
 }
 
 // savedNames are the names that go with what was asked for: of an ID none, of a repository without tag latest.
@@ -182,7 +242,7 @@ func (a *saving) write(ctx context.Context, blobs content.Provider, w io.Writer)
 	}
 	buf := make([]byte, 256<<10)
 	for _, d := range slices.Sorted(maps.Keys(a.blobs)) {
-		if err := writeBlob(ctx, blobs, a.blobs[d], tw, header, buf); err != nil {
+		if err := a.writeBlob(ctx, blobs, a.blobs[d], tw, header, buf); err != nil {
 			return err
 		}
 	}
@@ -210,15 +270,18 @@ func (a *saving) write(ctx context.Context, blobs content.Provider, w io.Writer)
 	return errors.Join(tw.Close(), b.Flush())
 }
 
-func writeBlob(ctx context.Context, blobs content.Provider, d ocispec.Descriptor, tw *tar.Writer, header func(string, int64) error, buf []byte) error {
-	ra, err := blobs.ReaderAt(ctx, d)
-	if err != nil {
-		return err
+func (a *saving) writeBlob(ctx context.Context, blobs content.Provider, d ocispec.Descriptor, tw *tar.Writer, header func(string, int64) error, buf []byte) error {
+	ra := a.open[d.Digest]
+	if ra == nil {
+		var err error
+		if ra, err = blobs.ReaderAt(ctx, d); err != nil {
+			return err
+		}
+		defer ra.Close()
 	}
-	defer ra.Close()
 	if err := header(blobPath(d.Digest), ra.Size()); err != nil {
 		return err
 	}
-	_, err = io.CopyBuffer(struct{ io.Writer }{tw}, bound{ctx, content.NewReader(ra)}, buf)
+	_, err := io.CopyBuffer(struct{ io.Writer }{tw}, bound{ctx, content.NewReader(ra)}, buf)
 	return err
 }

@@ -12,7 +12,9 @@ import (
 
 // Deps are the service's ports. Containers may be nil until SetContainers; Log and Events may be nil.
 type Deps struct {
-	Content    Content
+	Content Content
+	// Recall lets blobs go that are there unpacked; the zero value keeps them all.
+	Recall     Recall
 	Layers     Layers
 	Registry   Registry
 	Containers Containers
@@ -45,12 +47,12 @@ func New(ctx context.Context, d Deps) (*Service, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	store := &blobs{d.Content, d.Layers}
-	c := &catalog{content: d.Content, layers: d.Layers, host: host{platforms.Default()}, log: log}
+	store := &blobs{d.Content, d.Layers, d.Recall}
+	c := &catalog{content: d.Content, layers: d.Layers, recall: d.Recall, host: host{platforms.Default()}, log: log}
 	u := &users{d.Containers}
 	tell := announcer{d.Events}
 	s := &Service{
-		resolver: &resolver{c, store}, querier: &querier{c, u, sizes{d.Layers}}, tagger: &tagger{c, tell}, remover: &remover{c, u, tell},
+		resolver: &resolver{c, store}, querier: &querier{c, u, sizes{d.Layers, d.Recall}}, tagger: &tagger{c, tell}, remover: &remover{c, u, tell},
 		loader: &loader{c, store, tell}, saver: &saver{c, store, tell}, users: u,
 	}
 	s.puller = &puller{c, store, d.Registry, &transfers{content: d.Content, slots: &slots{max: defaultDownloads}, all: map[digest.Digest]*transfer{}}, tell}
@@ -63,6 +65,9 @@ func New(ctx context.Context, d Deps) (*Service, error) {
 		return nil, fmt.Errorf("reading the images: %w", err)
 	}
 	c.sweep(ctx)
+	for _, e := range c.all() {
+		c.offer(ctx, e)
+	}
 	return s, nil
 }
 

@@ -284,6 +284,7 @@ func TestImport(t *testing.T) {
 	if _, err := h.Resolve(t.Context(), "imp:1", nil); err != nil {
 		t.Error(err)
 	}
+	h.recall.Dropper.Wait()
 	blobs := blobFiles(t, h)
 	for what, o := range map[string]images.ImportOptions{
 		"change": {Source: "-", Changes: []string{"RUN rm -rf /"}}, "name": {Source: "-", Repo: "X"}, "source": {Source: "ftp://x/y"}, "truncated": {Source: "-"},

@@ -10,7 +10,22 @@ import (
 )
 
 // sizes measures images on disk, in bytes.
-type sizes struct{ layers Layers }
+type sizes struct {
+	layers Layers
+	recall Recall
+}
+
+// blobs is what an image's blobs take: those that are made again when they are read take nothing.
+func (z sizes) blobs(content int64, list ...*manifest) int64 {
+	for _, m := range list {
+		for _, l := range m.layers {
+			if _, dropped := z.recall.dropped(l.Digest); dropped {
+				content -= l.Size
+			}
+		}
+	}
+	return content
+}
 
 // each gives the unpacked layers of a manifest with their sizes; none unless all are there.
 func (z sizes) each(m *manifest) iter.Seq2[digest.Digest, int64] {
@@ -26,7 +41,7 @@ func (z sizes) each(m *manifest) iter.Seq2[digest.Digest, int64] {
 
 // image is the size of an image's blobs and of its unpacked layers.
 func (z sizes) image(e *entry) int64 {
-	n := e.content
+	n := z.blobs(e.content, e.manifests...)
 	for _, m := range e.manifests {
 		n += z.unpacked(m)
 	}
@@ -111,7 +126,7 @@ type ledger struct {
 func (l ledger) count(e *entry) (n int64) {
 	for _, m := range e.manifests {
 		for _, d := range append([]ocispec.Descriptor{e.target, m.desc}, m.children()...) {
-			if !l.blobs[d.Digest] && m.available {
+			if _, dropped := l.sizes.recall.dropped(d.Digest); !dropped && !l.blobs[d.Digest] && m.available {
 				l.blobs[d.Digest] = true
 				n += d.Size
 			}

@@ -8,6 +8,8 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/volume"
+
+	"github.com/gantry-engine/gantry/internal/spec"
 )
 
 // The ports that cmd/gantryd fills. Each may be nil: then there is none of it.
@@ -35,6 +37,11 @@ type Images interface {
 type Volumes interface {
 	// Usage lists all volumes with UsageData.
 	Usage(ctx context.Context) ([]volume.Volume, error)
+}
+
+// Disk measures the data root.
+type Disk interface {
+	Measure(ctx context.Context) (spec.DiskUse, error)
 }
 
 // Events counts those who listen.

@@ -11,6 +11,8 @@ import (
 	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/api/types/volume"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/gantry-engine/gantry/internal/spec"
 )
 
 // Usage is what is on disk, with every object listed. A nil part was not asked for.
@@ -47,6 +49,14 @@ func (s *Service) DiskUsage(ctx context.Context, kinds []string) (Usage, error) 
 		u.BuildCacheUsage = &build.DiskUsage{Items: []build.CacheRecord{}}
 	}
 	return u, g.Wait()
+}
+
+// Disk accounts for every byte of the data root.
+func (s *Service) Disk(ctx context.Context) (spec.DiskUse, error) {
+	if s.ports.Disk == nil {
+		return spec.DiskUse{}, fmt.Errorf("this engine does not measure its data root: %w", errdefs.ErrNotImplemented)
+	}
+	return s.ports.Disk.Measure(ctx)
 }
 
 func (s *Service) weighContainers(ctx context.Context) (*container.DiskUsage, error) {

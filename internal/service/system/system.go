@@ -51,6 +51,7 @@ type Ports struct {
 	Images     Images
 	Volumes    Volumes
 	Events     Events
+	Disk       Disk
 }
 
 // Service answers the system endpoints.

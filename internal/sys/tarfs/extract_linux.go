@@ -41,6 +41,8 @@ type ExtractOptions struct {
 	KeepOwner bool
 	// Map, if set, may rename an entry or leave it out by returning "".
 	Map func(name string) string
+
+	only func(name string) bool // if set: all else is left out
 }
 
 // Owner is a user and a group by number.
@@ -141,7 +143,7 @@ func (x *extractor) entry(h *tar.Header, r io.Reader) error {
 			return nil
 		}
 	}
-	if h.Typeflag == tar.TypeXGlobalHeader {
+	if h.Typeflag == tar.TypeXGlobalHeader || x.o.only != nil && !x.o.only(name) {
 		return nil
 	}
 	full := path.Join(x.o.Base, name)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/gantry-engine/gantry/internal/server/httpapi"
 	service "github.com/gantry-engine/gantry/internal/service/system"
+	"github.com/gantry-engine/gantry/internal/spec"
 )
 
 // Service is what the routes need.
@@ -21,6 +22,7 @@ type Service interface {
 	Info(ctx context.Context) system.Info
 	Version() system.VersionResponse
 	DiskUsage(ctx context.Context, kinds []string) (service.Usage, error)
+	Disk(ctx context.Context) (spec.DiskUse, error)
 }
 
 type router struct{ s Service }
@@ -48,7 +50,16 @@ func (rt router) Routes() []httpapi.Route {
 		{Method: http.MethodGet, Path: "/info", Handler: rt.info, Fields: infoFields},
 		{Method: http.MethodGet, Path: "/version", Handler: rt.version, Fields: versionFields},
 		{Method: http.MethodGet, Path: "/system/df", Handler: rt.df, Since: "1.25", Fields: dfFields},
+		{Method: http.MethodGet, Path: "/system/disk", Handler: rt.disk}, // Gantry's own
 	}
+}
+
+func (rt router) disk(ctx context.Context, w http.ResponseWriter, _ *http.Request, _ httpapi.Vars) error {
+	u, err := rt.s.Disk(ctx)
+	if err != nil {
+		return err
+	}
+	return httpapi.WriteJSON(w, http.StatusOK, u)
 }
 
 // oldInfo carries fields that later versions dropped.
