@@ -28,13 +28,13 @@ func find(self, name string) string {
 		}
 		dirs = append(dirs, filepath.Dir(self), filepath.Join(filepath.Dir(self), "..", "libexec", "gantry"))
 	}
-	file, wanted := name, os.FileMode(0o111)
-	if runtime.GOOS == "windows" { // where the name tells what can be executed
-		file, wanted = name+".exe", 0
+	file, executable := name, os.FileMode(0o111)
+	if runtime.GOOS == "windows" { // where the name says it, not a bit
+		file, executable = name+".exe", 0o444
 	}
 	for _, dir := range append(dirs, places...) {
 		path := filepath.Join(dir, file)
-		if st, err := os.Stat(path); err == nil && st.Mode().IsRegular() && (wanted == 0 || st.Mode()&wanted != 0) {
+		if st, err := os.Stat(path); err == nil && st.Mode().IsRegular() && st.Mode()&executable != 0 {
 			return path
 		}
 	}
