@@ -16,6 +16,8 @@ type Layer struct {
 	Lowest bool `json:"lowest,omitempty"`
 	// Image is the name that the layer was pulled by, with host and tag.
 	Image string `json:"image"`
+	// Source is the repository if it gives the layer to everybody.
+	Source string `json:"source,omitempty"`
 }
 
 // Place is where a layer's bytes are kept, and where it is mounted.

@@ -316,3 +316,44 @@ func TestLazyImageThatLies(t *testing.T) {
 	e.Must(t, "rmi", w.r.Host+"/lie:1")
 	eventually(t, e, "nothing is left", func() bool { return lazyProcess(e) == 0 && mounts(t, e) == 0 })
 }
+
+// An ordinary image is converted, pushed, and started lazily where it is not.
+func TestConvert(t *testing.T) {
+	e, r := engine(t), registry.New(t)
+	made := e.Must(t, "create", "bb", "true")
+	file := filepath.Join(e.Dir, "page")
+	if err := os.WriteFile(file, []byte("it works\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	e.Must(t, "cp", file, made+":/page")
+	e.Must(t, "commit", "-c", `CMD ["cat","/page"]`, made, "app:1")
+	first := filepath.Join(e.Dir, "first")
+	if err := os.WriteFile(first, []byte("# what a start needs\n/bin/busybox\n/no/such\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	name := r.Host + "/app:lazy"
+	out, errs, code := e.Gantry("image", "convert", "--estargz", "--level", "1", "--prioritize", first, "app:1", name)
+	if code != 0 || strings.TrimSpace(out) != name || !strings.Contains(errs, "/no/such is in no layer") && !strings.Contains(errs, "no/such is in no layer") {
+		t.Fatalf("convert: %d %s%s", code, out, errs)
+	}
+	if got := e.Must(t, "run", "--rm", name); got != "it works" {
+		t.Errorf("the converted image says %q", got)
+	}
+	e.Must(t, "push", "-q", name)
+	other := testkit.Start(t, testkit.Options{Args: []string{"--lazy-pull"}})
+	r.Break(registry.Fault{Method: "GET", Path: "/blobs/", Delay: 50 * time.Millisecond})
+	if got := other.Must(t, "run", "--rm", name); got != "it works" {
+		t.Errorf("the converted image, lazily, says %q", got)
+	}
+	if !strings.Contains(other.Must(t, "info", "-f", "{{.Driver}}"), "overlay") {
+		t.Error("the other engine has no overlayfs")
+	}
+	if lazyProcess(other) == 0 {
+		t.Errorf("it was not lazy:\n%s", other.LogTail(3000))
+	}
+	for _, bad := range [][]string{{"app:1", "x:1"}, {"--estargz", "--level", "12", "app:1", "x:1"}, {"--estargz", "no:such", "x:1"}, {"--estargz", "--chunk-size", "1", "app:1", "x:1"}} {
+		if out, errs, code := e.Gantry(append([]string{"image", "convert"}, bad...)...); code == 0 || errs == "" {
+			t.Errorf("convert %v: %d %s%s", bad, code, out, errs)
+		}
+	}
+}

@@ -183,7 +183,7 @@ func (d *Driver) Serve(ctx context.Context, l images.LazyLayer, auth registry.Au
 	}
 	if h == nil {
 		h = &held{auth: auth, layer: lazyproto.Layer{
-			Digest: l.Blob.Digest, Size: l.Blob.Size, MediaType: l.Blob.MediaType, DiffID: l.DiffID, TOC: l.TOC, Lowest: l.Lowest, Image: l.Image,
+			Digest: l.Blob.Digest, Size: l.Blob.Size, MediaType: l.Blob.MediaType, DiffID: l.DiffID, TOC: l.TOC, Lowest: l.Lowest, Image: l.Image, Source: l.Source,
 		}}
 		d.layers[l.Blob.Digest] = h
 	}
@@ -353,7 +353,7 @@ func (d *Driver) Leave(ctx context.Context) error {
 	var errs []error
 	if l != nil && !l.broken() {
 		for _, blob := range blobs {
-			if _, _, err := l.ask(ctx, lazyproto.Request{Op: lazyproto.OpRelease, Digest: blob}); err != nil {
+			if _, _, err := l.ask(ctx, lazyproto.Request{Op: lazyproto.OpRelease, Digest: blob}); err != nil && !errors.Is(err, errGone) {
 				errs = append(errs, err)
 			}
 		}
@@ -392,6 +392,6 @@ func (d *Driver) hangUpIfIdle() {
 func (h *held) image() images.LazyLayer {
 	return images.LazyLayer{
 		Blob:   ocispec.Descriptor{MediaType: h.layer.MediaType, Digest: h.layer.Digest, Size: h.layer.Size},
-		DiffID: h.layer.DiffID, TOC: h.layer.TOC, Lowest: h.layer.Lowest, Image: h.layer.Image,
+		DiffID: h.layer.DiffID, TOC: h.layer.TOC, Lowest: h.layer.Lowest, Image: h.layer.Image, Source: h.layer.Source,
 	}
 }

@@ -158,6 +158,7 @@ func launch(exe, socket string) error {
 	cmd := exec.Command(exe, socket)
 	cmd.ExtraFiles = []*os.File{f}
 	cmd.Dir = "/"
+	cmd.Stderr = os.Stderr // the last words of a crash belong into the daemon's log
 	cmd.Env = append([]string{"GOGC=50"}, failpoint.Env()...)
 	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR"} {
 		if v, ok := os.LookupEnv(name); ok {

@@ -29,6 +29,7 @@ type LazyLayer struct {
 	TOC    digest.Digest // of its table of contents
 	Lowest bool          // of its image
 	Image  string        // the canonical name it is pulled by
+	Source string        // the repository, if it gives to everybody
 }
 
 // Served is where such a layer shows itself.
@@ -101,7 +102,7 @@ func (in *intake) serve(ctx context.Context, m *manifest, here map[digest.Digest
 			continue
 		}
 		g.Go(func() error {
-			s, err := in.lazy.Serve(ctx, LazyLayer{Blob: l, DiffID: diff, TOC: toc, Lowest: i == 0, Image: in.named.String()}, in.auth)
+			s, err := in.lazy.Serve(ctx, LazyLayer{Blob: l, DiffID: diff, TOC: toc, Lowest: i == 0, Image: in.named.String(), Source: in.source}, in.auth)
 			mu.Lock()
 			defer mu.Unlock()
 			_, twice := in.served[l.Digest]
@@ -139,7 +140,7 @@ func (a *arriver) Arrived(ctx context.Context, l LazyLayer) error {
 	if len(users) == 0 {
 		return nil // its images are gone
 	}
-	if err := a.store.content.Adopt(held, []Arrival{{Digest: l.Blob.Digest, Size: l.Blob.Size}}); err != nil {
+	if err := a.store.content.Adopt(held, []Arrival{{Digest: l.Blob.Digest, Size: l.Blob.Size, Source: l.Source}}); err != nil {
 		return diskFull(err)
 	}
 	for _, m := range users {
@@ -154,7 +155,12 @@ func (a *arriver) Arrived(ctx context.Context, l LazyLayer) error {
 			a.tell(m, "lazy-complete", l, nil)
 		}
 	}
-	go a.catalog.sweep(ctx) // the layer as it was served has no user any more
+	go func() {
+		a.catalog.sweep(ctx) // the layer as it was served has no user any more
+		for _, m := range users {
+			a.catalog.offer(ctx, a.catalog.byDigest(m.desc.Digest))
+		}
+	}()
 	return nil
 }
 
