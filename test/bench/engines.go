@@ -31,15 +31,15 @@ type engine struct {
 	destroy     func() error
 }
 
-// fresh starts an engine with empty roots, and loads the image.
-func (b *bench) fresh(name string) (e *engine, err error) {
+// fresh starts an engine with empty roots (a daemon with further flags), and loads the image.
+func (b *bench) fresh(name string, args ...string) (e *engine, err error) {
 	switch {
 	case name == "gantry", name == "docker":
-		e, err = b.daemon(name, b.bin)
+		e, err = b.daemon(name, b.bin, args...)
 	case name == "podman":
 		e, err = b.podman()
 	case isBuild(name):
-		e, err = b.daemon(name, name)
+		e, err = b.daemon(name, name, args...)
 	default:
 		return nil, fmt.Errorf("it is none of gantry, docker, podman, or a folder with another build of Gantry (with a slash in it)")
 	}
@@ -63,9 +63,9 @@ func (e *engine) repeats(n, share, least int) int {
 	return max(least, n/share)
 }
 
-// daemon is a gantryd out of the folder bin, or Debian's dockerd.
-func (b *bench) daemon(name, bin string) (*engine, error) {
-	k, err := testkit.New(testkit.Options{Docker: name == "docker", OwnNamespaces: true}, func() string { return bin })
+// daemon is a gantryd out of the folder bin, or Debian's dockerd, with further flags.
+func (b *bench) daemon(name, bin string, args ...string) (*engine, error) {
+	k, err := testkit.New(testkit.Options{Docker: name == "docker", OwnNamespaces: true, Args: args}, func() string { return bin })
 	if err != nil {
 		return nil, err
 	}

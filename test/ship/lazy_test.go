@@ -157,7 +157,7 @@ func TestLazyStart(t *testing.T) {
 		t.Errorf("%d layers are served, want 2", n)
 	}
 	reads(t, e, id, 3)
-	if out := e.Must(t, "image", "inspect", "-f", "{{len .RootFS.Layers}} {{.Os}}", w.name); out != "2 linux" {
+	if out := e.Must(t, "image", "inspect", "-f", "{{len .RootFS.Layers}} {{.Os}} {{.GraphDriver.Data.LazySize}}", w.name); out != fmt.Sprintf("2 linux %d", w.size) {
 		t.Errorf("inspect: %s", out)
 	}
 
@@ -253,6 +253,16 @@ func TestLazyIsAskedFor(t *testing.T) {
 		t.Errorf("left: %v", left)
 	}
 
+	// An ordinary pull makes an image whole that was pulled lazily.
+	if out, errs, code := e.Gantry("pull", "--lazy", w.name); code != 0 || mounts(t, e) != 2 {
+		t.Fatalf("gantry pull --lazy: %s%s", out, errs)
+	}
+	e.Must(t, "pull", "-q", w.name)
+	eventually(t, e, "what is here is not served any more", func() bool { return lazyProcess(e) == 0 && mounts(t, e) == 0 })
+	save(t, e, w)
+	e.Must(t, "rmi", w.name)
+	eventually(t, e, "gantry-lazy ends with the image", func() bool { return lazyProcess(e) == 0 && mounts(t, e) == 0 })
+
 	name, _ := addImage(w.r, "plain", layer("a", mega))
 	if out, errs, code := e.Gantry("pull", "--lazy", name); code != 0 || mounts(t, e) != 0 {
 		t.Errorf("an image without eStargz layers, lazily: %d %s%s", code, out, errs)
@@ -311,6 +321,9 @@ func TestLazyImageThatLies(t *testing.T) {
 	})
 	if !strings.Contains(e.LogTail(8000), "another digest") {
 		t.Error("the log does not say so")
+	}
+	if out := e.Must(t, "image", "inspect", "-f", "{{.GraphDriver.Data.LazyError}}", w.r.Host+"/lie:1"); !strings.Contains(out, "another digest") {
+		t.Errorf("inspect does not say so: %s", out)
 	}
 	e.Must(t, "rm", "-f", id)
 	e.Must(t, "rmi", w.r.Host+"/lie:1")

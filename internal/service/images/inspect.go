@@ -41,6 +41,7 @@ func (q *querier) Inspect(ctx context.Context, ref string, platform *ocispec.Pla
 	for _, d := range m.image.RootFS.DiffIDs {
 		r.RootFS.Layers = append(r.RootFS.Layers, d.String())
 	}
+	r.GraphDriver = q.catalog.lazy.progress(m)
 	if manifests {
 		r.Manifests = q.manifests(e, q.users.byImage(ctx)[e.target.Digest])
 	}

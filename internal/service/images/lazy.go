@@ -1,11 +1,13 @@
 package images
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"strconv"
 	"sync"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -13,6 +15,7 @@ import (
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/registry"
+	"github.com/moby/moby/api/types/storage"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
@@ -67,6 +70,18 @@ func (z lazily) state(blob digest.Digest) (LazyState, bool) {
 		return LazyState{}, false
 	}
 	return z.State(blob)
+}
+
+// any tells whether a layer of an image is served.
+func (z lazily) any(e *entry) bool {
+	for _, m := range e.manifests {
+		for _, l := range m.layers {
+			if _, ok := z.state(l.Digest); ok {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // present is the content store as an image sees it: a layer that is served is a part of it that is not missing.
@@ -223,6 +238,29 @@ func (a *arriver) tell(m *manifest, action events.Action, l LazyLayer, why error
 		attrs["error"] = why.Error()
 	}
 	a.announce.send(events.ImageEventType, action, events.Actor{ID: e.target.Digest.String(), Attributes: attrs})
+}
+
+// progress is what an inspection says of an image's layers that are not here; nil once they are.
+func (z lazily) progress(m *manifest) *storage.DriverData {
+	var here, size int64
+	layers, trouble := 0, ""
+	for _, l := range m.layers {
+		if s, ok := z.state(l.Digest); ok {
+			layers++
+			here, size = here+s.Here, size+s.Size
+			trouble = cmp.Or(trouble, s.Error)
+		}
+	}
+	if layers == 0 {
+		return nil
+	}
+	d := &storage.DriverData{Name: "overlayfs", Data: map[string]string{
+		"LazyLayers": strconv.Itoa(layers), "LazyHere": strconv.FormatInt(here, 10), "LazySize": strconv.FormatInt(size, 10),
+	}}
+	if trouble != "" {
+		d.Data["LazyError"] = trouble
+	}
+	return d
 }
 
 // errServed is a blob that is needed whole, and is not yet.

@@ -118,7 +118,8 @@ func (p *puller) one(ctx context.Context, repo Repository, anybody bool, named r
 		return err
 	}
 	out.Step(tagOf(named), "Pulling from "+reference.Path(named))
-	if p.current(ctx, named, target, o.Platform) {
+	lazy := o.Lazy || p.lazyAlways.Load()
+	if p.current(named, target, o.Platform, lazy) {
 		if err := p.sentry.keep(ctx, target.Digest, proofs); err != nil {
 			return err
 		}
@@ -131,7 +132,7 @@ func (p *puller) one(ctx context.Context, repo Repository, anybody bool, named r
 		in.source = named.Name()
 	}
 	defer in.leave()
-	if o.Lazy || p.lazyAlways.Load() {
+	if lazy {
 		in.lazy = p.catalog.lazy
 	}
 	e, err := in.pull(ctx, o.Platform)
@@ -139,14 +140,18 @@ func (p *puller) one(ctx context.Context, repo Repository, anybody bool, named r
 	if err != nil {
 		return err
 	}
+	if !lazy && p.catalog.lazy.any(e) {
+		p.catalog.sweep(ctx) // what was served of it before is here now, and need not come in a second time
+	}
 	out.Status("Digest: " + target.Digest.String())
 	out.Status("Status: Downloaded newer image for " + reference.FamiliarString(named))
 	p.announce.named(events.ActionPull, target.Digest, reference.FamiliarString(named), e.labels())
 	return nil
 }
 
-// current tells whether the name leads to the target already, and the platform is here and unpacked.
-func (p *puller) current(_ context.Context, named reference.Named, target ocispec.Descriptor, platform *ocispec.Platform) bool {
+// current tells whether the name leads to the target already, and the platform is here and unpacked; layers that are served
+// and come in as they should will do for a lazy pull.
+func (p *puller) current(named reference.Named, target ocispec.Descriptor, platform *ocispec.Platform, lazy bool) bool {
 	e := p.catalog.byNameExact(named.String())
 	if e == nil || e.target.Digest != target.Digest {
 		return false
@@ -154,6 +159,11 @@ func (p *puller) current(_ context.Context, named reference.Named, target ocispe
 	m, err := p.catalog.host.choose(e, named.String(), platform)
 	if err != nil {
 		return false
+	}
+	for _, l := range m.layers {
+		if s, ok := p.catalog.lazy.state(l.Digest); ok && (!lazy || s.Error != "") {
+			return false
+		}
 	}
 	_, ok := p.store.layers.Unpacked(m.image.RootFS.DiffIDs)
 	return ok
