@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/gantry-engine/gantry/internal/registryserver/access"
+	"github.com/gantry-engine/gantry/internal/registryserver/cache"
+	"github.com/gantry-engine/gantry/internal/registryserver/hooks"
 	"github.com/gantry-engine/gantry/internal/registryserver/metrics"
 	"github.com/gantry-engine/gantry/internal/registryserver/protocol"
 	"github.com/gantry-engine/gantry/internal/registryserver/settings"
@@ -29,6 +31,8 @@ type Server struct {
 	guard   *access.Guard
 	cert    *certificate
 	metrics *metrics.Metrics
+	cache   *cache.Cache  // nil: no other registry is served
+	hooks   *hooks.Sender // nil: nobody is told
 
 	listeners []listener
 	stop      context.CancelFunc // of what goes on in the background
@@ -42,8 +46,11 @@ type listener struct {
 	what string
 }
 
+// Dial makes the way to another registry whose images are served.
+type Dial func(u settings.Upstream) (cache.Upstream, error)
+
 // Open puts a registry together, and opens its folder and its listeners.
-func Open(cfg *settings.Config, log *slog.Logger) (_ *Server, err error) {
+func Open(cfg *settings.Config, dial Dial, log *slog.Logger) (_ *Server, err error) {
 	s := &Server{cfg: cfg, log: log, cert: &certificate{files: cfg.TLS}}
 	defer func() {
 		if err != nil {
@@ -60,7 +67,32 @@ func Open(cfg *settings.Config, log *slog.Logger) (_ *Server, err error) {
 		return nil, err
 	}
 	s.metrics = metrics.New(s.store.Totals)
+	if s.cache, err = s.openCache(dial); err != nil {
+		return nil, err
+	}
+	if s.hooks, err = hooks.New(cfg.Targets(), s.metrics, log); err != nil {
+		return nil, err
+	}
 	return s, s.listen()
+}
+
+// openCache makes the ways to other registries; nil if there are none.
+func (s *Server) openCache(dial Dial) (*cache.Cache, error) {
+	if len(s.cfg.Cache.Upstreams) == 0 {
+		return nil, nil
+	}
+	o := cache.Options{
+		Default: s.cfg.Cache.Default, Fresh: s.cfg.Cache.Fresh, Size: int64(s.cfg.Cache.Size), Content: s.store, Records: s.store, Space: s.store,
+		Counter: s.metrics, Local: protocol.Local{Store: s.store}, Log: s.log,
+	}
+	for _, u := range s.cfg.Cache.Upstreams {
+		up, err := dial(u)
+		if err != nil {
+			return nil, fmt.Errorf("the cached registry %s: %w", u.Registry, err)
+		}
+		o.Registries = append(o.Registries, cache.Registry{Prefix: u.Prefix, Host: u.Registry, Upstream: up})
+	}
+	return cache.New(o), nil
 }
 
 // openGuard reads users and foreign keys. The registry's own tokens come later, when its folder is there.
@@ -135,6 +167,12 @@ func (s *Server) public() http.Handler {
 	registry := &protocol.Handler{
 		Source: protocol.Local{Store: s.store}, Uploads: s.store, Changes: s.store, Lists: s.store, Guard: s.guard, Idle: s.cfg.Idle, Log: s.log,
 	}
+	if s.cache != nil {
+		registry.Source, registry.ReadOnly, registry.Rename = s.cache, s.cache.ReadOnly, s.cache.Rename
+	}
+	if s.hooks != nil {
+		registry.Observer = s.hooks
+	}
 	if s.guard.Issuer != nil {
 		mux.Handle("/token", s.guard.Issuer)
 	}
@@ -208,6 +246,12 @@ func (s *Server) close() {
 	s.behind.Wait()
 	for _, l := range s.listeners {
 		_ = l.Close()
+	}
+	if s.cache != nil {
+		s.cache.Close()
+	}
+	if s.hooks != nil {
+		s.hooks.Close()
 	}
 	if s.store != nil {
 		if err := s.store.Close(); err != nil {

@@ -113,6 +113,15 @@ func (s *Store) Referrers(repo string, d digest.Digest, artifactType string, las
 	return list, more, err
 }
 
+// Has tells whether there is a repository.
+func (s *Store) Has(repo string) (ok bool) {
+	_ = s.db.View(func(tx *bbolt.Tx) error {
+		ok = lookup(tx, repo) != nil
+		return nil
+	})
+	return ok
+}
+
 // Detail is a manifest as it is shown to people.
 type Detail struct {
 	manifest.Manifest
