@@ -21,6 +21,7 @@ import (
 	"github.com/gantry-engine/gantry/internal/registryserver/protocol"
 	"github.com/gantry-engine/gantry/internal/registryserver/settings"
 	"github.com/gantry-engine/gantry/internal/registryserver/storage"
+	"github.com/gantry-engine/gantry/internal/registryserver/web"
 )
 
 // Server is a registry that runs.
@@ -139,7 +140,11 @@ func (s *Server) listen() error {
 	if err != nil {
 		return fmt.Errorf("listening: %w", err)
 	}
-	s.add(l, s.public(), tlsConfig, "registry")
+	public, err := s.public()
+	if err != nil {
+		return err
+	}
+	s.add(l, public, tlsConfig, "registry")
 	if s.cfg.Debug != "" {
 		if l, err = net.Listen("tcp", s.cfg.Debug); err != nil {
 			return fmt.Errorf("listening for metrics: %w", err)
@@ -162,7 +167,7 @@ func (s *Server) add(l net.Listener, h http.Handler, t *tls.Config, what string)
 }
 
 // public is what clients see.
-func (s *Server) public() http.Handler {
+func (s *Server) public() (http.Handler, error) {
 	mux := http.NewServeMux()
 	registry := &protocol.Handler{
 		Source: protocol.Local{Store: s.store}, Uploads: s.store, Changes: s.store, Lists: s.store, Guard: s.guard, Idle: s.cfg.Idle, Log: s.log,
@@ -176,6 +181,14 @@ func (s *Server) public() http.Handler {
 	if s.guard.Issuer != nil {
 		mux.Handle("/token", s.guard.Issuer)
 	}
+	if s.cfg.Page {
+		page := web.Pages{Store: s.store, Finder: s.store, Guard: s.guard, Note: registry.ReadOnly, Log: s.log}
+		pages, err := web.New(page)
+		if err != nil {
+			return nil, err
+		}
+		mux.Handle("/", pages)
+	}
 	var accessLog *slog.Logger
 	if s.cfg.Log.Access == nil || *s.cfg.Log.Access {
 		accessLog = s.log
@@ -187,7 +200,7 @@ func (s *Server) public() http.Handler {
 			return
 		}
 		mux.ServeHTTP(w, r)
-	}), s.metrics, accessLog)
+	}), s.metrics, accessLog), nil
 }
 
 // debug is what the operator's monitoring sees.
