@@ -16,7 +16,6 @@ import (
 
 	"github.com/gantry-engine/gantry/internal/driver/registry"
 	"github.com/gantry-engine/gantry/internal/registryserver/cache"
-	"github.com/gantry-engine/gantry/internal/registryserver/server"
 	"github.com/gantry-engine/gantry/internal/registryserver/settings"
 	"github.com/gantry-engine/gantry/internal/service/images"
 	"github.com/gantry-engine/gantry/internal/version"
@@ -33,7 +32,7 @@ type upstream struct {
 }
 
 // dial makes the way to a registry of the configuration. Nothing is asked yet.
-func dial(log *slog.Logger) server.Dial {
+func dial(log *slog.Logger) func(settings.Upstream) (cache.Upstream, error) {
 	return func(u settings.Upstream) (cache.Upstream, error) {
 		cfg := registry.Config{CertDirs: certDirs, UserAgent: "gantry-registry/" + version.Version}
 		if u.Insecure {

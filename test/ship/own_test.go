@@ -180,3 +180,42 @@ func TestOwnRegistryAsMirror(t *testing.T) {
 		t.Errorf("a copy was pushed to: %s %v", out, err)
 	}
 }
+
+// An engine's images, served to its neighbours: they come under the engine's own digests, read-only, and follow its tags.
+func TestFromEngine(t *testing.T) {
+	e := engine(t)
+	e.Must(t, "run", "--name", "made", "bb", "sh", "-c", "echo one > /mark")
+	e.Must(t, "commit", "made", "registry.example.com:5000/team/app:1")
+	e.Must(t, "rm", "made")
+	r := testkit.StartOwnRegistry(t, false, nil, "--from-engine=unix://"+e.Socket)
+	catalog := run(t, "curl", "-s", r.URL()+"/v2/_catalog")
+	if !strings.Contains(catalog, `"library/bb"`) || !strings.Contains(catalog, `"registry.example.com_5000/team/app"`) {
+		t.Errorf("%s", catalog)
+	}
+	neighbour := engine(t)
+	neighbour.Must(t, "rmi", "bb")
+	name := r.Addr + "/registry.example.com_5000/team/app:1"
+	neighbour.Must(t, "pull", "-q", name)
+	if got := neighbour.Must(t, "run", "--rm", name, "cat", "/mark"); got != "one" {
+		t.Errorf("%s", got)
+	}
+	id := func(e *testkit.Engine, name string) string {
+		return e.Must(t, "image", "inspect", "-f", "{{.Id}}", name)
+	}
+	if got, want := id(neighbour, name), id(e, "registry.example.com:5000/team/app:1"); got != want {
+		t.Errorf("it came as %s, is %s there", got, want)
+	}
+	fails(t, neighbour, "not found", "pull", r.Addr+"/library/none:1")
+	neighbour.Must(t, "tag", name, r.Addr+"/library/pushed:1")
+	fails(t, neighbour, "read-only", "push", r.Addr+"/library/pushed:1")
+	// The tag moves, and goes.
+	e.Must(t, "run", "--name", "made", "bb", "sh", "-c", "echo two > /mark")
+	e.Must(t, "commit", "made", "registry.example.com:5000/team/app:1")
+	e.Must(t, "rm", "made")
+	neighbour.Must(t, "pull", "-q", name)
+	if got := neighbour.Must(t, "run", "--rm", name, "cat", "/mark"); got != "two" {
+		t.Errorf("%s", got)
+	}
+	e.Must(t, "rmi", "registry.example.com:5000/team/app:1")
+	fails(t, neighbour, "not found", "pull", name)
+}

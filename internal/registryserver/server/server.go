@@ -16,6 +16,7 @@ import (
 
 	"github.com/gantry-engine/gantry/internal/registryserver/access"
 	"github.com/gantry-engine/gantry/internal/registryserver/cache"
+	"github.com/gantry-engine/gantry/internal/registryserver/fromengine"
 	"github.com/gantry-engine/gantry/internal/registryserver/hooks"
 	"github.com/gantry-engine/gantry/internal/registryserver/metrics"
 	"github.com/gantry-engine/gantry/internal/registryserver/protocol"
@@ -32,8 +33,9 @@ type Server struct {
 	guard   *access.Guard
 	cert    *certificate
 	metrics *metrics.Metrics
-	cache   *cache.Cache  // nil: no other registry is served
-	hooks   *hooks.Sender // nil: nobody is told
+	cache   *cache.Cache       // nil: no other registry is served
+	engine  *fromengine.Source // nil: no engine's images are served
+	hooks   *hooks.Sender      // nil: nobody is told
 
 	listeners []listener
 	stop      context.CancelFunc // of what goes on in the background
@@ -47,11 +49,16 @@ type listener struct {
 	what string
 }
 
-// Dial makes the way to another registry whose images are served.
-type Dial func(u settings.Upstream) (cache.Upstream, error)
+// Ways lead to those whose images are served.
+type Ways struct {
+	// Registry makes the way to another registry.
+	Registry func(u settings.Upstream) (cache.Upstream, error)
+	// Engine makes the way to an engine, by its address.
+	Engine func(address string) (fromengine.Engine, error)
+}
 
 // Open puts a registry together, and opens its folder and its listeners.
-func Open(cfg *settings.Config, dial Dial, log *slog.Logger) (_ *Server, err error) {
+func Open(cfg *settings.Config, ways Ways, log *slog.Logger) (_ *Server, err error) {
 	s := &Server{cfg: cfg, log: log, cert: &certificate{files: cfg.TLS}}
 	defer func() {
 		if err != nil {
@@ -68,8 +75,15 @@ func Open(cfg *settings.Config, dial Dial, log *slog.Logger) (_ *Server, err err
 		return nil, err
 	}
 	s.metrics = metrics.New(s.store.Totals)
-	if s.cache, err = s.openCache(dial); err != nil {
+	if s.cache, err = s.openCache(ways); err != nil {
 		return nil, err
+	}
+	if cfg.FromEngine != "" {
+		e, err := ways.Engine(cfg.FromEngine)
+		if err != nil {
+			return nil, err
+		}
+		s.engine = fromengine.New(e, s.store, protocol.Local{Store: s.store}, s.store, log)
 	}
 	if s.hooks, err = hooks.New(cfg.Targets(), s.metrics, log); err != nil {
 		return nil, err
@@ -78,7 +92,7 @@ func Open(cfg *settings.Config, dial Dial, log *slog.Logger) (_ *Server, err err
 }
 
 // openCache makes the ways to other registries; nil if there are none.
-func (s *Server) openCache(dial Dial) (*cache.Cache, error) {
+func (s *Server) openCache(ways Ways) (*cache.Cache, error) {
 	if len(s.cfg.Cache.Upstreams) == 0 {
 		return nil, nil
 	}
@@ -87,7 +101,7 @@ func (s *Server) openCache(dial Dial) (*cache.Cache, error) {
 		Counter: s.metrics, Local: protocol.Local{Store: s.store}, Log: s.log,
 	}
 	for _, u := range s.cfg.Cache.Upstreams {
-		up, err := dial(u)
+		up, err := ways.Registry(u)
 		if err != nil {
 			return nil, fmt.Errorf("the cached registry %s: %w", u.Registry, err)
 		}
@@ -174,6 +188,9 @@ func (s *Server) public() (http.Handler, error) {
 	}
 	if s.cache != nil {
 		registry.Source, registry.ReadOnly, registry.Rename = s.cache, s.cache.ReadOnly, s.cache.Rename
+	}
+	if s.engine != nil {
+		registry.Source, registry.Lists, registry.ReadOnly, registry.Rename = s.engine, s.engine, s.engine.ReadOnly, s.engine.Rename
 	}
 	if s.hooks != nil {
 		registry.Observer = s.hooks

@@ -270,6 +270,9 @@ func (c *Config) check() error {
 	if c.TLS.ClientCA != "" && c.TLS.Cert == "" {
 		add("certificates of clients (tls-client-ca) need TLS (tls-cert, tls-key)")
 	}
+	if c.FromEngine != "" && len(c.Cache.Upstreams) > 0 {
+		add("an engine's images (from-engine) and other registries' (cache) are served by registries of their own")
+	}
 	c.checkAuth(add)
 	c.checkCache(add)
 	for _, r := range c.Quotas.Rules {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -19,7 +20,10 @@ import (
 	"github.com/gantry-engine/gantry/internal/testkit"
 )
 
-func TestMain(m *testing.M) { testkit.Main(m) }
+func TestMain(m *testing.M) {
+	_ = os.Setenv("TMPDIR", "/dev/shm") // a kill loses nothing of what was written; waiting for a disk would show nothing more
+	testkit.Main(m)
+}
 
 // client speaks to a registry by hand.
 type client struct {
@@ -29,7 +33,9 @@ type client struct {
 	http           *http.Client
 }
 
-func of(r *testkit.OwnRegistry) *client { return &client{url: r.URL(), http: http.DefaultClient} }
+func of(r *testkit.OwnRegistry) *client {
+	return &client{url: r.URL(), http: &http.Client{Timeout: time.Minute}}
+}
 
 func (c client) as(user, password string) *client {
 	c.user, c.password = user, password

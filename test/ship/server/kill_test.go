@@ -31,7 +31,7 @@ func TestKills(t *testing.T) {
 	taken := map[string]string{} // tag → digest, as answered
 	var n atomic.Int64
 	for round := range kills {
-		stop := make(chan struct{})
+		stop, answered := make(chan struct{}), make(chan struct{}, 100)
 		var pushers sync.WaitGroup
 		for p := range 4 {
 			pushers.Go(func() {
@@ -47,6 +47,10 @@ func TestKills(t *testing.T) {
 					if !ok {
 						continue
 					}
+					select {
+					case answered <- struct{}{}:
+					default:
+					}
 					if i%4 == 0 { // some go again: garbage for the collector
 						if resp, _, err := of(r).do("DELETE", "/v2/"+fmt.Sprint("repo", p%2)+"/manifests/"+tag, nil); err != nil || resp.StatusCode != 202 {
 							continue // killed in between: here or gone
@@ -59,7 +63,10 @@ func TestKills(t *testing.T) {
 				}
 			})
 		}
-		time.Sleep(time.Duration(100+rand.IntN(300)) * time.Millisecond)
+		for until := time.Now().Add(20 * time.Second); len(answered) <= rand.IntN(8) && time.Now().Before(until); {
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(time.Duration(rand.IntN(20)) * time.Millisecond)
 		r.Kill()
 		close(stop)
 		pushers.Wait()
