@@ -26,7 +26,7 @@ import (
 const (
 	registryClients = 64
 	registryBlob    = 4 << 20 // bytes
-	registryRounds  = 3 // blobs that each client pushes, and pulls
+	registryRounds  = 3       // blobs that each client pushes, and pulls
 	registrySpan    = 3 * time.Second
 
 	registryManifest = "application/vnd.oci.image.manifest.v1+json"
