@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/containerd/log"
+
 	"github.com/gantry-engine/gantry/internal/lazy"
 )
 
@@ -31,6 +33,7 @@ func main() {
 	debug.SetMemoryLimit(memory)
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGPIPE)
 	syscall.Umask(0o022)
+	_ = log.SetLevel("error") // containerd's packages log through their own global logger
 	f := os.NewFile(3, os.Args[1])
 	l, err := net.FileListener(f)
 	_ = f.Close()

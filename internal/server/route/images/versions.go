@@ -67,7 +67,7 @@ func inspectFor(v string, i *image.InspectResponse) (any, error) {
 	for _, k := range []string{"Parent", "DockerVersion"} {
 		m[k] = ""
 	}
-	m["GraphDriver"] = map[string]any{"Name": "overlayfs", "Data": nil}
+	setDefault(m, "GraphDriver", map[string]any{"Name": "overlayfs", "Data": nil})
 	for field, since := range map[string]string{"Metadata": "1.31", "Descriptor": "1.48", "Manifests": "1.48", "Identity": "1.53"} {
 		if httpapi.VersionLess(v, since) {
 			delete(m, field)
