@@ -44,6 +44,9 @@ func TestCompletion(t *testing.T) {
 		"volume create --driver ":       "local :4",
 		"cp w":                          "web: worker: :0",
 		"inspect ":                      "web worker bb:latest bridge mine data :4",
+		"manifest annotate --os ":       "darwin freebsd linux windows :4",
+		"manifest annotate --variant v": "v5 v6 v7 v8 :4",
+		"manifest create --a":           "--amend :4",
 		"kill -s U":                     "URG USR1 USR2 :4",
 		"ps --filter sta":               "status= :6", // no space: a value follows
 		"volume ls --filter d":          "dangling= driver= :4",

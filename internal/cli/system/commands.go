@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/gantry-engine/gantry/internal/cli/app"
+	"github.com/gantry-engine/gantry/internal/cli/importdocker"
 )
 
 // Group is `system` with its verbs.
@@ -13,6 +14,7 @@ func Group() *app.Command {
 			{Name: "df", Args: "[OPTIONS]", Short: "Show what takes disk space", Check: app.NoArgs, Build: buildDf},
 			{Name: "dial-stdio", Short: "Join STDIN and STDOUT with the engine's socket", Hidden: true, Check: app.NoArgs, Build: buildDialStdio},
 			both("events", "", "Show what happens in the engine, as it happens", buildEvents), both("info", "", "Show what the engine is and has", buildInfo),
+			importdocker.Command(importDocker),
 			{Name: "prune", Args: "[OPTIONS]", Short: "Remove unused data", Check: app.NoArgs, Build: buildPrune},
 		}
 	}}
