@@ -292,8 +292,8 @@ func TestExaminationsAreBounded(t *testing.T) {
 			}
 		})
 	}
-	for range atOnce {
-		b.v.wait <- struct{}{}
+	for b.v.now() == 0 {
+		time.Sleep(time.Millisecond)
 	}
 	close(b.v.wait)
 	wg.Wait()
