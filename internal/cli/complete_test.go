@@ -51,6 +51,8 @@ func TestCompletion(t *testing.T) {
 		"ps --filter sta":               "status= :6", // no space: a value follows
 		"volume ls --filter d":          "dangling= driver= :4",
 		"run --cap-add NET_B":           "NET_BIND_SERVICE NET_BROADCAST :4",
+		"image bootstrap debian:b":      "debian:bookworm debian:bullseye debian:buster :4",
+		"image bootstrap --variant m":   "minbase :4",
 		"--context ":                    "default :4",
 		"--host " + host + " rmi ":      "bb:latest :4",
 		"--host unix:///nowhere start ": ":4",
