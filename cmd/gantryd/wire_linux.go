@@ -91,6 +91,7 @@ func wire(ctx context.Context, d *daemon) (_ *engine, _ []httpapi.Router, err er
 	if err := e.wireContainers(ctx, d, host); err != nil {
 		return nil, nil, err
 	}
+	ports.Checks, ports.Records = e.images, d.store
 	ports.Disk = disk.Ledger{Root: d.cfg.DataRoot, Layer: e.layers.Disk, Spared: e.content.Spared}
 	ports.Containers = containerCounter{e.containers}
 	routers = append(routers, containersroute.New(e.containers), execroute.New(e.containers))
@@ -119,7 +120,7 @@ func (e *engine) wireImages(ctx context.Context, d *daemon) error {
 	blobs.MakeBy(recall.NewMaker(e.layers, blobs, imagesservice.Anybody{Registry: e.registry}))
 	again := imagesservice.Recall{Layers: e.layers, Shelf: blobs, Dropper: recall.NewDropper(e.layers, blobs, d.log)}
 	e.closers.Push("dropping of blobs", func(context.Context) error { again.Dropper.Close(); return nil })
-	e.images, err = imagesservice.New(ctx, imagesservice.Deps{Content: blobs, Layers: e.layers, Recall: again, Registry: e.registry, Events: e.events, Log: d.log})
+	e.images, err = imagesservice.New(ctx, imagesservice.Deps{Content: blobs, Layers: e.layers, ContentCheck: blobs, LayerCheck: e.layers, Recall: again, Registry: e.registry, Events: e.events, Log: d.log})
 	if err == nil {
 		e.images.Bound(d.cfg.MaxDownloads, d.cfg.MaxUploads)
 	}

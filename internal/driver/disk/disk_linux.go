@@ -71,6 +71,20 @@ func (l Ledger) Measure(ctx context.Context) (spec.DiskUse, error) {
 	return u, err
 }
 
+// OfContainers lists the folders that belong to one container each.
+func (l Ledger) OfContainers() (list []spec.Leftover, err error) {
+	for dir, kind := range map[string]string{"layers/containers": "container", "containers": "log"} {
+		entries, err := os.ReadDir(filepath.Join(l.Root, dir))
+		if err != nil && !os.IsNotExist(err) {
+			return nil, err
+		}
+		for _, e := range entries {
+			list = append(list, spec.Leftover{Kind: kind, Container: e.Name(), Path: path.Join(dir, e.Name())})
+		}
+	}
+	return list, nil
+}
+
 // Free is what the file system of p has left, in bytes.
 func Free(p string) (int64, error) {
 	var st unix.Statfs_t

@@ -20,6 +20,9 @@ type Deps struct {
 	Containers Containers
 	Events     Events
 	Log        *slog.Logger
+	// What Check needs; it may be nil.
+	ContentCheck ContentCheck
+	LayerCheck   LayerCheck
 }
 
 // Service is the image store as the API sees it. It has no work of its own: each
@@ -37,6 +40,7 @@ type Service struct {
 	*saver
 	*puller
 	*pusher
+	*checker
 
 	users *users
 }
@@ -59,6 +63,7 @@ func New(ctx context.Context, d Deps) (*Service, error) {
 	s.pusher = &pusher{c, store, d.Registry, &slots{max: defaultUploads}, tell}
 	s.accountant = &accountant{s.querier}
 	s.pruner = &pruner{c, u, s.accountant, s.remover, tell, log}
+	s.checker = &checker{catalog: c, store: store, content: d.ContentCheck, layers: d.LayerCheck, sources: Anybody{d.Registry}}
 	assemble := &assembler{c, store}
 	s.importer, s.committer = &importer{assemble, tell}, &committer{c, u, d.Layers, assemble, tell}
 	if err := c.reload(ctx); err != nil {
