@@ -30,7 +30,7 @@ var kinds = []struct{ where, what string }{
 	{"layers/tmp/*", "layers being unpacked"},
 	{"layers/trash/*", "being deleted"},
 	{"layers/lazy/*", "layers that come while they are used"},
-	{"containers/*", "logs of containers"},
+	{"containers/.spare", "prepared for containers to come"}, {"containers/*", "logs of containers"},
 	{"volumes/*", "volumes"},
 	{"layers/chains", "records"}, {"layers/stubs", "records"}, {"layers/empty", "records"}, {"layers/driver", "records"},
 	{"layers/snapshots/metadata.db", "records"}, {"content/meta.db", "records"}, {"store.db", "records"},
@@ -79,6 +79,9 @@ func (l Ledger) OfContainers() (list []spec.Leftover, err error) {
 			return nil, err
 		}
 		for _, e := range entries {
+			if strings.HasPrefix(e.Name(), ".") {
+				continue // prepared for containers to come
+			}
 			list = append(list, spec.Leftover{Kind: kind, Container: e.Name(), Path: path.Join(dir, e.Name())})
 		}
 	}
