@@ -6,7 +6,7 @@ VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 
 COMMIT      ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 BUILT       ?= $(shell git log -1 --format=%cI 2>/dev/null)
 LDFLAGS     := -s -w -X github.com/gantry-engine/gantry/internal/version.Built=$(BUILT) -X github.com/gantry-engine/gantry/internal/version.Version=$(VERSION) -X github.com/gantry-engine/gantry/internal/version.Commit=$(COMMIT)
-LINUX_CMDS  := gantryd gantry-keeper gantry-anchor gantry-net gantry-runtime
+LINUX_CMDS  := gantryd gantry-keeper gantry-anchor gantry-net gantry-runtime gantry-registry gantry-trust
 PREFIX      ?= /usr
 DESTDIR     ?=
 
@@ -80,7 +80,9 @@ lint: ## Formatting, vet on all platforms, static analysis, shell scripts
 .PHONY: cross
 cross: ## Build the command line for every platform
 	@for os in linux darwin windows; do for arch in amd64 arm64; do \
-	  echo "gantry $$os/$$arch"; GOOS=$$os GOARCH=$$arch $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o dist/gantry-$$os-$$arch$$([ $$os = windows ] && echo .exe) ./cmd/gantry || exit 1; \
+	  for cmd in gantry gantry-trust; do \
+	    echo "$$cmd $$os/$$arch"; GOOS=$$os GOARCH=$$arch $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o dist/$$cmd-$$os-$$arch$$([ $$os = windows ] && echo .exe) ./cmd/$$cmd || exit 1; \
+	  done; \
 	done; done
 
 .PHONY: deb

@@ -40,7 +40,7 @@ func (d *daemon) reload() {
 	}
 	if e := d.engine.Load(); e != nil { // last: it is what others hear of
 		if err := e.reload(fresh); err != nil {
-			d.log.Error("the registries' options were not changed", "error", message(err))
+			d.log.Error("some options were not changed", "error", message(err))
 		}
 	}
 }

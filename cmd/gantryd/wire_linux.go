@@ -41,6 +41,8 @@ import (
 	registriesservice "github.com/gantry-engine/gantry/internal/service/registries"
 	systemservice "github.com/gantry-engine/gantry/internal/service/system"
 	volumesservice "github.com/gantry-engine/gantry/internal/service/volumes"
+	"github.com/gantry-engine/gantry/internal/trust/policy"
+	"github.com/gantry-engine/gantry/internal/trust/program"
 	"github.com/gantry-engine/gantry/internal/version"
 )
 
@@ -120,9 +122,26 @@ func (e *engine) wireImages(ctx context.Context, d *daemon) error {
 	blobs.MakeBy(recall.NewMaker(e.layers, blobs, imagesservice.Anybody{Registry: e.registry}))
 	again := imagesservice.Recall{Layers: e.layers, Shelf: blobs, Dropper: recall.NewDropper(e.layers, blobs, d.log)}
 	e.closers.Push("dropping of blobs", func(context.Context) error { again.Dropper.Close(); return nil })
-	e.images, err = imagesservice.New(ctx, imagesservice.Deps{Content: blobs, Layers: e.layers, ContentCheck: blobs, LayerCheck: e.layers, Recall: again, Registry: e.registry, Events: e.events, Log: d.log})
+	e.images, err = imagesservice.New(ctx, imagesservice.Deps{
+		Content: blobs, Layers: e.layers, ContentCheck: blobs, LayerCheck: e.layers, Recall: again, Registry: e.registry, Events: e.events, Log: d.log,
+		Verifier: program.Program{Path: sibling.Path(program.Name), Alone: true},
+	})
+	if err != nil {
+		return err
+	}
+	e.images.Bound(d.cfg.MaxDownloads, d.cfg.MaxUploads)
+	return e.enforce(d.cfg)
+}
+
+// enforce reads the image policy, and puts it in force or ends it.
+func (e *engine) enforce(c *config.Config) error {
+	if c.ImagePolicy == "" {
+		e.images.Trust(nil)
+		return nil
+	}
+	p, err := policy.Load(c.ImagePolicy)
 	if err == nil {
-		e.images.Bound(d.cfg.MaxDownloads, d.cfg.MaxUploads)
+		e.images.Trust(p)
 	}
 	return err
 }
@@ -248,7 +267,7 @@ func reloadable(f *systemservice.Facts, c *config.Config) {
 // reload takes over what changed in daemon.json and tells those who listen.
 func (e *engine) reload(c *config.Config) error {
 	e.system.Reload(func(f *systemservice.Facts) { reloadable(f, c) })
-	err := e.registry.Configure(registryConfig(c))
+	err := errors.Join(e.registry.Configure(registryConfig(c)), e.enforce(c))
 	e.images.Bound(c.MaxDownloads, c.MaxUploads)
 	e.containers.Retune(containersservice.Tuning{DefaultRuntime: c.DefaultRuntime, ShmSize: c.DefaultShmSize, StopTimeout: stopTimeout(c)})
 	f := e.system.Facts()

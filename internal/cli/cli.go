@@ -28,7 +28,7 @@ func Root() *app.Command {
 	return &app.Command{Args: "[OPTIONS] COMMAND", Short: "An engine for containers: builds, ships and runs them", Sub: func() []*app.Command {
 		var all []*app.Command
 		for _, list := range [][]*app.Command{container.Top(), image.Top(), system.Top(), registry.Top(), {container.Group(), image.Group(), volume.Group(), network.Group(),
-			system.Group(), clicontext.Group(), registry.Builder(), complete.Group(Root)}, complete.Hidden(Root)} {
+			system.Group(), clicontext.Group(), registry.Builder(), registry.Group(), complete.Group(Root)}, complete.Hidden(Root)} {
 			all = append(all, list...)
 		}
 		return all

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/gantry-engine/gantry/internal/trust/policy"
 )
 
 // check finds values that cannot be meant. It names the option and what would do.
@@ -55,6 +57,13 @@ func (c *Config) check() error {
 	}
 	if c.MaxDownloads < 0 || c.MaxUploads < 0 || c.MaxRetries <= 0 {
 		errs = append(errs, invalid("invalid max-concurrent-downloads, max-concurrent-uploads or max-download-attempts: positive numbers are needed"))
+	}
+	if c.ImagePolicy != "" {
+		if !filepath.IsAbs(c.ImagePolicy) {
+			errs = append(errs, invalid("invalid image-policy %q: an absolute path is needed", c.ImagePolicy))
+		} else if _, err := policy.Load(c.ImagePolicy); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	for _, l := range c.Labels {
 		if k, _, ok := cut(l); !ok || k == "" {

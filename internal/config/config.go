@@ -64,6 +64,7 @@ type Config struct {
 
 	// Registries.
 	InsecureRegistries, RegistryMirrors  []string
+	ImagePolicy                          string // file that says whose signatures images need; empty for none
 	MaxDownloads, MaxUploads, MaxRetries int
 
 	// Networks.

@@ -82,6 +82,7 @@ var Options = []Option{
 	{Flag: "http-proxy", Key: "proxies.http-proxy", Type: "string", Status: Works, Usage: "HTTP proxy URL to use for outgoing traffic", field: func(c *Config) any { return &c.HTTPProxy }},
 	{Flag: "https-proxy", Key: "proxies.https-proxy", Type: "string", Status: Works, Usage: "HTTPS proxy URL to use for outgoing traffic", field: func(c *Config) any { return &c.HTTPSProxy }},
 	{Flag: "icc", Key: "icc", Type: "bool", Status: Works, Usage: "Enable inter-container communication for the default bridge network", field: func(c *Config) any { return &c.ICC }},
+	{Flag: "image-policy", Key: "image-policy", Type: "string", Status: Works, Reload: true, Own: true, Usage: "File that says which images need whose signature, in the form of containers-policy.json", field: func(c *Config) any { return &c.ImagePolicy }},
 	{Flag: "init", Key: "init", Type: "bool", Status: Works, Usage: "Run an init in the container to forward signals and reap processes", field: func(c *Config) any { return &c.Init }},
 	{Flag: "init-path", Key: "init-path", Type: "string", Status: Noted, Usage: "Path to the docker-init binary: gantry-init is built in"},
 	{Flag: "insecure-registry", Key: "insecure-registries", Type: "list", Status: Works, Reload: true, Usage: "Enable insecure registry communication", field: func(c *Config) any { return &c.InsecureRegistries }},

@@ -41,6 +41,18 @@ var rules = []rule{
 		why: "the anchor is never upgraded while containers run: it holds, gives back, and reaps"},
 	{from: "cmd/gantry-init", banned: []string{"fmt", "net", "net/http", "os", "encoding/json", "reflect", "internal/service", "internal/driver", "internal/server"},
 		why: "init's start-up time is on every container's bill"},
+	{from: "internal", banned: []string{"github.com/sigstore", "internal/trust/sigstore"}, except: []string{"internal/trust/sigstore"},
+		why: "what reads strangers' signatures runs in gantry-trust, without rights"},
+	{from: "cmd", banned: []string{"github.com/sigstore", "internal/trust/sigstore"}, except: []string{"cmd/gantry-trust"},
+		why: "what reads strangers' signatures runs in gantry-trust, without rights"},
+	{from: "internal/cli", banned: []string{"internal/registryserver"}, allow: []string{"internal/registryserver/flags"},
+		why: "the registry is an executable of its own; the command line knows its flags only"},
+	{from: "internal/registryserver", banned: []string{"internal/service", "internal/driver", "internal/server", "internal/cli", "internal/store", "internal/sys", "internal/config", "internal/keeper", "internal/keeperproto", "runtime"},
+		why: "the registry stands alone: it is a server for engines, not a part of one; its way to other registries is wired in cmd/gantry-registry"},
+	{from: "internal/registryserver/flags", banned: []string{"internal", "net/http", "go.yaml.in/yaml/v3"},
+		why: "the command line links the flags for its help"},
+	{from: "internal/registryserver/storage", banned: []string{"net/http"},
+		why: "storage knows content, links and sums; requests are protocol's"},
 	{from: "runtime", banned: []string{"net/http", "internal/service", "internal/driver", "internal/server", "internal/store", "internal/keeper", "internal/keeperproto", "internal/cli"},
 		why: "the kernel library is public and stands alone"},
 }
@@ -91,8 +103,8 @@ func TestTestkitStaysInTests(t *testing.T) {
 			if within(strings.TrimPrefix(imp, module+"/"), "internal/testkit") {
 				t.Errorf("%s imports %s: only tests may", f.path, imp)
 			}
-			if strings.HasPrefix(imp, module+"/internal/driver/") && !within(f.pkg, "internal/driver") && !within(f.pkg, "cmd/gantryd") {
-				t.Errorf("%s imports %s: only cmd/gantryd wires drivers", f.path, imp)
+			if strings.HasPrefix(imp, module+"/internal/driver/") && !within(f.pkg, "internal/driver") && !within(f.pkg, "cmd/gantryd") && !within(f.pkg, "cmd/gantry-registry") {
+				t.Errorf("%s imports %s: only cmd/gantryd and cmd/gantry-registry wire drivers", f.path, imp)
 			}
 		}
 	}
@@ -170,7 +182,14 @@ func TestRulesFire(t *testing.T) {
 		{"internal/keeper", "net/http", true},
 		{"internal/keeper", "github.com/containerd/containerd/v2/core/content", true},
 		{"cmd/gantry-init", "fmt", true},
+		{"internal/cli/registry", module + "/internal/registryserver/flags", false},
+		{"internal/cli/registry", module + "/internal/registryserver/storage", true},
+		{"internal/registryserver/cache", module + "/internal/driver/registry", true},
+		{"internal/registryserver/cache", module + "/internal/registryserver/storage", false},
 		{"runtime", "github.com/docker/docker/api/types", true},
+		{"cmd/gantryd", module + "/internal/trust/sigstore", true},
+		{"internal/service/images", "github.com/sigstore/sigstore-go/pkg/verify", true},
+		{"cmd/gantry-trust", module + "/internal/trust/sigstore", false},
 		{"internal/kit/undo", module + "/internal/spec", true},
 		{"internal/sys/mount", module + "/internal/kit/undo", false},
 	} {

@@ -14,7 +14,7 @@ func TestLinkedModules(t *testing.T) {
 	bin := testkit.Bin(t)
 	banned := []string{"github.com/docker/docker", "github.com/moby/moby/v2", "github.com/docker/cli"}
 	small := map[string]int64{"gantry-init": 2 << 20, "gantry-anchor": 6 << 20, "gantry-keeper": 10 << 20}
-	for _, name := range []string{"gantry", "gantryd", "gantry-keeper", "gantry-anchor", "gantry-net", "gantry-runtime", "gantry-init"} {
+	for _, name := range []string{"gantry", "gantryd", "gantry-keeper", "gantry-anchor", "gantry-net", "gantry-runtime", "gantry-init", "gantry-registry", "gantry-trust"} {
 		path := filepath.Join(bin, name)
 		info, err := buildinfo.ReadFile(path)
 		if err != nil {
@@ -26,6 +26,9 @@ func TestLinkedModules(t *testing.T) {
 				if within(dep.Path, b) {
 					t.Errorf("%s links %s", name, dep.Path)
 				}
+			}
+			if name != "gantry-trust" && within(dep.Path, "github.com/sigstore") {
+				t.Errorf("%s links %s: signatures are made and verified in gantry-trust", name, dep.Path)
 			}
 			if name == "gantry" && (within(dep.Path, "github.com/containerd/containerd") || within(dep.Path, "go.etcd.io/bbolt")) {
 				t.Errorf("the command line links %s: it talks to the API only", dep.Path)

@@ -15,7 +15,15 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 func TestPage(t *testing.T) {
 	t.Setenv("TMPDIR", "/dev/shm") // what is pushed here need not reach a disk
 	foreign := testkit.StartForeignRegistry(t, testkit.RegistryOptions{})
+	own := testkit.StartOwnRegistry(t, false, nil)
+	ours := conformance.Run(t.Context(), conformance.Target{URL: own.URL()}, conformance.Cases()...)
+	for _, r := range ours {
+		if r.Verdict != conformance.Pass {
+			t.Errorf("our registry: %s: %s: %s", r.Case.ID, r.Verdict, r.Why)
+		}
+	}
 	page := pageOf([]column{
+		{"gantry registry", ours},
 		{"docker-registry", conformance.Run(t.Context(), conformance.Target{URL: "http://" + foreign.Addr}, conformance.Cases()...)},
 	})
 	root, err := testkit.Root()

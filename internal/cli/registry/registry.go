@@ -1,4 +1,5 @@
-// Package registry has the verbs that reach registries through the engine (login, logout, search), and build.
+// Package registry has the verbs that reach registries through the engine (login, logout, search), those of a registry of one's own,
+// and build.
 package registry
 
 import (

@@ -56,6 +56,10 @@ func Open(ctx context.Context, dir string) (*Store, error) {
 	if err := os.MkdirAll(filepath.Join(dir, "blobs", digest.SHA256.String()), 0o700); err != nil { // Adopt moves files there
 		return nil, fmt.Errorf("making the content store: %w", err)
 	}
+	// containerd's store makes it with the first blob that is written to it; Adopt's are moved there.
+	if err := os.MkdirAll(filepath.Join(dir, "blobs", digest.SHA256.String()), 0o755); err != nil {
+		return nil, fmt.Errorf("making the content store: %w", err)
+	}
 	// containerd's packages log through their own global logger; what matters comes back as errors.
 	_ = log.SetLevel("error")
 	blobs, err := openShelf(dir)

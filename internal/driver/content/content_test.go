@@ -12,6 +12,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/gantry-engine/gantry/internal/service/images"
 )
 
 func TestContentSuite(t *testing.T) {
@@ -91,5 +93,38 @@ func TestSecondProcessIsRefused(t *testing.T) {
 	defer s.Close()
 	if _, err := Open(t.Context(), dir); err == nil {
 		t.Fatal("opened twice")
+	}
+}
+
+// The first blob of an empty store may be one that came in.
+func TestAdoptIntoAnEmptyStore(t *testing.T) {
+	s, err := Open(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	data := []byte("some bytes")
+	d := digest.FromBytes(data)
+	in, err := s.Receive(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := in.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Close(); err != nil {
+		t.Fatal(err)
+	}
+	held, release, err := s.Hold(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	if err := s.Adopt(held, []images.Arrival{{Digest: d, Size: int64(len(data))}}); err != nil {
+		t.Fatal(err)
+	}
+	b, err := ccontent.ReadBlob(held, s.Blobs(), ocispec.Descriptor{Digest: d, Size: int64(len(data))})
+	if err != nil || !bytes.Equal(b, data) {
+		t.Errorf("%q, %v", b, err)
 	}
 }

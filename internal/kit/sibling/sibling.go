@@ -5,6 +5,7 @@ package sibling
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 )
 
 // places are looked at last, for an executable that was copied away from the others.
@@ -27,9 +28,13 @@ func find(self, name string) string {
 		}
 		dirs = append(dirs, filepath.Dir(self), filepath.Join(filepath.Dir(self), "..", "libexec", "gantry"))
 	}
+	file, executable := name, os.FileMode(0o111)
+	if runtime.GOOS == "windows" { // where the name says it, not a bit
+		file, executable = name+".exe", 0o444
+	}
 	for _, dir := range append(dirs, places...) {
-		path := filepath.Join(dir, name)
-		if st, err := os.Stat(path); err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0 {
+		path := filepath.Join(dir, file)
+		if st, err := os.Stat(path); err == nil && st.Mode().IsRegular() && st.Mode()&executable != 0 {
 			return path
 		}
 	}

@@ -17,6 +17,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/gantry-engine/gantry/internal/service/images/trust"
 )
 
 // Limits of an archive's own files.
@@ -182,6 +184,9 @@ func layoutImages(idx *ocispec.Index) ([]named, error) {
 	for _, d := range idx.Manifests {
 		if err := d.Digest.Validate(); err != nil || d.Digest.Algorithm() != digest.SHA256 {
 			return nil, fmt.Errorf("the archive's index.json has the digest %q: %w", d.Digest, errdefs.ErrInvalidArgument)
+		}
+		if trust.IsSignature(d) {
+			continue
 		}
 		if !cimages.IsIndexType(d.MediaType) && !cimages.IsManifestType(d.MediaType) {
 			return nil, fmt.Errorf("the archive's index.json has an image of the unknown type %q: %w", d.MediaType, errdefs.ErrInvalidArgument)

@@ -24,11 +24,15 @@ const emptyTar = digest.Digest("sha256:5f70bf18a086007016e948b04aed3b82103a36bea
 type assembler struct {
 	catalog *catalog
 	store   *blobs
+	sentry  *sentry
 }
 
 // image makes an image of base's layers and one more, which write streams as an
 // uncompressed tar: hashed in the same pass in which it is stored. An empty layer is left out.
 func (a *assembler) image(ctx context.Context, name string, img dockerspec.DockerOCIImage, base *manifest, write func(context.Context, io.Writer) error) (id digest.Digest, err error) {
+	if err := a.sentry.fresh(name); err != nil {
+		return "", err
+	}
 	held, release, err := a.store.content.Hold(ctx)
 	if err != nil {
 		return "", err

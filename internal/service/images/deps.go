@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/gantry-engine/gantry/internal/service/images/trust"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
 
@@ -88,6 +89,7 @@ type Repository interface {
 	Upload(ctx context.Context, d ocispec.Descriptor, from []string, open func(offset int64) (io.ReadCloser, error)) (mounted string, err error)
 	// Put stores a manifest under a tag, or under its digest if the tag is empty.
 	Put(ctx context.Context, mediaType, tag string, body []byte) error
+	trust.Referrers
 	Close()
 }
 

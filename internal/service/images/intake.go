@@ -16,6 +16,7 @@ import (
 
 	"github.com/gantry-engine/gantry/internal/kit/classed"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
+	"github.com/gantry-engine/gantry/internal/service/images/trust"
 )
 
 // intake is one image on its way in:
@@ -28,6 +29,7 @@ type intake struct {
 	repo   Repository
 	named  reference.Named
 	target ocispec.Descriptor
+	proofs []*trust.Proof // that the target may be used
 	board  *board
 
 	source   string    // the repository, if it gives to everybody
@@ -69,6 +71,9 @@ func (in *intake) pull(ctx context.Context, platform *ocispec.Platform) (*entry,
 		return nil, in.figure(m, diskFull(err))
 	}
 	failpoint.Hit("gantryd.pull-adopted")
+	if err := in.sentry.Keep(held, in.target.Digest, in.proofs); err != nil {
+		return nil, diskFull(err)
+	}
 	if _, err := in.catalog.point(held, in.named.String(), in.target); err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/events"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -15,6 +16,7 @@ import (
 type loader struct {
 	catalog  *catalog
 	store    *blobs
+	sentry   *sentry
 	announce announcer
 }
 
@@ -69,6 +71,9 @@ func (l *loader) load(ctx context.Context, r io.Reader, wanted []ocispec.Platfor
 			return err
 		}
 		labels[n.target.Digest] = e.labels()
+		if err := l.trusted(ctx, n, a.signatures()); err != nil {
+			return err
+		}
 	}
 	for _, n := range list {
 		moved, err := l.catalog.point(ctx, n.name, n.target)
@@ -87,6 +92,18 @@ func (l *loader) load(ctx context.Context, r io.Reader, wanted []ocispec.Platfor
 		l.announce.image(events.ActionLoad, n.target.Digest, labels[n.target.Digest])
 	}
 	return nil
+}
+
+// trusted tells whether an image of the archive may have its name, by the signatures that came with it or are to be had.
+func (l *loader) trusted(ctx context.Context, n named, signatures []digest.Digest) error {
+	if err := l.sentry.unpackInto(ctx, n.target.Digest, signatures); err != nil || n.name == "" {
+		return err
+	}
+	name, err := reference.ParseNormalizedNamed(n.name)
+	if err != nil {
+		return err
+	}
+	return l.sentry.admit(ctx, name, n.target)
 }
 
 // admit checks that an image is whole for at least one platform, protects its blobs from collection and unpacks it.

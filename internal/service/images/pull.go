@@ -15,6 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/gantry-engine/gantry/internal/kit/classed"
+	"github.com/gantry-engine/gantry/internal/service/images/trust"
 )
 
 // puller gets images from registries.
@@ -22,6 +23,7 @@ type puller struct {
 	catalog   *catalog
 	store     *blobs
 	registry  Registry
+	sentry    *sentry
 	transfers *transfers
 	announce  announcer
 }
@@ -102,13 +104,20 @@ func (p *puller) one(ctx context.Context, repo Repository, anybody bool, named r
 	if err != nil {
 		return err
 	}
+	proofs, err := p.sentry.Check(ctx, trust.Use{Named: named, Target: target, Repo: repo})
+	if err != nil {
+		return err
+	}
 	out.Step(tagOf(named), "Pulling from "+reference.Path(named))
 	if p.current(ctx, named, target, platform) {
+		if err := p.sentry.keep(ctx, target.Digest, proofs); err != nil {
+			return err
+		}
 		out.Status("Digest: " + target.Digest.String())
 		out.Status("Status: Image is up to date for " + reference.FamiliarString(named))
 		return nil
 	}
-	in := &intake{puller: p, repo: repo, named: named, target: target, board: newBoard(out)}
+	in := &intake{puller: p, repo: repo, named: named, target: target, proofs: proofs, board: newBoard(out)}
 	if anybody {
 		in.source = named.Name()
 	}

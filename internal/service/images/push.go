@@ -30,6 +30,7 @@ type pusher struct {
 	catalog  *catalog
 	store    *blobs
 	registry Registry
+	sentry   *sentry
 	slots    *slots
 	announce announcer
 }
@@ -182,6 +183,9 @@ func (g *outgo) push(ctx context.Context, platform *ocispec.Platform) error {
 	failpoint.Hit("gantryd.push-stored")
 	last := docs[len(docs)-1]
 	d := digest.FromBytes(last.body)
+	if err := g.sentry.sendKept(held, g.repo, d, g.out); err != nil {
+		return err
+	}
 	g.out.Status(fmt.Sprintf("%s: digest: %s size: %d", g.named.Tag(), d, len(last.body)))
 	g.out.Aux(map[string]any{"Tag": g.named.Tag(), "Digest": d.String(), "Size": len(last.body)})
 	g.announce.named(events.ActionPush, e.target.Digest, reference.FamiliarString(g.named), e.labels())

@@ -14,6 +14,7 @@ import (
 type resolver struct {
 	catalog *catalog
 	store   *blobs
+	sentry  *sentry
 }
 
 // Resolve finds an unpacked image.
@@ -24,6 +25,9 @@ func (r *resolver) Resolve(ctx context.Context, ref string, platform *ocispec.Pl
 	}
 	m, err := r.catalog.host.choose(e, ref, platform)
 	if err != nil {
+		return spec.Image{}, err
+	}
+	if err := r.sentry.mayRun(ctx, e, name); err != nil {
 		return spec.Image{}, err
 	}
 	if _, ok := r.store.layers.Unpacked(m.image.RootFS.DiffIDs); !ok {

@@ -30,6 +30,7 @@ import (
 type saver struct {
 	catalog  *catalog
 	store    *blobs
+	sentry   *sentry
 	announce announcer
 }
 
@@ -121,6 +122,7 @@ func (s *saver) add(ctx context.Context, a *saving, ref string, wanted []ocispec
 		return err
 	}
 	a.blobs[target.Digest] = target
+	s.sentry.pack(context.Background(), a, &target)
 	for _, m := range chosen {
 		if m.available {
 			for _, d := range append([]ocispec.Descriptor{m.desc}, m.children()...) {
@@ -212,6 +214,7 @@ func (a *saving) name(target ocispec.Descriptor, m *manifest, names []reference.
 	for _, n := range names {
 		t := target
 		t.Annotations = map[string]string{cimages.AnnotationImageName: n.String(), ocispec.AnnotationRefName: n.Tag()}
+		maps.Copy(t.Annotations, target.Annotations)
 		a.index.Manifests = append(a.index.Manifests, t)
 		d.RepoTags = append(d.RepoTags, reference.FamiliarString(n))
 		repo := reference.FamiliarName(n)

@@ -8,6 +8,8 @@ import (
 
 	"github.com/containerd/platforms"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/gantry-engine/gantry/internal/service/images/trust"
 )
 
 // Deps are the service's ports. Containers may be nil until SetContainers; Log and Events may be nil.
@@ -16,6 +18,7 @@ type Deps struct {
 	// Recall lets blobs go that are there unpacked; the zero value keeps them all.
 	Recall     Recall
 	Layers     Layers
+	Verifier   trust.Verifier // of signatures; needed once there is an image policy
 	Registry   Registry
 	Containers Containers
 	Events     Events
@@ -41,6 +44,7 @@ type Service struct {
 	*puller
 	*pusher
 	*checker
+	*sentry
 
 	users *users
 }
@@ -55,16 +59,17 @@ func New(ctx context.Context, d Deps) (*Service, error) {
 	c := &catalog{content: d.Content, layers: d.Layers, recall: d.Recall, host: host{platforms.Default()}, log: log}
 	u := &users{d.Containers}
 	tell := announcer{d.Events}
+	guard := newSentry(d, c, store)
 	s := &Service{
-		resolver: &resolver{c, store}, querier: &querier{c, u, sizes{d.Layers, d.Recall}}, tagger: &tagger{c, tell}, remover: &remover{c, u, tell},
-		loader: &loader{c, store, tell}, saver: &saver{c, store, tell}, users: u,
+		resolver: &resolver{c, store, guard}, querier: &querier{c, u, sizes{d.Layers, d.Recall}}, tagger: &tagger{c, guard, tell}, remover: &remover{c, u, tell},
+		loader: &loader{c, store, guard, tell}, saver: &saver{c, store, guard, tell}, sentry: guard, users: u,
 	}
-	s.puller = &puller{c, store, d.Registry, &transfers{content: d.Content, slots: &slots{max: defaultDownloads}, all: map[digest.Digest]*transfer{}}, tell}
-	s.pusher = &pusher{c, store, d.Registry, &slots{max: defaultUploads}, tell}
+	s.puller = &puller{c, store, d.Registry, guard, &transfers{content: d.Content, slots: &slots{max: defaultDownloads}, all: map[digest.Digest]*transfer{}}, tell}
+	s.pusher = &pusher{c, store, d.Registry, guard, &slots{max: defaultUploads}, tell}
 	s.accountant = &accountant{s.querier}
 	s.pruner = &pruner{c, u, s.accountant, s.remover, tell, log}
 	s.checker = &checker{catalog: c, store: store, content: d.ContentCheck, layers: d.LayerCheck, sources: Anybody{d.Registry}}
-	assemble := &assembler{c, store}
+	assemble := &assembler{c, store, guard}
 	s.importer, s.committer = &importer{assemble, tell}, &committer{c, u, d.Layers, assemble, tell}
 	if err := c.reload(ctx); err != nil {
 		return nil, fmt.Errorf("reading the images: %w", err)

@@ -9,6 +9,7 @@ import (
 // tagger gives images names.
 type tagger struct {
 	catalog  *catalog
+	sentry   *sentry
 	announce announcer
 }
 
@@ -20,6 +21,9 @@ func (t *tagger) Tag(ctx context.Context, ref, repo, tag string) error {
 	}
 	named, err := parseName(repo, tag)
 	if err != nil {
+		return err
+	}
+	if err := t.sentry.admit(ctx, named, e.target); err != nil {
 		return err
 	}
 	if _, err := t.catalog.point(ctx, named.String(), e.target); err != nil {

@@ -25,6 +25,7 @@ type Service interface {
 	Reader
 	Writer
 	Mover
+	Signer
 }
 
 // Reader looks at images.
@@ -52,6 +53,12 @@ type Mover interface {
 	Push(ctx context.Context, o images.PushOptions, out images.Progress) error
 }
 
+// Signer knows images' signatures.
+type Signer interface {
+	Signatures(ctx context.Context, o images.SignatureOptions) (images.Signatures, error)
+	Attach(ctx context.Context, o images.AttachOptions) (digest.Digest, error)
+}
+
 // Router holds the endpoints.
 type Router struct{ s Service }
 
@@ -67,6 +74,8 @@ func (r *Router) Routes() []httpapi.Route {
 		{Method: http.MethodGet, Path: "/images/{name*}/history", Handler: r.history},
 		{Method: http.MethodGet, Path: "/images/{name*}/json", Handler: r.inspect},
 		{Method: http.MethodGet, Path: "/images/{name*}/attestations", Handler: r.attestations, Since: "1.55"},
+		{Method: http.MethodGet, Path: "/images/{name*}/signatures", Handler: r.signatures},
+		{Method: http.MethodPost, Path: "/images/{name*}/signatures", Handler: r.attach},
 		{Method: http.MethodPost, Path: "/images/load", Handler: r.load},
 		{Method: http.MethodPost, Path: "/images/create", Handler: r.create},
 		{Method: http.MethodPost, Path: "/images/{name*}/push", Handler: r.push},

@@ -1,0 +1,165 @@
+package storage
+
+import (
+	"bytes"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.etcd.io/bbolt"
+
+	"github.com/gantry-engine/gantry/internal/registryserver/manifest"
+	"github.com/gantry-engine/gantry/internal/registryserver/refusal"
+)
+
+// Tag is a tag and what it names.
+type Tag struct {
+	Name   string
+	Digest digest.Digest
+	At     time.Time // when it was set
+}
+
+func tagOf(k, v []byte) Tag {
+	return Tag{tagName(k), digest.Digest(v[8:]), time.Unix(int64(number(v)), 0)}
+}
+
+// Tags lists up to n tags after last, in an order that does not tell upper and lower case apart, and whether there are more.
+func (s *Store) Tags(repo, last string, n int) (tags []Tag, more bool, err error) {
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		r := lookup(tx, repo)
+		if r == nil {
+			return refusal.NameUnknown.New("there is no repository %s", repo)
+		}
+		c := r.Bucket(bucketTags).Cursor()
+		for k, v := after(c, string(tagKey(last))); k != nil; k, v = c.Next() {
+			if len(tags) == n {
+				more = true
+				return nil
+			}
+			tags = append(tags, tagOf(k, v))
+		}
+		return nil
+	})
+	return tags, more, err
+}
+
+// after puts a cursor behind a key.
+func after(c *bbolt.Cursor, last string) (k, v []byte) {
+	if last == "" {
+		return c.First()
+	}
+	if k, v = c.Seek([]byte(last)); k != nil && string(k) == last {
+		return c.Next()
+	}
+	return k, v
+}
+
+// Repositories lists up to n repositories that have a manifest and that may admits, after last, and whether there are more.
+func (s *Store) Repositories(last string, n int, may func(string) bool) (names []string, more bool, err error) {
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		all := tx.Bucket(bucketRepositories)
+		c := all.Cursor()
+		for k, _ := after(c, last); k != nil; k, _ = c.Next() {
+			if first, _ := all.Bucket(k).Bucket(bucketManifests).Cursor().First(); first == nil || !may(string(k)) {
+				continue
+			}
+			if len(names) == n {
+				more = true
+				return nil
+			}
+			names = append(names, string(k))
+		}
+		return nil
+	})
+	return names, more, err
+}
+
+// maxReferrerBytes bounds the records that one page of referrers is made of: their annotations can be long.
+const maxReferrerBytes = 2 << 20
+
+// Referrers lists up to n manifests whose subject is d, after last, of an artifact type unless that is empty, and whether
+// there are more. A subject that is not here has none or some, as any other.
+func (s *Store) Referrers(repo string, d digest.Digest, artifactType string, last digest.Digest, n int) (list []ocispec.Descriptor, more bool, err error) {
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		r := lookup(tx, repo)
+		if r == nil {
+			return nil
+		}
+		prefix := pair(d, "")
+		from := prefix
+		if last != "" {
+			from = append(pair(d, last), 0)
+		}
+		bytesOfAll := 0
+		c := r.Bucket(bucketReferrers).Cursor()
+		for k, _ := c.Seek(from); bytes.HasPrefix(k, prefix); k, _ = c.Next() {
+			found := digest.Digest(k[len(prefix):])
+			v := r.Bucket(bucketManifests).Get([]byte(found))
+			rec, err := recordOf(v)
+			if err != nil {
+				return err
+			}
+			if artifactType != "" && rec.ArtifactType != artifactType {
+				continue
+			}
+			if bytesOfAll += len(v); len(list) == n || len(list) > 0 && bytesOfAll > maxReferrerBytes {
+				more = true
+				return nil
+			}
+			list = append(list, ocispec.Descriptor{MediaType: rec.MediaType, Digest: found, Size: rec.Size, ArtifactType: rec.ArtifactType, Annotations: rec.Annotations})
+		}
+		return nil
+	})
+	return list, more, err
+}
+
+// Detail is a manifest as it is shown to people.
+type Detail struct {
+	manifest.Manifest
+	Digest digest.Digest
+	Size   int64 // of the manifest itself
+	At     time.Time
+	Tags   []string
+}
+
+// Detail tells what is known of a manifest.
+func (s *Store) Detail(repo string, d digest.Digest) (out Detail, err error) {
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		b := lookup(tx, repo)
+		if b == nil {
+			return refusal.NameUnknown.New("there is no repository %s", repo)
+		}
+		v := b.Bucket(bucketManifests).Get([]byte(d))
+		if v == nil {
+			return unknownManifest(repo, d.String())
+		}
+		rec, err := recordOf(v)
+		r := repository{b: b}
+		out = Detail{rec.Manifest, d, rec.Size, rec.At, r.tagsOf(d)}
+		return err
+	})
+	return out, err
+}
+
+// Reference finds what a manifest of the repository says of a blob or manifest that it refers to.
+func (s *Store) Reference(repo string, d digest.Digest) (ref manifest.Reference, err error) {
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		b := lookup(tx, repo)
+		if b == nil {
+			return unknownBlob(repo, d)
+		}
+		user := usedBy(b, d)
+		if user == "" {
+			return unknownBlob(repo, d)
+		}
+		rec, err := recordOf(b.Bucket(bucketManifests).Get([]byte(user)))
+		for _, r := range rec.References {
+			if r.Digest == d {
+				ref = r
+				return err
+			}
+		}
+		return unknownBlob(repo, d)
+	})
+	return ref, err
+}
