@@ -66,6 +66,7 @@ type Config struct {
 	InsecureRegistries, RegistryMirrors  []string
 	ImagePolicy                          string // file that says whose signatures images need; empty for none
 	MaxDownloads, MaxUploads, MaxRetries int
+	DiskBudget                           int64 // bytes; 0 is none
 
 	// Networks.
 	Bridge, BridgeName    string

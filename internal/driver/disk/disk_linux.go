@@ -34,7 +34,7 @@ var kinds = []struct{ where, what string }{
 	{"volumes/*", "volumes"},
 	{"layers/chains", "records"}, {"layers/stubs", "records"}, {"layers/empty", "records"}, {"layers/driver", "records"},
 	{"layers/snapshots/metadata.db", "records"}, {"content/meta.db", "records"}, {"store.db", "records"},
-	{"engine-id", "records"}, {"gantryd.lock", "records"},
+	{"engine-id", "records"}, {"images-used.json", "records"}, {"gantryd.lock", "records"},
 }
 
 // Ledger measures a data root.
