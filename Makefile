@@ -6,7 +6,8 @@ VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 
 COMMIT      ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 BUILT       ?= $(shell git log -1 --format=%cI 2>/dev/null)
 LDFLAGS     := -s -w -X github.com/gantry-engine/gantry/internal/version.Built=$(BUILT) -X github.com/gantry-engine/gantry/internal/version.Version=$(VERSION) -X github.com/gantry-engine/gantry/internal/version.Commit=$(COMMIT)
-LINUX_CMDS  := gantryd gantry-keeper gantry-anchor gantry-net gantry-runtime gantry-registry gantry-trust gantry-import
+CLIENT_CMDS := gantry gantry-manifest gantry-trust
+LINUX_CMDS  := gantryd gantry-keeper gantry-anchor gantry-net gantry-runtime gantry-registry gantry-import
 PREFIX      ?= /usr
 DESTDIR     ?=
 
@@ -19,7 +20,7 @@ help: ## Show this list
 .PHONY: build
 build: ## Build all executables into bin/
 	@mkdir -p bin
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./cmd/,gantry $(LINUX_CMDS))
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./cmd/,$(CLIENT_CMDS) $(LINUX_CMDS))
 	$(GO) build -trimpath -ldflags '-s -w' -o bin/gantry-init ./cmd/gantry-init
 	@ls -l bin
 
@@ -80,10 +81,9 @@ lint: ## Formatting, vet on all platforms, static analysis, shell scripts
 .PHONY: cross
 cross: ## Build the command line for every platform
 	@for os in linux darwin windows; do for arch in amd64 arm64; do \
-	  for cmd in gantry gantry-trust; do \
-	    echo "$$cmd $$os/$$arch"; GOOS=$$os GOARCH=$$arch $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o dist/$$cmd-$$os-$$arch$$([ $$os = windows ] && echo .exe) ./cmd/$$cmd || exit 1; \
-	  done; \
-	done; done
+	  for cmd in $(CLIENT_CMDS); do echo "$$cmd $$os/$$arch"; \
+	    GOOS=$$os GOARCH=$$arch $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o dist/$$os-$$arch/$$cmd$$([ $$os = windows ] && echo .exe) ./cmd/$$cmd || exit 1; \
+	done; done; done
 
 .PHONY: deb
 deb: build ## Make the Debian package in dist/

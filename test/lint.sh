@@ -6,7 +6,7 @@ shopt -s inherit_errexit
 cd "$(dirname "$0")/.."
 export CGO_ENABLED=0
 root=$PWD
-client=(./cmd/gantry ./internal/cli/...)
+client=(./cmd/gantry ./cmd/gantry-manifest ./internal/cli/...)
 status=0
 
 # check TITLE COMMAND... runs all of them, so that one run shows everything that is wrong.

@@ -6,9 +6,6 @@ package cli
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -17,6 +14,7 @@ import (
 	"github.com/gantry-engine/gantry/internal/cli/container"
 	clicontext "github.com/gantry-engine/gantry/internal/cli/context"
 	"github.com/gantry-engine/gantry/internal/cli/image"
+	"github.com/gantry-engine/gantry/internal/cli/manifest"
 	"github.com/gantry-engine/gantry/internal/cli/network"
 	"github.com/gantry-engine/gantry/internal/cli/registry"
 	"github.com/gantry-engine/gantry/internal/cli/system"
@@ -28,7 +26,7 @@ func Root() *app.Command {
 	return &app.Command{Args: "[OPTIONS] COMMAND", Short: "An engine for containers: builds, ships and runs them", Sub: func() []*app.Command {
 		var all []*app.Command
 		for _, list := range [][]*app.Command{container.Top(), image.Top(), system.Top(), registry.Top(), {container.Group(), image.Group(), volume.Group(), network.Group(),
-			system.Group(), clicontext.Group(), registry.Builder(), registry.Group(), complete.Group(Root)}, complete.Hidden(Root)} {
+			system.Group(), clicontext.Group(), registry.Builder(), registry.Group(), manifest.Group(nil), complete.Group(Root)}, complete.Hidden(Root)} {
 			all = append(all, list...)
 		}
 		return all
@@ -49,14 +47,6 @@ func Main(argv []string) int {
 		},
 		Plugins: func() []*app.Command { return pluginCommands(a, root) },
 	}
-	err := a.Run(context.Background(), root, argv[1:], hooks)
-	a.In.Restore()
-	a.Out.Restore()
-	if err == nil || errors.Is(err, context.Canceled) {
-		return 0
-	}
-	if text := err.Error(); text != "" {
-		fmt.Fprintln(os.Stderr, text)
-	}
-	return app.ExitCode(err)
+	a.HandOver = func(front string) error { return handOver(a, argv[1:], front) }
+	return a.Finish(a.Run(context.Background(), root, argv[1:], hooks))
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/gantry-engine/gantry/internal/cli/app"
 	"github.com/gantry-engine/gantry/internal/cli/config"
+	"github.com/gantry-engine/gantry/internal/kit/sibling"
 )
 
 // Plugins are executables called gantry-<name> or docker-<name> in the folders below. They get the command line as it was typed, the
@@ -67,6 +69,18 @@ func runPlugin(_ context.Context, a *app.App, argv []string, name string) (bool,
 		return false, nil
 	}
 	return true, execPlugin(path, argv, pluginEnv(a))
+}
+
+// handOver hands the whole command line to one of our own front ends: the executable gantry-<name> beside this one, or
+// among the plugins.
+func handOver(a *app.App, argv []string, front string) error {
+	path := sibling.Path("gantry-" + front)
+	if !filepath.IsAbs(path) {
+		if path = findPlugin(a, front); path == "" {
+			return fmt.Errorf("the executable gantry-%s is needed for this, and is neither beside %s nor among its plugins: install the whole package", front, a.Name)
+		}
+	}
+	return execPlugin(path, argv, pluginEnv(a))
 }
 
 // pluginEnv tells a plugin which program ran it and, when only we know it, where the engine is.

@@ -9,7 +9,7 @@ import (
 )
 
 // notYet are the commands of the table that belong to parts of the engine that are not there.
-var notYet = []string{"builder build", "image build", "build", "bake", "buildx", "checkpoint", "compose", "config", "manifest", "node", "plugin", "secret", "service", "stack", "swarm", "trust", "docker"}
+var notYet = []string{"builder build", "image build", "build", "bake", "buildx", "checkpoint", "compose", "config", "node", "plugin", "secret", "service", "stack", "swarm", "trust", "docker"}
 
 func outside(cmd string) bool {
 	for _, n := range notYet {

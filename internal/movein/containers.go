@@ -123,6 +123,9 @@ func (m *movers) image(ctx context.Context, c *dockerroot.Container) (string, er
 		if m.o.DryRun && m.o.Images && m.images.byID(c.Image) != nil {
 			return name, nil
 		}
+		if m.root.Containerd {
+			return "", fmt.Errorf("its image %s (%s) is in containerd's image store: docker save it, gantry load it, and repeat this", name, c.Image)
+		}
 		if m.images.byID(c.Image) == nil {
 			return "", fmt.Errorf("Docker itself has no whole image %s (%s) for it", name, c.Image)
 		}

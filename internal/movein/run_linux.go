@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/moby/moby/api/types/system"
 	"github.com/opencontainers/go-digest"
@@ -116,7 +117,7 @@ func (j *job) run(ctx context.Context) error {
 
 // failed is an object's item after an error.
 func failed(kind, name string, err error) Item {
-	return Item{Kind: kind, Name: name, Result: Failed, Note: err.Error()}
+	return Item{Kind: kind, Name: name, Result: Failed, Note: strings.ReplaceAll(err.Error(), "Error response from daemon: ", "")}
 }
 
 func conflict(kind, name, format string, v ...any) Item {

@@ -3,6 +3,7 @@ package conformance
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/gantry-engine/gantry/internal/testkit"
@@ -22,10 +23,13 @@ func TestPage(t *testing.T) {
 			t.Errorf("our registry: %s: %s: %s", r.Case.ID, r.Verdict, r.Why)
 		}
 	}
-	page := pageOf([]column{
-		{"gantry registry", ours},
-		{"docker-registry", conformance.Run(t.Context(), conformance.Target{URL: "http://" + foreign.Addr}, conformance.Cases()...)},
-	})
+	theirs := conformance.Run(t.Context(), conformance.Target{URL: "http://" + foreign.Addr}, conformance.Cases()...)
+	for i, r := range theirs {
+		if why := unsteady[r.Case.ID]; why != "" {
+			theirs[i].Verdict, theirs[i].Why = conformance.Fail, why
+		}
+	}
+	page := pageOf([]column{{"gantry registry", ours}, {"docker-registry", theirs}})
 	root, err := testkit.Root()
 	if err != nil {
 		t.Fatal(err)
@@ -37,7 +41,29 @@ func TestPage(t *testing.T) {
 		}
 		return
 	}
-	if old, err := os.ReadFile(file); err != nil || string(old) != page {
-		t.Errorf("docs/registry-conformance.md is stale (%v): `make conformance` writes it anew", err)
+	old, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
 	}
+	if string(old) != page {
+		t.Errorf("docs/registry-conformance.md is stale, `make conformance` writes it anew:\n%s", differing(string(old), page))
+	}
+}
+
+// unsteady are cases that docker-registry keeps at some times only, and on what it depends.
+var unsteady = map[string]string{
+	"push-chunks-interrupted": "not each time: what is asked while the first half is still being written is answered with 404 later",
+}
+
+// differing are the lines of one text only, marked with the side that they are on.
+func differing(old, new string) string {
+	var b strings.Builder
+	for _, side := range []struct{ mark, text, other string }{{"- ", old, new}, {"+ ", new, old}} {
+		for line := range strings.Lines(side.text) {
+			if !strings.Contains(side.other, line) {
+				b.WriteString(side.mark + line)
+			}
+		}
+	}
+	return b.String()
 }

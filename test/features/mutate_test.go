@@ -114,7 +114,7 @@ func mutate(root, dir string, rows []row) error {
 			return err
 		}
 	}
-	cmd := exec.Command("go", "build", "-o", "bin/", "./cmd/gantry", "./cmd/gantryd", "./cmd/gantry-keeper", "./cmd/gantry-anchor", "./cmd/gantry-net", "./cmd/gantry-init")
+	cmd := exec.Command("go", "build", "-o", "bin/", "./cmd/gantry", "./cmd/gantry-manifest", "./cmd/gantryd", "./cmd/gantry-keeper", "./cmd/gantry-anchor", "./cmd/gantry-net", "./cmd/gantry-init")
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -1,13 +1,18 @@
 package ship
 
 import (
+	"bufio"
 	"encoding/json"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/gantry-engine/gantry/internal/testkit"
 	"github.com/gantry-engine/gantry/internal/testkit/aptmirror"
@@ -31,8 +36,8 @@ func gantry(t *testing.T, e *testkit.Engine, args ...string) string {
 // The same packages give the same digest, whatever the archive's date and place; the image runs, and its dpkg and apt work.
 func TestBootstrap(t *testing.T) {
 	e, m := testkit.Start(t, testkit.Options{}), aptmirror.Start(t)
-	file := filepath.Join(t.TempDir(), "image.tar")
-	out := gantry(t, e, from(m, "-o", file)...)
+	file, list := filepath.Join(t.TempDir(), "image.tar"), filepath.Join(t.TempDir(), "packages")
+	out := gantry(t, e, from(m, "-o", file, "--list", list)...)
 	for _, want := range []string{"debian:trial: running apt-get update", "5 packages of 2024-05-06T07:08:09Z", "Digest: sha256:"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not in\n%s", want, out)
@@ -62,8 +67,20 @@ func TestBootstrap(t *testing.T) {
 			t.Errorf("the label %s is %q", k, labels["io.gantry.bootstrap."+k])
 		}
 	}
-	if list := labels["io.gantry.bootstrap.packages"]; !strings.HasPrefix(list, "apt:") || strings.Count(list, "=1") != 5 || strings.Contains(list, m.URL) {
-		t.Errorf("the packages are listed as %q", list)
+	lines, err := os.ReadFile(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := string(lines); !strings.HasPrefix(s, "apt:") || strings.Count(s, "=1\n") != 5 {
+		t.Errorf("the packages are listed as %q", s)
+	}
+	var manifest struct{ Annotations map[string]string }
+	if err := json.Unmarshal([]byte(run(t, "skopeo", "inspect", "--raw", "oci-archive:"+file)), &manifest); err != nil {
+		t.Fatal(err)
+	}
+	listed := manifest.Annotations["io.gantry.bootstrap.packages"]
+	if listed != strings.Join(strings.Fields(string(lines)), " ") || labels["io.gantry.bootstrap.packages.digest"] != digest.FromString(listed).String() {
+		t.Errorf("the manifest lists %q, the label says %s", listed, labels["io.gantry.bootstrap.packages.digest"])
 	}
 	if got := run(t, "skopeo", "inspect", "--format", "{{.Digest}}", "oci-archive:"+file); strings.TrimSpace(got) != id {
 		t.Errorf("skopeo finds %s in the archive, not %s", got, id)
@@ -77,6 +94,16 @@ func TestBootstrap(t *testing.T) {
 		}
 		if got := e.Must(t, "run", "--rm", "more:2", "cat", "/usr/share/extra"); got != "new" {
 			t.Errorf("the newer package's file has %q", got)
+		}
+	})
+	t.Run("for another engine", func(t *testing.T) {
+		d := testkit.Start(t, testkit.Options{Docker: true, OwnNamespaces: true})
+		config := run(t, "skopeo", "inspect", "--config", "--raw", "oci-archive:"+file)
+		if got := gantry(t, d, from(m, "-q")...); got != digest.FromString(config).String() {
+			t.Errorf("Docker calls it %s, not by its configuration", got)
+		}
+		if got := d.Must(t, "run", "--rm", "debian:trial", "cat", "/etc/os-release"); !strings.Contains(got, "Trial") {
+			t.Errorf("in Docker: %s", got)
 		}
 	})
 	t.Run("a name that is taken", func(t *testing.T) {
@@ -131,6 +158,40 @@ func TestBootstrapRefusesAnAlteredArchive(t *testing.T) {
 				t.Errorf("%d files were left behind, %s first", len(left), left[0].Name())
 			}
 		})
+	}
+}
+
+// Who ends it finds neither an image nor anything in the folder for temporary files.
+func TestBootstrapInterrupted(t *testing.T) {
+	e, m := testkit.Start(t, testkit.Options{}), aptmirror.Start(t)
+	tmp := t.TempDir()
+	for _, at := range []string{"running apt-get update", "installing essential packages"} {
+		cmd := exec.Command(filepath.Join(testkit.Bin(t), "gantry"), append([]string{"-H", "unix://" + e.Socket}, from(m)...)...)
+		cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
+		words, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		seen := false
+		for s := bufio.NewScanner(words); !seen && s.Scan(); {
+			seen = strings.HasSuffix(s.Text(), at)
+		}
+		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, words)
+		if err := cmd.Wait(); !seen || cmd.ProcessState.ExitCode() != 130 {
+			t.Errorf("ended at %q (%v): %v", at, seen, err)
+		}
+		if left, _ := os.ReadDir(tmp); len(left) > 0 {
+			t.Errorf("%d files were left behind, %s first", len(left), left[0].Name())
+		}
+		if images := e.Must(t, "images", "-aq"); images != "" {
+			t.Errorf("there are images: %s", images)
+		}
 	}
 }
 

@@ -24,6 +24,10 @@ type App struct {
 	Home    config.Home
 	Engine  *engine.Engine
 	Root    *Command // the whole tree, for help and completion
+
+	// HandOver gives the command line, as it was typed, to the front end of that name, an executable of its own. It comes
+	// back only with an error, or with the other's exit status.
+	HandOver func(front string) error
 }
 
 // Globals are the flags in front of the command that are about neither the client's directory nor the engine.
@@ -35,6 +39,7 @@ type Globals struct {
 // New makes the frame for a program name and the process's own streams and environment, which may be replaced until it runs.
 func New(name string) *App {
 	a := &App{Name: name, In: NewInput(os.Stdin), Out: NewOutput(os.Stdout), Err: os.Stderr, Env: os.Getenv}
+	a.HandOver = func(front string) error { return fmt.Errorf("this program does not reach %s-%s", name, front) }
 	a.Home.Warn = func(err error) { fmt.Fprintln(a.Err, "WARNING: Error", err) }
 	a.Engine = engine.New(name, func(key string) string { return a.Env(key) }, &a.Home)
 	return a

@@ -72,6 +72,19 @@ func (a *App) Run(ctx context.Context, root *Command, args []string, h Hooks) er
 	return a.dispatch(ctx, cmd, rest[1:])
 }
 
+// Finish is the end of a run: it puts the terminal back, says what went wrong, and gives the exit status.
+func (a *App) Finish(err error) int {
+	a.In.Restore()
+	a.Out.Restore()
+	if err == nil || errors.Is(err, context.Canceled) {
+		return 0
+	}
+	if text := err.Error(); text != "" {
+		fmt.Fprintln(a.Err, text)
+	}
+	return ExitCode(err)
+}
+
 func (a *App) dispatch(ctx context.Context, c *Command, args []string) error {
 	for c.Sub != nil && len(args) > 0 && len(args[0]) > 0 && args[0][0] != '-' {
 		sub := c.Find(args[0])

@@ -135,7 +135,7 @@ func built(t *testing.T, raw []byte, started time.Time) (*Survey, *Image, []byte
 	if err := Layer(layer, bytes.NewReader(raw), epoch, extras); err != nil {
 		t.Fatal(err)
 	}
-	img, err := Compose(ref.Ref{Domain: "docker.io", Path: "library/x", Tag: "1"}, r.Blank(s, epoch), layer)
+	img, err := Compose(ref.Ref{Domain: "docker.io", Path: "library/x", Tag: "1"}, r.Blank(s, epoch), s.List(), layer)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,6 +38,17 @@ var distributions = map[string]distribution{
 	},
 }
 
+// Known are the distributions with their suites, as a user names them, in order.
+func Known() (list []string) {
+	for name, d := range distributions {
+		for _, suite := range d.versions {
+			list = append(list, name+":"+suite)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
 func names() []string { return slices.Sorted(maps.Keys(distributions)) }
 
 // goArch gives an architecture of dpkg's in the words of image configurations.

@@ -26,9 +26,11 @@ const (
 	LabelSuite        = "io.gantry.bootstrap.suite"
 	LabelVariant      = "io.gantry.bootstrap.variant"
 	LabelComponents   = "io.gantry.bootstrap.components"
-	LabelPackages     = "io.gantry.bootstrap.packages"        // every package with its version
-	LabelDigest       = "io.gantry.bootstrap.packages.digest" // of that list
+	LabelDigest       = "io.gantry.bootstrap.packages.digest" // of the list
 )
+
+// AnnotationPackages lists, in the manifest, every package with its version. As a label every container would inherit it.
+const AnnotationPackages = "io.gantry.bootstrap.packages"
 
 // Epoch is the image's time: SOURCE_DATE_EPOCH where it is set, else that of the newest package.
 func Epoch(s *Survey, env func(string) string) (time.Time, error) {
@@ -57,7 +59,7 @@ type Image struct {
 // Blank describes the image, without its layer.
 func (r *Request) Blank(s *Survey, epoch time.Time) ocispec.Image {
 	arch, variant := goArch(r.Arch)
-	labels := map[string]string{LabelDistribution: r.Distribution, LabelSuite: r.Suite, LabelVariant: r.Variant, LabelComponents: strings.Join(r.Components, " "), LabelPackages: s.List(), LabelDigest: s.Digest().String()}
+	labels := map[string]string{LabelDistribution: r.Distribution, LabelSuite: r.Suite, LabelVariant: r.Variant, LabelComponents: strings.Join(r.Components, " "), LabelDigest: s.Digest().String()}
 	if v := s.Release["VERSION_ID"]; v != "" {
 		labels[ocispec.AnnotationVersion] = v
 	}
@@ -72,8 +74,8 @@ func (r *Request) Blank(s *Survey, epoch time.Time) ocispec.Image {
 	}
 }
 
-// Compose makes the image of its description and its layer, a file with a tar archive.
-func Compose(name ref.Ref, img ocispec.Image, layer *os.File) (*Image, error) {
+// Compose makes the image of its description, the list of its packages and its layer, a file with a tar archive.
+func Compose(name ref.Ref, img ocispec.Image, packages string, layer *os.File) (*Image, error) {
 	if _, err := layer.Seek(0, io.SeekStart); err != nil {
 		return nil, err
 	}
@@ -88,7 +90,7 @@ func Compose(name ref.Ref, img ocispec.Image, layer *os.File) (*Image, error) {
 		return nil, err
 	}
 	i.manifest, err = json.Marshal(ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
-		Config: describe(ocispec.MediaTypeImageConfig, i.config), Layers: []ocispec.Descriptor{i.desc}})
+		Config: describe(ocispec.MediaTypeImageConfig, i.config), Layers: []ocispec.Descriptor{i.desc}, Annotations: map[string]string{AnnotationPackages: packages}})
 	i.Manifest = describe(ocispec.MediaTypeImageManifest, i.manifest)
 	i.Manifest.Platform = &img.Platform
 	return i, err

@@ -13,7 +13,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -68,17 +67,15 @@ func (r *Request) Install(ctx context.Context, sources []Source, started time.Ti
 	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(kv string) bool {
 		return strings.HasPrefix(kv, "APT_CONFIG=") || strings.HasPrefix(kv, epochVariable+"=") // nobody's settings weaken the check of signatures
 	}), fmt.Sprintf("%s=%d", epochVariable, started.Unix()), "LC_ALL=C.UTF-8")
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	inGroup(cmd)
 	cmd.WaitDelay = patience
-	words, err := cmd.StderrPipe()
-	if err != nil {
-		return err
-	}
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	said := listen(words, progress)
-	err = cmd.Wait()
+	words, w := io.Pipe()
+	cmd.Stderr = w // by a pipe of ours, so that Run ends although somebody keeps the other one open
+	heard := make(chan []string, 1)
+	go func() { heard <- listen(words, progress) }()
+	err = cmd.Run()
+	_ = w.Close()
+	said := <-heard
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)

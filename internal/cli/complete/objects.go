@@ -14,13 +14,14 @@ import (
 
 	"github.com/gantry-engine/gantry/internal/cli/api"
 	"github.com/gantry-engine/gantry/internal/cli/app"
+	"github.com/gantry-engine/gantry/internal/cli/bootstrap"
 )
 
 // patience bounds how long a shell waits for an engine that does not answer.
 const patience = 2 * time.Second
 
 // kinds are the words of usage lines that name objects. A name that goes on with ":" is a path in a container.
-var kinds = []string{"CONTAINER:", "CONTAINER", "SOURCE_IMAGE", "IMAGE", "VOLUME", "NETWORK", "CONTEXT", "NAME|ID"}
+var kinds = []string{"CONTAINER:", "CONTAINER", "SOURCE_IMAGE", "IMAGE", "VOLUME", "NETWORK", "CONTEXT", "NAME|ID", "DISTRO"}
 
 // wanted reads from the usage line what stands in the place of argument n, counted from 0.
 func wanted(usage string, n int) string {
@@ -69,6 +70,9 @@ func objects(ctx context.Context, a *app.App, cmd *app.Command, given []string, 
 }
 
 func list(ctx context.Context, a *app.App, what, verb string) (names []string) {
+	if what == "DISTRO" {
+		return bootstrap.Known()
+	}
 	if what == "CONTEXT" {
 		all, _ := a.Home.Contexts().List()
 		for _, c := range all {

@@ -15,12 +15,14 @@ import (
 // fixed are the flags whose values are known without asking anybody. A value that ends in = or : goes on.
 func fixed() map[string][]string {
 	return map[string][]string{
+		"arch":      {"386", "amd64", "arm", "arm64", "loong64", "mips64le", "ppc64le", "riscv64", "s390x", "wasm"},
 		"attach":    {"stderr", "stdin", "stdout"},
 		"cgroupns":  {"host", "private"},
 		"format":    {"json", "table"},
 		"ipc":       {"container:", "host", "none", "private", "shareable"},
 		"isolation": {"default", "hyperv", "process"},
 		"log-level": {"debug", "info", "warn", "error", "fatal"},
+		"os":        {"darwin", "freebsd", "linux", "windows"},
 		"pid":       {"container:", "host"},
 		"pocket":    {"none", "security", "updates"},
 		"platform":  {"linux/386", "linux/amd64", "linux/arm/v5", "linux/arm/v6", "linux/arm/v7", "linux/arm64", "linux/ppc64le", "linux/riscv64", "linux/s390x"},
@@ -69,6 +71,10 @@ func flagValues(ctx context.Context, a *app.App, c *app.Command, flag, typed str
 		p.words = list(ctx, a, "CONTAINER", "")
 	case "link":
 		p.words = list(ctx, a, "CONTAINER", "exec")
+	case "variant":
+		if c.Name == "annotate" { // of an architecture
+			p.words = []string{"v5", "v6", "v7", "v8"}
+		}
 	case "context", "from":
 		p.words = list(ctx, a, "CONTEXT", "")
 	case "signal", "stop-signal":

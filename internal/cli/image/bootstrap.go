@@ -40,7 +40,7 @@ The image is called DISTRO:SUITE, so that FROM debian:bookworm finds it; -t says
 // bootstrapping is what the flags say.
 type bootstrapping struct {
 	boot.Request
-	tag, output          string
+	tag, output, list    string
 	noLoad, force, quiet bool
 }
 
@@ -64,6 +64,7 @@ func buildBootstrap(a *app.App, f *pflag.FlagSet) app.RunFunc {
 	f.StringVar(&o.Snapshot, "snapshot", "", "Time for {snapshot} in --mirror (20240131T000000Z)")
 	f.StringVar(&o.Mode, "mode", "auto", `How mmdebstrap gets its rights ("auto", "root", "unshare", "fakechroot", "chrootless")`)
 	f.StringVarP(&o.output, "output", "o", "", "Write the image to a file, too, as an archive for load")
+	f.StringVar(&o.list, "list", "", "Write the packages with their versions to a file, one a line")
 	f.BoolVar(&o.noLoad, "no-load", false, "Do not load the image into the engine")
 	f.BoolVarP(&o.force, "force", "f", false, "Take the name of an image that was not bootstrapped")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "Print nothing but the image's ID")
@@ -111,7 +112,9 @@ func (o *bootstrapping) run(ctx context.Context, a *app.App, name string) error 
 	}
 	defer layer.Close()
 	if o.output != "" {
-		if err := export(a, img, o.output); err != nil {
+		body := stream(img)
+		defer body.Close()
+		if err := output(a, o.output, body); err != nil {
 			return err
 		}
 	}
@@ -224,10 +227,16 @@ func (o *bootstrapping) compose(a *app.App, r ref.Ref, sources []boot.Source, ra
 		layer.Close()
 		return nil, nil, err
 	}
-	img, err := boot.Compose(r, o.Blank(s, epoch), layer)
+	img, err := boot.Compose(r, o.Blank(s, epoch), s.List(), layer)
 	if err != nil {
 		layer.Close()
 		return nil, nil, err
+	}
+	if o.list != "" {
+		if err := output(a, o.list, strings.NewReader(strings.ReplaceAll(s.List(), " ", "\n")+"\n")); err != nil {
+			layer.Close()
+			return nil, nil, err
+		}
 	}
 	if !o.quiet {
 		fmt.Fprintf(a.Out, "%s:%s: %d packages of %s, list %s\n", o.Distribution, o.Suite, len(s.Packages), epoch.Format(time.RFC3339), s.Digest())
@@ -248,16 +257,14 @@ func scratch() (*os.File, error) {
 	return f, nil
 }
 
-// export writes the image to a file, which appears when it is complete.
-func export(a *app.App, img *boot.Image, path string) error {
+// output writes a file, which appears when it is complete.
+func output(a *app.App, path string, r io.Reader) error {
 	out, err := a.CreateOutput(path)
 	if err != nil {
 		return err
 	}
 	defer out.Discard()
-	body := stream(img)
-	defer body.Close()
-	return out.Fill(body)
+	return out.Fill(r)
 }
 
 // stream is the image's archive as it is being written.

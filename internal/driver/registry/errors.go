@@ -135,6 +135,13 @@ func (r *Repository) fetchError(d ocispec.Descriptor, err error) error {
 	return r.pullError(d.Digest.String(), err)
 }
 
+// Unknown tells, of an error of the class "not found", whether the registry says that it does not have something. Else it may
+// only not be for this user.
+func Unknown(err error) bool {
+	var f *refusal
+	return errdefs.IsNotFound(err) && errors.As(err, &f)
+}
+
 // denied is one answer to two questions: registries do not tell strangers what they have.
 func (r *Repository) denied(why error) error {
 	return classed.Errorf(errdefs.ErrNotFound, "pull access denied for %s, repository does not exist or may require 'docker login': %v", r.familiar, why)

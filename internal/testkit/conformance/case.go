@@ -105,6 +105,8 @@ type ended struct{}
 func judge(ctx context.Context, t Target, c Case) (r Result) {
 	ctx, cancel := context.WithTimeout(ctx, caseTime)
 	defer cancel()
+	// A registry that did not read all of a request ends the connection, maybe just when the next case would use it.
+	t.Client.CloseIdleConnections()
 	p := &probe{ctx: ctx, target: t, repo: t.Prefix + "/" + c.ID}
 	defer func() {
 		if e := recover(); e != nil && e != any(ended{}) {
