@@ -25,6 +25,7 @@ func buildPull(a *app.App, f *pflag.FlagSet) app.RunFunc {
 	var all, quiet bool
 	var platform string
 	f.BoolVarP(&all, "all-tags", "a", false, "Download all tags of the repository")
+	withTrust(f)
 	f.StringVar(&platform, "platform", a.Env("DOCKER_DEFAULT_PLATFORM"), "Platform of the image")
 	f.Lookup("platform").DefValue = ""
 	f.BoolVarP(&quiet, "quiet", "q", false, "Print nothing but the result")
@@ -48,6 +49,12 @@ func buildPull(a *app.App, f *pflag.FlagSet) app.RunFunc {
 		fmt.Fprintln(a.Out, r.String())
 		return nil
 	}
+}
+
+// withTrust accepts a flag of older scripts. Nothing follows from it: there is no content trust of that kind.
+func withTrust(f *pflag.FlagSet) {
+	f.Bool("disable-content-trust", true, "Skip image verification")
+	f.Lookup("disable-content-trust").Hidden = true
 }
 
 // PullRequest says what to pull and where to show progress.
