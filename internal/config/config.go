@@ -67,6 +67,7 @@ type Config struct {
 	ImagePolicy                          string // file that says whose signatures images need; empty for none
 	MaxDownloads, MaxUploads, MaxRetries int
 	DiskBudget                           int64 // bytes; 0 is none
+	LazyPull                             bool  // an addition: pull images lazily that can be
 
 	// Networks.
 	Bridge, BridgeName    string

@@ -20,6 +20,7 @@ type Deps struct {
 	Layers     Layers
 	Verifier   trust.Verifier // of signatures; needed once there is an image policy
 	Registry   Registry
+	Lazy       Lazy // nil where it does not work
 	Containers Containers
 	Events     Events
 	Log        *slog.Logger
@@ -49,6 +50,7 @@ type Service struct {
 	*pusher
 	*checker
 	*budget
+	*arriver
 	*sentry
 
 	users *users
@@ -61,7 +63,7 @@ func New(ctx context.Context, d Deps) (*Service, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	store := &blobs{d.Content, d.Layers, d.Recall}
-	c := &catalog{content: d.Content, layers: d.Layers, recall: d.Recall, host: host{platforms.Default()}, uses: newLastUse(d.LastUse, log), log: log}
+	c := &catalog{content: d.Content, layers: d.Layers, recall: d.Recall, lazy: lazily{d.Lazy}, host: host{platforms.Default()}, uses: newLastUse(d.LastUse, log), log: log}
 	u := &users{d.Containers}
 	tell := announcer{d.Events}
 	guard := newSentry(d, c, store)
@@ -69,7 +71,9 @@ func New(ctx context.Context, d Deps) (*Service, error) {
 		resolver: &resolver{c, store, guard}, querier: &querier{c, u, sizes{d.Layers, d.Recall}}, tagger: &tagger{c, guard, tell}, remover: &remover{c, u, tell},
 		loader: &loader{c, store, guard, tell}, saver: &saver{c, store, guard, tell}, sentry: guard, users: u,
 	}
-	s.puller = &puller{c, store, d.Registry, guard, &transfers{content: d.Content, slots: &slots{max: defaultDownloads}, all: map[digest.Digest]*transfer{}}, tell}
+	s.puller = &puller{catalog: c, store: store, registry: d.Registry, sentry: guard, announce: tell,
+		transfers: &transfers{content: d.Content, slots: &slots{max: defaultDownloads}, all: map[digest.Digest]*transfer{}}}
+	s.arriver = &arriver{c, store, tell, log}
 	s.pusher = &pusher{c, store, d.Registry, guard, &slots{max: defaultUploads}, tell}
 	s.budget = newBudget(d, c, u, s.remover, c.uses, log)
 	c.changed = s.budget.look
