@@ -41,9 +41,12 @@ func buildLs(a *app.App, f *pflag.FlagSet) app.RunFunc {
 
 func (o *lsOptions) run(ctx context.Context, a *app.App) error {
 	if o.tree {
-		for flag, on := range map[string]bool{"--quiet": o.quiet, "--no-trunc": o.noTrunc, "--digests": o.digests, "--format": o.format != ""} {
-			if on {
-				return fmt.Errorf("%s is not yet supported with --tree", flag)
+		for _, f := range []struct {
+			name string
+			on   bool
+		}{{"--quiet", o.quiet}, {"--no-trunc", o.noTrunc}, {"--digests", o.digests}, {"--format", o.format != ""}} {
+			if f.on {
+				return fmt.Errorf("%s is not yet supported with --tree", f.name)
 			}
 		}
 	}
@@ -193,8 +196,8 @@ func (r *Row) CreatedAt() string { return time.Unix(r.s.Created, 0).String() }
 // Size is the size of all layers.
 func (r *Row) Size() string { return units.HumanSizeWithPrecision(float64(r.s.Size), 3) }
 
-// VirtualSize is Size.
-func (r *Row) VirtualSize() string { return r.Size() }
+// VirtualSize is Size, with one more figure.
+func (r *Row) VirtualSize() string { return units.HumanSize(float64(r.s.Size)) }
 
 // Containers is how many containers use it.
 func (r *Row) Containers() string {

@@ -23,27 +23,31 @@ func buildPush(a *app.App, f *pflag.FlagSet) app.RunFunc {
 	var platform string
 	f.BoolVarP(&all, "all-tags", "a", false, "Push all tags of the repository")
 	f.BoolVarP(&quiet, "quiet", "q", false, "Print nothing but the result")
+	withTrust(f)
 	f.StringVar(&platform, "platform", "", "Push this platform only (os[/arch[/variant]])")
 	return func(ctx context.Context, args []string) error {
 		r, err := ref.Parse(args[0])
 		if err != nil {
 			return err
 		}
-		switch {
-		case all && (r.Tag != "" || r.Digest != ""):
-			return errors.New("tag can't be used with --all-tags/-a")
-		case !all && r.Tag == "" && r.Digest == "":
-			r = r.WithTag()
-			if !quiet {
-				fmt.Fprintf(a.Out, "Using default tag: %s\n", r.Tag)
-			}
-		}
-		q := url.Values{"tag": {r.Tag}}
+		q := url.Values{}
 		if platform != "" {
 			if err := addPlatforms(q, "platform", []string{platform}); err != nil {
 				return err
 			}
 		}
+		switch {
+		case all && (r.Tag != "" || r.Digest != ""):
+			return errors.New("tag can't be used with --all-tags/-a")
+		case r.Digest != "":
+			return errors.New("cannot push a digest reference")
+		case !all && r.Tag == "":
+			r = r.WithTag()
+			if !quiet {
+				fmt.Fprintf(a.Out, "Using default tag: %s\n", r.Tag)
+			}
+		}
+		q.Set("tag", r.Tag)
 		auth, err := AuthHeader(a, r.Domain)
 		if err != nil {
 			return err

@@ -49,15 +49,15 @@ func buildLogin(a *app.App, f *pflag.FlagSet) app.RunFunc {
 	f.BoolVar(&stdin, "password-stdin", false, "Read the password or access token from STDIN")
 	f.StringVarP(&user, "username", "u", "", "User name")
 	return func(ctx context.Context, args []string) error {
+		if stdin && password != "" {
+			return errors.New("conflicting options: cannot specify both --password and --password-stdin")
+		}
 		if password != "" {
 			fmt.Fprintln(a.Err, "WARNING! Using --password via the CLI is insecure. Use --password-stdin.")
 		}
 		if stdin {
-			if password != "" {
-				return errors.New("--password and --password-stdin are mutually exclusive")
-			}
 			if user == "" {
-				return errors.New("must provide --username with --password-stdin")
+				return errors.New("the --password-stdin option requires --username to be set")
 			}
 			b, err := io.ReadAll(a.In)
 			if err != nil {
@@ -136,13 +136,12 @@ func buildLogout(a *app.App, _ *pflag.FlagSet) app.RunFunc {
 	return func(_ context.Context, args []string) error {
 		s := server(args)
 		auths := a.Home.Config().Auths
-		if _, ok := auths[s]; !ok && a.Home.Config().CredentialsStore == "" {
-			fmt.Fprintln(a.Out, "Not logged in to", s)
-			return nil
-		}
 		fmt.Fprintln(a.Out, "Removing login credentials for", s)
-		if a.Home.Config().CredentialsStore != "" {
+		if helper(a, s) != "" {
 			return erase(a, s)
+		}
+		if _, ok := auths[s]; !ok {
+			return nil
 		}
 		delete(auths, s)
 		return a.Home.Config().Set("auths", auths)
@@ -208,6 +207,11 @@ func (r *Row) Description() string {
 
 // StarCount is how many like it.
 func (r *Row) StarCount() string { return strconv.Itoa(r.r.StarCount) }
+
+// JSON is what is known of the image, in words.
+func (r *Row) JSON() any {
+	return map[string]string{"Name": r.Name(), "Description": r.Description(), "StarCount": r.StarCount(), "IsOfficial": strconv.FormatBool(r.r.IsOfficial)}
+}
 
 // IsOfficial marks official images.
 func (r *Row) IsOfficial() string {
