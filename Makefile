@@ -7,7 +7,7 @@ COMMIT      ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown
 BUILT       ?= $(shell git log -1 --format=%cI 2>/dev/null)
 LDFLAGS     := -s -w -X github.com/gantry-engine/gantry/internal/version.Built=$(BUILT) -X github.com/gantry-engine/gantry/internal/version.Version=$(VERSION) -X github.com/gantry-engine/gantry/internal/version.Commit=$(COMMIT)
 CLIENT_CMDS := gantry gantry-manifest gantry-trust
-LINUX_CMDS  := gantryd gantry-keeper gantry-anchor gantry-net gantry-runtime gantry-registry gantry-import
+LINUX_CMDS  := gantryd gantry-keeper gantry-anchor gantry-net gantry-lazy gantry-runtime gantry-registry gantry-import
 PREFIX      ?= /usr
 DESTDIR     ?=
 

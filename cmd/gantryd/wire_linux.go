@@ -111,7 +111,14 @@ func (e *engine) wireImages(ctx context.Context, d *daemon) error {
 	}
 	e.content = blobs
 	e.closers.Push("content store", func(context.Context) error { return blobs.Close() })
-	if e.layers, err = layers.Open(ctx, filepath.Join(d.cfg.DataRoot, "layers"), layers.Options{Driver: d.cfg.StorageDriver}); err != nil {
+	served, err := newLazy(d, blobs)
+	if err != nil {
+		return err
+	}
+	e.closers.Push("layers that are not here yet", func(ctx context.Context) error { return e.leaveLazy(ctx, served) })
+	if e.layers, err = layers.Open(ctx, filepath.Join(d.cfg.DataRoot, "layers"), layers.Options{
+		Driver: d.cfg.StorageDriver, LazyMounts: lazyMounts(d.cfg), LazyGone: served.Drop,
+	}); err != nil {
 		return err
 	}
 	e.closers.Push("layer store", func(context.Context) error { return e.layers.Close() })
@@ -121,12 +128,13 @@ func (e *engine) wireImages(ctx context.Context, d *daemon) error {
 	blobs.MakeBy(recall.NewMaker(e.layers, blobs, imagesservice.Anybody{Registry: e.registry}))
 	again := imagesservice.Recall{Layers: e.layers, Shelf: blobs, Dropper: recall.NewDropper(e.layers, blobs, d.log)}
 	e.closers.Push("dropping of blobs", func(context.Context) error { again.Dropper.Close(); return nil })
-	e.images, err = imagesservice.New(ctx, imagesservice.Deps{Content: blobs, Layers: e.layers, Recall: again, Registry: e.registry, Events: e.events, Log: d.log,
+	e.images, err = imagesservice.New(ctx, imagesservice.Deps{Content: blobs, Layers: e.layers, Recall: again, Registry: e.registry, Lazy: lazyPort(served, e.layers), Events: e.events, Log: d.log,
 		Verifier: program.Program{Path: sibling.Path(program.Name), Alone: true}})
 	if err != nil {
 		return err
 	}
 	e.images.Bound(d.cfg.MaxDownloads, d.cfg.MaxUploads)
+	e.startLazy(ctx, d, served)
 	return e.enforce(d.cfg)
 }
 
@@ -266,6 +274,7 @@ func (e *engine) reload(c *config.Config) error {
 	e.system.Reload(func(f *systemservice.Facts) { reloadable(f, c) })
 	err := errors.Join(e.registry.Configure(registryConfig(c)), e.enforce(c))
 	e.images.Bound(c.MaxDownloads, c.MaxUploads)
+	e.images.PullLazily(c.LazyPull)
 	e.containers.Retune(containersservice.Tuning{DefaultRuntime: c.DefaultRuntime, ShmSize: c.DefaultShmSize, StopTimeout: stopTimeout(c)})
 	f := e.system.Facts()
 	e.events.Publish(events.Message{Type: events.DaemonEventType, Action: events.ActionReload, Actor: events.Actor{

@@ -66,6 +66,7 @@ type Config struct {
 	InsecureRegistries, RegistryMirrors  []string
 	ImagePolicy                          string // file that says whose signatures images need; empty for none
 	MaxDownloads, MaxUploads, MaxRetries int
+	LazyPull                             bool // an addition: pull images lazily that can be
 
 	// Networks.
 	Bridge, BridgeName    string

@@ -94,6 +94,7 @@ var Options = []Option{
 	{Flag: "iptables", Key: "iptables", Type: "bool", Status: Works, Usage: "Enable addition of firewall rules (nftables)", field: func(c *Config) any { return &c.IPTables }},
 	{Flag: "ipv6", Key: "ipv6", Type: "bool", Status: Refused, Usage: "Enable IPv6 networking for the default bridge network: " + laterIPv6},
 	{Flag: "label", Key: "labels", Type: "list", Status: Works, Reload: true, Usage: "Set key=value labels to the daemon", field: func(c *Config) any { return &c.Labels }},
+	{Flag: "lazy-pull", Key: "lazy-pull", Type: "bool", Status: Works, Reload: true, Own: true, Usage: "Let images run before they are here, if their layers are eStargz", field: func(c *Config) any { return &c.LazyPull }},
 	{Flag: "live-restore", Key: "live-restore", Type: "bool", Status: Works, Reload: true, Usage: "Keep containers when the daemon stops (default here: true)", field: func(c *Config) any { return &c.LiveRestore }},
 	{Flag: "log-driver", Key: "log-driver", Type: "string", Status: Works, Usage: "Default driver for container logs", field: func(c *Config) any { return &c.LogDriver }},
 	{Flag: "log-format", Key: "log-format", Type: "string", Status: Works, Usage: "Set the logging format (\"text\"|\"json\")", field: func(c *Config) any { return &c.LogFormat }},

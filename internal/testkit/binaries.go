@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-var executables = []string{"gantry", "gantry-manifest", "gantryd", "gantry-keeper", "gantry-anchor", "gantry-net", "gantry-runtime", "gantry-init", "gantry-registry", "gantry-trust", "gantry-import"}
+var executables = []string{"gantry", "gantry-manifest", "gantryd", "gantry-keeper", "gantry-anchor", "gantry-net", "gantry-lazy", "gantry-runtime", "gantry-init", "gantry-registry", "gantry-trust", "gantry-import"}
 
 var built = sync.OnceValues(func() (string, error) {
 	if dir := os.Getenv("GANTRY_BIN"); dir != "" {

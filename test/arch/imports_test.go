@@ -49,6 +49,8 @@ var rules = []rule{
 		why: "the registry is an executable of its own; the command line knows its flags only"},
 	{from: "internal/registryserver", banned: []string{"internal/service", "internal/driver", "internal/server", "internal/cli", "internal/store", "internal/sys", "internal/config", "internal/keeper", "internal/keeperproto", "runtime"},
 		why: "the registry stands alone: it is a server for engines, not a part of one; its way to other registries is wired in cmd/gantry-registry"},
+	{from: "internal/lazy", banned: []string{"internal/service", "internal/driver", "internal/server", "internal/cli", "internal/store", "internal/config", "internal/keeper", "internal/keeperproto", "runtime"},
+		why: "what serves layers stands alone; its way to registries is wired in cmd/gantry-lazy"},
 	{from: "internal/registryserver/flags", banned: []string{"internal", "net/http", "go.yaml.in/yaml/v3"},
 		why: "the command line links the flags for its help"},
 	{from: "internal/registryserver/storage", banned: []string{"net/http"},
@@ -103,8 +105,8 @@ func TestTestkitStaysInTests(t *testing.T) {
 			if within(strings.TrimPrefix(imp, module+"/"), "internal/testkit") {
 				t.Errorf("%s imports %s: only tests may", f.path, imp)
 			}
-			if strings.HasPrefix(imp, module+"/internal/driver/") && !within(f.pkg, "internal/driver") && !within(f.pkg, "cmd/gantryd") && !within(f.pkg, "cmd/gantry-registry") && !within(f.pkg, "cmd/gantry-manifest") {
-				t.Errorf("%s imports %s: only cmd/gantryd, cmd/gantry-registry and cmd/gantry-manifest wire drivers", f.path, imp)
+			if strings.HasPrefix(imp, module+"/internal/driver/") && !within(f.pkg, "internal/driver") && !within(f.pkg, "cmd/gantryd") && !within(f.pkg, "cmd/gantry-registry") && !within(f.pkg, "cmd/gantry-manifest") && !within(f.pkg, "cmd/gantry-lazy") {
+				t.Errorf("%s imports %s: only cmd/gantryd, cmd/gantry-lazy, cmd/gantry-registry and cmd/gantry-manifest wire drivers", f.path, imp)
 			}
 		}
 	}

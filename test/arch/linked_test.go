@@ -14,7 +14,7 @@ func TestLinkedModules(t *testing.T) {
 	bin := testkit.Bin(t)
 	banned := []string{"github.com/docker/docker", "github.com/moby/moby/v2", "github.com/docker/cli"}
 	small := map[string]int64{"gantry-init": 2 << 20, "gantry-anchor": 6 << 20, "gantry-keeper": 10 << 20}
-	for _, name := range []string{"gantry", "gantry-manifest", "gantryd", "gantry-keeper", "gantry-anchor", "gantry-net", "gantry-runtime", "gantry-init", "gantry-registry", "gantry-trust", "gantry-import"} {
+	for _, name := range []string{"gantry", "gantry-manifest", "gantryd", "gantry-keeper", "gantry-anchor", "gantry-net", "gantry-lazy", "gantry-runtime", "gantry-init", "gantry-registry", "gantry-trust", "gantry-import"} {
 		path := filepath.Join(bin, name)
 		info, err := buildinfo.ReadFile(path)
 		if err != nil {

@@ -10,7 +10,7 @@ import (
 // Group is `image` with its verbs.
 func Group() *app.Command {
 	return &app.Command{Name: "image", Args: "COMMAND", Short: "Manage images", Group: "management", Sub: func() []*app.Command {
-		list := []*app.Command{bootstrap(), history(), imports(), {Name: "inspect", Args: "[OPTIONS] IMAGE [IMAGE...]", Short: "Show everything about one or more images", Check: app.MinArgs(1), Build: buildInspect},
+		list := []*app.Command{bootstrap(), convert(), history(), imports(), {Name: "inspect", Args: "[OPTIONS] IMAGE [IMAGE...]", Short: "Show everything about one or more images", Check: app.MinArgs(1), Build: buildInspect},
 			load(), {Name: "ls", Aliases: []string{"list"}, Args: "[OPTIONS] [REPOSITORY[:TAG]]", Short: "List images", AKA: lsPaths, Check: app.MaxArgs(1), Build: buildLs},
 			{Name: "prune", Args: "[OPTIONS]", Short: "Remove unused images", Check: app.NoArgs, Build: buildPrune}, pull(), push(),
 			{Name: "rm", Aliases: []string{"remove"}, Args: "[OPTIONS] IMAGE [IMAGE...]", Short: "Remove one or more images", AKA: rmPaths, Check: app.MinArgs(1), Build: buildRm}, save(), tag()}

@@ -22,13 +22,14 @@ import (
 )
 
 func buildPull(a *app.App, f *pflag.FlagSet) app.RunFunc {
-	var all, quiet bool
+	var all, quiet, lazy bool
 	var platform string
 	f.BoolVarP(&all, "all-tags", "a", false, "Download all tags of the repository")
 	withTrust(f)
 	f.StringVar(&platform, "platform", a.Env("DOCKER_DEFAULT_PLATFORM"), "Platform of the image")
 	f.Lookup("platform").DefValue = ""
 	f.BoolVarP(&quiet, "quiet", "q", false, "Print nothing but the result")
+	f.BoolVar(&lazy, "lazy", false, "Leave eStargz layers where they are, and fetch them when they are read")
 	return func(ctx context.Context, args []string) error {
 		r, err := ref.Parse(args[0])
 		if err != nil {
@@ -43,7 +44,7 @@ func buildPull(a *app.App, f *pflag.FlagSet) app.RunFunc {
 				fmt.Fprintf(a.Out, "Using default tag: %s\n", r.Tag)
 			}
 		}
-		if err := Pull(ctx, a, PullRequest{Ref: r, Platform: platform, Quiet: quiet, Out: a.Out, Columns: a.Out.Columns()}); err != nil {
+		if err := Pull(ctx, a, PullRequest{Ref: r, Platform: platform, Quiet: quiet, Lazy: lazy, Out: a.Out, Columns: a.Out.Columns()}); err != nil {
 			return err
 		}
 		fmt.Fprintln(a.Out, r.String())
@@ -62,6 +63,7 @@ type PullRequest struct {
 	Ref      ref.Ref
 	Platform string
 	Quiet    bool
+	Lazy     bool // layers come in when they are read, where they can
 	Out      io.Writer
 	Columns  int // of the terminal; 0 is none
 }
@@ -80,6 +82,9 @@ func Pull(ctx context.Context, a *app.App, p PullRequest) error {
 	}
 	if p.Platform != "" {
 		q.Set("platform", p.Platform)
+	}
+	if p.Lazy {
+		q.Set("lazy", "1")
 	}
 	auth, err := AuthHeader(a, p.Ref.Domain)
 	if err != nil {

@@ -2,6 +2,7 @@
 // under its diff ID, and containers stack these directories with overlayfs:
 //
 //	layers/<hex>/fs, meta       a layer by diff ID, or (fixed up) by chain ID
+//	layers/<hex>.lazy/          a layer that is not here yet: fs leads to where it is served, see lazy
 //	chains/<hex>                an image's stack of directories, by chain ID
 //	containers/<id>/            upper, work; "chain" is a link whose target names the stack
 //	volatile/<boot ID>/<id>/    the same, for auto-remove containers: gone after a reboot

@@ -23,6 +23,7 @@ type layer struct {
 	Implied  bool          `json:"implied,omitempty"`  // has folders that its archive does not describe
 	Recorded bool          `json:"recorded,omitempty"` // its archive can be made again
 	Diff     digest.Digest `json:"diff,omitempty"`     // with Chain: the uppermost layer's diff ID
+	Lazy     bool          `json:"lazy,omitempty"`     // its files are served from elsewhere
 }
 
 // chain is an image's stack of directories.
@@ -35,6 +36,7 @@ type chain struct {
 type stacks struct {
 	*folders
 	locks keylock.Locker // by layer directory: it is unpacked once
+	lazy  lazy
 
 	mu     sync.Mutex
 	layers map[string]*layer
@@ -104,6 +106,11 @@ func (s *stacks) load(ctx context.Context) error {
 				return err
 			}
 			continue
+		}
+		if l.Lazy {
+			if err := s.lazy.relink(s.layerFS(e.Name())); err != nil {
+				return err
+			}
 		}
 		s.layers[e.Name()] = l
 	}
@@ -217,6 +224,10 @@ func (s *stacks) Collect(ctx context.Context, keep [][]digest.Digest) (freed int
 			return freed, err
 		}
 		delete(s.layers, name)
+		if l.Lazy {
+			s.lazy.gone(name)
+			continue
+		}
 		freed += l.Size
 	}
 	return freed, context.Cause(ctx)

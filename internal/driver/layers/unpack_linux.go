@@ -77,13 +77,19 @@ func (s *stacks) Unpack(ctx context.Context, ls []images.Layer) (release func(),
 		}
 		diffIDs[i] = l.DiffID
 	}
+	if s.driver != DriverOverlay && slices.ContainsFunc(ls, func(l images.Layer) bool { return l.Served.Dir != "" }) {
+		return nil, fmt.Errorf("the driver %q cannot use layers that are not here yet: %w", s.driver, errdefs.ErrNotImplemented)
+	}
 	if len(ls) == 0 {
 		return func() {}, nil
 	}
 	u := &unpacking{s: s, layers: ls, names: chainNames(diffIDs), dirs: make([]string, len(ls))}
 	held := slices.Clone(u.names)
-	for _, d := range diffIDs {
+	for i, d := range diffIDs {
 		held = append(held, d.Encoded())
+		if ls[i].Served.Dir != "" {
+			held = append(held, lazyName(d))
+		}
 	}
 	s.hold(held, 1)
 	drop := sync.OnceFunc(func() { s.hold(held, -1) })
@@ -102,7 +108,7 @@ func (s *stacks) Unpack(ctx context.Context, ls []images.Layer) (release func(),
 		}
 		defer unlock()
 	}
-	if c := s.chain(chainName(diffIDs)); c != nil {
+	if c := s.chain(chainName(diffIDs)); c != nil && c.serves(ls) {
 		return drop, nil
 	}
 	defer u.discard()
@@ -130,6 +136,10 @@ func (u *unpacking) overlays(ctx context.Context) error {
 		case known != nil:
 			if i == 0 || !known.Implied {
 				u.dirs[i] = diff
+			}
+		case l.Served.Dir != "":
+			if err := u.serve(i); err != nil {
+				return errors.Join(err, g.Wait())
 			}
 		case !started[diff]:
 			started[diff] = true

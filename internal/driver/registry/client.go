@@ -69,10 +69,11 @@ func sleep(ctx context.Context, d time.Duration) error {
 
 // Open gives the repository that a name is in, as seen by one user. It asks nothing of a registry yet. The repository has to be closed.
 func (c *Client) Open(ctx context.Context, name reference.Named, auth registry.AuthConfig) (images.Repository, error) {
-	return c.open(ctx, name, auth)
+	return c.Repository(ctx, name, auth)
 }
 
-func (c *Client) open(ctx context.Context, name reference.Named, auth registry.AuthConfig) (*Repository, error) {
+// Repository is Open for callers that need more than a service does.
+func (c *Client) Repository(ctx context.Context, name reference.Named, auth registry.AuthConfig) (*Repository, error) {
 	cfg := c.cfg.Load()
 	hosts, err := cfg.hosts(ctx, reference.Domain(name), auth)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 
 // Describe tells what a name means: its descriptor, and its platforms.
 func (c *Client) Describe(ctx context.Context, named reference.Named, auth registry.AuthConfig) (out registry.DistributionInspect, err error) {
-	r, err := c.open(ctx, named, auth)
+	r, err := c.Repository(ctx, named, auth)
 	if err != nil {
 		return out, err
 	}

@@ -92,7 +92,7 @@ func repository(t *testing.T, c *Client, name string, auth registry.AuthConfig) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := c.open(t.Context(), named, auth)
+	r, err := c.Repository(t.Context(), named, auth)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,6 +26,7 @@ type catalog struct {
 	index
 	content Content
 	layers  Layers
+	lazy    lazily
 	recall  Recall
 	host    host
 	log     *slog.Logger
@@ -93,7 +94,7 @@ func (c *catalog) entry(ctx context.Context, target ocispec.Descriptor) (*entry,
 	if was := c.byExact(target.Digest); was != nil && was.whole() {
 		return &entry{target: target, manifests: was.manifests, content: was.content}, nil
 	}
-	return readEntry(ctx, c.content.Blobs(), target)
+	return readEntry(ctx, present{c.content.Blobs(), c.lazy}, target)
 }
 
 // point points name (canonical; empty for none) to target, in one commit, with what follows: the

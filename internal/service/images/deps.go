@@ -98,6 +98,8 @@ type Layer struct {
 	DiffID digest.Digest
 	// Open gives the uncompressed tar stream. It may be called more than once.
 	Open func(ctx context.Context) (io.ReadCloser, error)
+	// Served, if its Dir is not empty, is where the layer shows itself although it is not here: it is not unpacked yet.
+	Served Served
 	// Staged is the layer, unpacked already; it may be nil.
 	Staged Staged
 }
@@ -118,6 +120,8 @@ type Layers interface {
 	Stage(ctx context.Context, open func(ctx context.Context) (io.ReadCloser, error)) (Staged, error)
 	// Unpacked gives the size of each layer in bytes; ok is false unless all are there.
 	Unpacked(diffIDs []digest.Digest) (sizes []int64, ok bool)
+	// Here tells whether a layer is unpacked, whatever image it is of.
+	Here(diffID digest.Digest) bool
 	// Collect removes all layers but those of the given images, those that
 	// containers are made of, and those held; it returns the bytes freed.
 	Collect(ctx context.Context, keep [][]digest.Digest) (freed int64, err error)

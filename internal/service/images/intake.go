@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	cimages "github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
+	"github.com/moby/moby/api/types/registry"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -32,6 +34,11 @@ type intake struct {
 	proofs []*trust.Proof // that the target may be used
 	board  *board
 
+	auth   registry.AuthConfig
+	lazy   lazily                   // empty: all layers come in now
+	served map[digest.Digest]Served // layers that do not come in now, by their blob
+	kept   bool                     // the layer store has them
+
 	source   string    // the repository, if it gives to everybody
 	arrivals []Arrival // children before parents
 	layers   map[digest.Digest]*transfer
@@ -43,6 +50,10 @@ func (in *intake) leave() {
 		in.transfers.leave(t)
 	}
 	in.layers = nil
+	for _, s := range in.served {
+		s.Release(in.kept)
+	}
+	in.served = nil
 }
 
 // pull does it all.
@@ -66,8 +77,10 @@ func (in *intake) pull(ctx context.Context, platform *ocispec.Platform) (*entry,
 		return nil, in.figure(m, err)
 	}
 	defer done()
+	in.kept = true
 	failpoint.Hit("gantryd.pull-unpacked")
-	if err := in.store.content.Adopt(held, in.arrivals); err != nil {
+	arrivals := slices.DeleteFunc(in.arrivals, func(a Arrival) bool { return in.served[a.Digest].Dir != "" })
+	if err := in.store.content.Adopt(held, arrivals); err != nil {
 		return nil, in.figure(m, diskFull(err))
 	}
 	failpoint.Hit("gantryd.pull-adopted")
@@ -194,6 +207,7 @@ func (in *intake) begin(ctx context.Context, m *manifest) error {
 		return err
 	}
 	in.layers = map[digest.Digest]*transfer{}
+	in.serve(ctx, m, here)
 	_, unpacked := in.store.layers.Unpacked(m.image.RootFS.DiffIDs)
 	seen := map[digest.Digest]bool{}
 	for _, l := range m.layers {
@@ -205,6 +219,10 @@ func (in *intake) begin(ctx context.Context, m *manifest) error {
 			if unpacked {
 				in.board.step(l.Digest, "Already exists")
 			}
+			continue
+		}
+		if _, ok := in.served[l.Digest]; ok {
+			in.board.step(l.Digest, "Fetched when it is read")
 			continue
 		}
 		in.board.step(l.Digest, "Pulling fs layer")
@@ -222,7 +240,7 @@ func (in *intake) unpack(ctx context.Context, m *manifest) (done func(), err err
 		diffID := m.image.RootFS.DiffIDs[i]
 		layers[i] = Layer{DiffID: diffID, Open: func(ctx context.Context) (io.ReadCloser, error) {
 			return in.open(ctx, l, diffID)
-		}}
+		}, Served: in.served[l.Digest]}
 	}
 	done, err = in.store.layers.Unpack(in.store.content.Context(ctx), layers)
 	if err != nil {

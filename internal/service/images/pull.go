@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"sync/atomic"
 
 	cimages "github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
@@ -26,7 +27,12 @@ type puller struct {
 	sentry    *sentry
 	transfers *transfers
 	announce  announcer
+
+	lazyAlways atomic.Bool // pull every image lazily that can be
 }
+
+// PullLazily says whether images are pulled lazily also by those who do not ask for it.
+func (p *puller) PullLazily(always bool) { p.lazyAlways.Store(always) }
 
 // PullOptions say what to pull, and as whom.
 type PullOptions struct {
@@ -35,6 +41,9 @@ type PullOptions struct {
 	// Platform is the host's if nil.
 	Platform *ocispec.Platform
 	Auth     registry.AuthConfig
+	// Lazy leaves layers where they are, as far as they can be served from there: they come in when they are read, and in
+	// the background.
+	Lazy bool
 }
 
 // Pull gets an image, or all of a repository, from its registry.
@@ -50,7 +59,7 @@ func (p *puller) Pull(ctx context.Context, o PullOptions, out Progress) error {
 	defer repo.Close()
 	anybody := o.Auth == registry.AuthConfig{}
 	if !reference.IsNameOnly(named) {
-		return p.one(ctx, repo, anybody, named, o.Platform, out)
+		return p.one(ctx, repo, anybody, named, o, out)
 	}
 	tags, err := repo.Tags(ctx)
 	if err != nil {
@@ -61,7 +70,7 @@ func (p *puller) Pull(ctx context.Context, o PullOptions, out Progress) error {
 		if err != nil {
 			return fmt.Errorf("the registry lists the tag %q: %w: %w", t, err, errdefs.ErrInvalidArgument)
 		}
-		if err := p.one(ctx, repo, anybody, tagged, o.Platform, out); err != nil {
+		if err := p.one(ctx, repo, anybody, tagged, o, out); err != nil {
 			return err
 		}
 	}
@@ -99,7 +108,7 @@ func tagOf(named reference.Named) string {
 }
 
 // one pulls one image, of a repository that is open to anybody or not.
-func (p *puller) one(ctx context.Context, repo Repository, anybody bool, named reference.Named, platform *ocispec.Platform, out Progress) error {
+func (p *puller) one(ctx context.Context, repo Repository, anybody bool, named reference.Named, o PullOptions, out Progress) error {
 	target, err := repo.Resolve(ctx, tagOf(named))
 	if err != nil {
 		return err
@@ -109,7 +118,7 @@ func (p *puller) one(ctx context.Context, repo Repository, anybody bool, named r
 		return err
 	}
 	out.Step(tagOf(named), "Pulling from "+reference.Path(named))
-	if p.current(ctx, named, target, platform) {
+	if p.current(ctx, named, target, o.Platform) {
 		if err := p.sentry.keep(ctx, target.Digest, proofs); err != nil {
 			return err
 		}
@@ -117,12 +126,15 @@ func (p *puller) one(ctx context.Context, repo Repository, anybody bool, named r
 		out.Status("Status: Image is up to date for " + reference.FamiliarString(named))
 		return nil
 	}
-	in := &intake{puller: p, repo: repo, named: named, target: target, proofs: proofs, board: newBoard(out)}
+	in := &intake{puller: p, repo: repo, named: named, target: target, proofs: proofs, board: newBoard(out), auth: o.Auth}
 	if anybody {
 		in.source = named.Name()
 	}
 	defer in.leave()
-	e, err := in.pull(ctx, platform)
+	if o.Lazy || p.lazyAlways.Load() {
+		in.lazy = p.catalog.lazy
+	}
+	e, err := in.pull(ctx, o.Platform)
 	in.board.end() // what follows a transfer may be a moment late
 	if err != nil {
 		return err

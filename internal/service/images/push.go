@@ -359,7 +359,7 @@ func (g *outgo) blob(ctx context.Context, d sentBlob, layer bool) error {
 		}
 		ra, err := g.store.content.Blobs().ReaderAt(ctx, d.Descriptor)
 		opened = ra
-		return ra, err
+		return ra, g.catalog.lazy.notWhole(d.Digest, err)
 	})
 	mounted, err := g.repo.Upload(ctx, d.Descriptor, g.elsewhere(d.local), func(offset int64) (io.ReadCloser, error) {
 		ra, err := blob()

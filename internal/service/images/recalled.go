@@ -92,6 +92,9 @@ func (c *catalog) offer(ctx context.Context, e *entry) {
 		}
 		var list []recall.Layer
 		for i, l := range m.layers {
+			if _, served := c.lazy.state(l.Digest); served && !c.layers.Here(m.image.RootFS.DiffIDs[i]) {
+				continue // neither the blob nor the layer is here yet
+			}
 			if _, gone := c.recall.dropped(l.Digest); !gone {
 				list = append(list, recall.Layer{Blob: l, DiffID: m.image.RootFS.DiffIDs[i]})
 			}

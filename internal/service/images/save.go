@@ -79,7 +79,7 @@ func (s *saver) Save(ctx context.Context, refs []string, wanted []ocispec.Platfo
 			err = s.store.keep(held, i)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("the image's content is not complete, %s is missing: %w", d.Digest, err)
+			return nil, fmt.Errorf("the image's content is not complete, %s is missing: %w", d.Digest, s.catalog.lazy.notWhole(d.Digest, err))
 		}
 	}
 	return func(w io.Writer) error {

@@ -20,6 +20,7 @@ type Deps struct {
 	Layers     Layers
 	Verifier   trust.Verifier // of signatures; needed once there is an image policy
 	Registry   Registry
+	Lazy       Lazy // nil where it does not work
 	Containers Containers
 	Events     Events
 	Log        *slog.Logger
@@ -40,6 +41,7 @@ type Service struct {
 	*saver
 	*puller
 	*pusher
+	*arriver
 	*sentry
 
 	users *users
@@ -52,7 +54,7 @@ func New(ctx context.Context, d Deps) (*Service, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	store := &blobs{d.Content, d.Layers, d.Recall}
-	c := &catalog{content: d.Content, layers: d.Layers, recall: d.Recall, host: host{platforms.Default()}, log: log}
+	c := &catalog{content: d.Content, layers: d.Layers, recall: d.Recall, lazy: lazily{d.Lazy}, host: host{platforms.Default()}, log: log}
 	u := &users{d.Containers}
 	tell := announcer{d.Events}
 	guard := newSentry(d, c, store)
@@ -60,7 +62,9 @@ func New(ctx context.Context, d Deps) (*Service, error) {
 		resolver: &resolver{c, store, guard}, querier: &querier{c, u, sizes{d.Layers, d.Recall}}, tagger: &tagger{c, guard, tell}, remover: &remover{c, u, tell},
 		loader: &loader{c, store, guard, tell}, saver: &saver{c, store, guard, tell}, sentry: guard, users: u,
 	}
-	s.puller = &puller{c, store, d.Registry, guard, &transfers{content: d.Content, slots: &slots{max: defaultDownloads}, all: map[digest.Digest]*transfer{}}, tell}
+	s.puller = &puller{catalog: c, store: store, registry: d.Registry, sentry: guard, announce: tell,
+		transfers: &transfers{content: d.Content, slots: &slots{max: defaultDownloads}, all: map[digest.Digest]*transfer{}}}
+	s.arriver = &arriver{c, store, tell, log}
 	s.pusher = &pusher{c, store, d.Registry, guard, &slots{max: defaultUploads}, tell}
 	s.accountant = &accountant{s.querier}
 	s.pruner = &pruner{c, u, s.accountant, s.remover, tell, log}

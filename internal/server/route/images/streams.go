@@ -120,6 +120,7 @@ func (r *Router) create(ctx context.Context, w http.ResponseWriter, req *http.Re
 
 func (r *Router) pull(ctx context.Context, w http.ResponseWriter, req *http.Request) error {
 	o := images.PullOptions{Image: req.Form.Get("fromImage"), Tag: req.Form.Get("tag"), Auth: httpapi.RegistryAuth(req)}
+	o.Lazy = httpapi.Bool(req, "lazy") // no parameter of Docker's: gantry pull --lazy
 	if p := req.Form.Get("platform"); p != "" {
 		parsed, err := platforms.Parse(p)
 		if err != nil {
