@@ -68,7 +68,7 @@ func serve(args []string) error {
 		return err
 	}
 	log := newLog(cfg.Log, os.Stderr)
-	s, err := server.Open(cfg, log)
+	s, err := server.Open(cfg, server.Ways{Registry: dial(log), Engine: toEngine}, log)
 	if err != nil {
 		return err
 	}

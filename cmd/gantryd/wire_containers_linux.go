@@ -157,6 +157,12 @@ func stopTimeout(c *config.Config) *int {
 // containerCounter is the system's view of containers.
 type containerCounter struct{ s *containersservice.Service }
 
+// Known implements systemservice.Containers.
+func (c containerCounter) Known(ctx context.Context, id string) bool {
+	_, err := c.s.Snapshot(ctx, id)
+	return err == nil
+}
+
 func (c containerCounter) Counts(ctx context.Context) (n systemservice.Counts) {
 	list, err := c.s.List(ctx, containersservice.ListOptions{All: true})
 	if err != nil {

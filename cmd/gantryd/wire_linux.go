@@ -53,6 +53,7 @@ type engine struct {
 	containers *containersservice.Service
 	layers     *layers.Store
 	content    *content.Store
+	disk       disk.Ledger
 	system     *systemservice.Service
 	registry   *registry.Client
 	images     *imagesservice.Service
@@ -93,13 +94,15 @@ func wire(ctx context.Context, d *daemon) (_ *engine, _ []httpapi.Router, err er
 	if err := e.wireContainers(ctx, d, host); err != nil {
 		return nil, nil, err
 	}
-	ports.Disk = disk.Ledger{Root: d.cfg.DataRoot, Layer: e.layers.Disk, Spared: e.content.Spared}
+	ports.Checks, ports.Records = e.images, d.store
+	ports.Disk = e.disk
 	ports.Containers = containerCounter{e.containers}
 	routers = append(routers, containersroute.New(e.containers), execroute.New(e.containers))
 	if err := e.networks.Start(ctx); err != nil {
 		return nil, nil, err
 	}
 	e.containers.Resume()
+	e.images.Budget(d.cfg.DiskBudget)
 	e.system = systemservice.New(e.facts(d), ports)
 	return e, append(routers, systemroute.New(e.system)), nil
 }
@@ -126,13 +129,17 @@ func (e *engine) wireImages(ctx context.Context, d *daemon) error {
 		return err
 	}
 	blobs.MakeBy(recall.NewMaker(e.layers, blobs, imagesservice.Anybody{Registry: e.registry}))
+	e.disk = disk.Ledger{Root: d.cfg.DataRoot, Layer: e.layers.Disk, Spared: e.content.Spared}
 	again := imagesservice.Recall{Layers: e.layers, Shelf: blobs, Dropper: recall.NewDropper(e.layers, blobs, d.log)}
 	e.closers.Push("dropping of blobs", func(context.Context) error { again.Dropper.Close(); return nil })
-	e.images, err = imagesservice.New(ctx, imagesservice.Deps{Content: blobs, Layers: e.layers, Recall: again, Registry: e.registry, Lazy: lazyPort(served, e.layers), Events: e.events, Log: d.log,
-		Verifier: program.Program{Path: sibling.Path(program.Name), Alone: true}})
+	e.images, err = imagesservice.New(ctx, imagesservice.Deps{
+		Content: blobs, Layers: e.layers, ContentCheck: blobs, LayerCheck: e.layers, Disk: e.disk, LastUse: filepath.Join(d.cfg.DataRoot, "images-used.json"), Recall: again, Registry: e.registry, Lazy: lazyPort(served, e.layers), Events: e.events, Log: d.log,
+		Verifier: program.Program{Path: sibling.Path(program.Name), Alone: true},
+	})
 	if err != nil {
 		return err
 	}
+	e.closers.Push("images", func(context.Context) error { e.images.Close(); return nil })
 	e.images.Bound(d.cfg.MaxDownloads, d.cfg.MaxUploads)
 	e.startLazy(ctx, d, served)
 	return e.enforce(d.cfg)
@@ -274,6 +281,7 @@ func (e *engine) reload(c *config.Config) error {
 	e.system.Reload(func(f *systemservice.Facts) { reloadable(f, c) })
 	err := errors.Join(e.registry.Configure(registryConfig(c)), e.enforce(c))
 	e.images.Bound(c.MaxDownloads, c.MaxUploads)
+	e.images.Budget(c.DiskBudget)
 	e.images.PullLazily(c.LazyPull)
 	e.containers.Retune(containersservice.Tuning{DefaultRuntime: c.DefaultRuntime, ShmSize: c.DefaultShmSize, StopTimeout: stopTimeout(c)})
 	f := e.system.Facts()

@@ -55,6 +55,9 @@ func (c *Config) check() error {
 			errs = append(errs, invalid("invalid %s: a number that is not negative is needed", name))
 		}
 	}
+	if c.DiskBudget < 0 {
+		errs = append(errs, invalid("invalid disk-budget %d: a size such as 40GB is needed", c.DiskBudget))
+	}
 	if c.MaxDownloads < 0 || c.MaxUploads < 0 || c.MaxRetries <= 0 {
 		errs = append(errs, invalid("invalid max-concurrent-downloads, max-concurrent-uploads or max-download-attempts: positive numbers are needed"))
 	}

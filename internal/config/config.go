@@ -66,7 +66,8 @@ type Config struct {
 	InsecureRegistries, RegistryMirrors  []string
 	ImagePolicy                          string // file that says whose signatures images need; empty for none
 	MaxDownloads, MaxUploads, MaxRetries int
-	LazyPull                             bool // an addition: pull images lazily that can be
+	DiskBudget                           int64 // bytes; 0 is none
+	LazyPull                             bool  // an addition: pull images lazily that can be
 
 	// Networks.
 	Bridge, BridgeName    string

@@ -64,6 +64,7 @@ var Options = []Option{
 	{Flag: "default-shm-size", Key: "default-shm-size", Type: "bytes", Status: Works, Reload: true, Usage: "Default shm size for containers", field: func(c *Config) any { return bytesField{&c.DefaultShmSize} }},
 	{Flag: "default-stop-timeout", Key: "default-stop-timeout", Type: "int", Status: Works, Reload: true, Usage: "Default timeout in seconds to stop a container before killing it (default 10)", field: func(c *Config) any { return &c.DefaultStopTimeout }},
 	{Flag: "default-ulimit", Key: "default-ulimits", Type: "ulimit", Status: Works, Usage: "Default ulimits for containers", field: func(c *Config) any { return &c.DefaultUlimits }},
+	{Flag: "disk-budget", Key: "disk-budget", Type: "bytes", Status: Works, Reload: true, Own: true, Usage: "Size that the data root should not exceed (such as 40GB): images that nobody uses are removed, least recently used first", field: func(c *Config) any { return bytesField{&c.DiskBudget} }},
 	{Flag: "dns", Key: "dns", Type: "list", Status: Works, Usage: "DNS server to use", field: func(c *Config) any { return &c.DNS }},
 	{Flag: "dns-opt", Key: "dns-opts", Type: "list", Status: Works, Usage: "DNS options to use", field: func(c *Config) any { return &c.DNSOpts }},
 	{Flag: "dns-search", Key: "dns-search", Type: "list", Status: Works, Usage: "DNS search domains to use", field: func(c *Config) any { return &c.DNSSrc }},

@@ -7,6 +7,7 @@
 //	access             who asks, and what he may: htpasswd, tokens, rights per repository
 //	storage            blobs, manifests and tags on disk; uploads; quotas; garbage collection
 //	cache              repositories that are another registry's, filled when they are asked for
+//	fromengine         an engine's images, taken over when they are asked for
 //	hooks, web         what happened, told to others; what is there, shown to people
 //	manifest, naming,
 //	refusal            what a manifest refers to; names and patterns; the protocol's errors

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -16,7 +17,12 @@ import (
 type ForeignRegistry struct {
 	Addr string // host:port
 	Dir  string // of its storage
+
+	stop func()
 }
+
+// Stop ends it before the test does.
+func (r *ForeignRegistry) Stop() { r.stop() }
 
 // RegistryOptions change how it is started.
 type RegistryOptions struct {
@@ -60,15 +66,16 @@ func StartForeignRegistry(t testing.TB, o RegistryOptions) *ForeignRegistry {
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("docker-registry (Debian's package of that name): %v", err)
 	}
-	t.Cleanup(func() {
+	stop := sync.OnceFunc(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
+	t.Cleanup(stop)
 	for range 200 {
 		c, err := net.Dial("tcp", addr)
 		if err == nil {
 			_ = c.Close()
-			return &ForeignRegistry{Addr: addr, Dir: filepath.Join(dir, "data")}
+			return &ForeignRegistry{Addr: addr, Dir: filepath.Join(dir, "data"), stop: stop}
 		}
 		time.Sleep(25 * time.Millisecond)
 	}

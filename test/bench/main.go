@@ -49,6 +49,7 @@ var all = []row{
 	{"memory", "engine memory, idle", "≤ 40 MB", memory},
 	{"many", "1,000 running containers with a port, a line a second", "the 1,000th as fast as the 10th", many},
 	{"ship", "pull, push, save and load of an image of 500 MB", "≤ 0.5× the best peer", ship},
+	{"registry", "our registry: push, pull and small requests of 64 clients", "≥ 2× docker-registry", registries},
 	{"logs", "short lines written through json-file, and read back", "≥ 20 / ≥ 200 MB/s", logs},
 }
 

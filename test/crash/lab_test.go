@@ -13,7 +13,9 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/testkit"
@@ -107,7 +109,13 @@ func (l *lab) arm(file, point, victims string, skip int) error {
 }
 
 func (l *lab) disarm() {
-	for _, f := range []string{"arm", "next", "struck"} {
+	for range 5000 { // one that is under way belongs to this trial
+		if _, err := os.Stat(filepath.Join(l.fp, "striking")); err != nil {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	for _, f := range []string{"arm", "next", "striking", "struck"} {
 		_ = os.Remove(filepath.Join(l.fp, f))
 	}
 }
@@ -115,7 +123,26 @@ func (l *lab) disarm() {
 // struck tells whether the strike at a point has happened.
 func (l *lab) struck(point string) bool {
 	b, err := os.ReadFile(filepath.Join(l.fp, "struck"))
-	return err == nil && strings.HasPrefix(string(b), point+" ")
+	if err != nil || !strings.HasPrefix(string(b), point+" ") {
+		return false
+	}
+	_, striker, _ := strings.Cut(string(b), " and ")
+	if pid, err := strconv.Atoi(striker); err == nil {
+		for range 1000 { // it dies now
+			if syscall.Kill(pid, 0) != nil || zombie(pid) {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	return true
+}
+
+// zombie tells whether a process has ended, and nobody has taken note yet.
+func zombie(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, rest, _ := strings.Cut(string(b), ") ")
+	return err != nil || strings.HasPrefix(rest, "Z")
 }
 
 // hits takes what was reached since the last call.

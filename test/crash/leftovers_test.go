@@ -1,9 +1,12 @@
 package crash
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -183,4 +186,22 @@ func (l *lab) clean() error {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
+}
+
+// sound has the engine check all that is on its disk.
+func (l *lab) sound() error {
+	c := &trial{lab: l}
+	return insist("fsck", func() (bool, string, error) {
+		st, b, err := c.do("POST", "/system/fsck", nil)
+		if errors.Is(err, errDown) {
+			return false, err.Error(), nil
+		}
+		if err != nil || st != http.StatusOK || !bytes.Contains(b, []byte(`"Sum"`)) {
+			return false, fmt.Sprintf("%d %s", st, b), err
+		}
+		if bytes.Contains(b, []byte(`"Finding"`)) {
+			return false, "", fmt.Errorf("fsck found %s", b)
+		}
+		return true, "", nil
+	})
 }

@@ -43,6 +43,9 @@ func (c *trial) ship() error {
 	if _, _, ok := c.registry.Manifest("to-"+c.name, made.Digest.String()); !ok {
 		return fmt.Errorf("%s arrived as another image than it was", to)
 	}
+	if err := c.done("POST", "/system/fsck?repair=1", http.StatusOK); err != nil {
+		return err
+	}
 	for _, n := range []string{from + ":1", to + ":2"} {
 		if err := c.done("DELETE", "/images/"+n, http.StatusOK, http.StatusNotFound); err != nil {
 			return err

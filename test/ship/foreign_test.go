@@ -8,8 +8,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/gantry-engine/gantry/internal/testkit"
 	"github.com/gantry-engine/gantry/internal/testkit/imagemaker"
+	"github.com/gantry-engine/gantry/internal/testkit/registry"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
@@ -244,5 +248,53 @@ func TestRefusals(t *testing.T) {
 	fails(t, e, "tag does not exist: "+repo+":gone", "push", repo+":gone")
 	if out := e.Must(t, "run", "--rm", name, "echo", "pulled and run"); !strings.HasSuffix(out, "pulled and run") {
 		t.Errorf("run of an image that is not here: %s", out)
+	}
+}
+
+// What attests to an image comes with it, and goes on with the index.
+func TestAttestationsCome(t *testing.T) {
+	e, r, to := testkit.Start(t, testkit.Options{}), registry.New(t), registry.New(t)
+	img := r.AddImage("app", "", registry.Image{Layers: [][]byte{layer("a", 1000)}})
+	config, statement := r.AddBlob("app", []byte("{}")), r.AddBlob("app", []byte(`{"_type":"https://in-toto.io/Statement/v0.1"}`))
+	config.MediaType, statement.MediaType = ocispec.MediaTypeImageConfig, "application/vnd.in-toto+json"
+	body, err := json.Marshal(ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, Config: config, Layers: []ocispec.Descriptor{statement}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	att := r.AddManifest("app", "", ocispec.MediaTypeImageManifest, body)
+	att.Platform = &ocispec.Platform{OS: "unknown", Architecture: "unknown"}
+	att.Annotations = map[string]string{"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": img.Digest.String()}
+	index := r.AddIndex("app", "1", img, att)
+	name := r.Host + "/app:1"
+	e.Must(t, "pull", "-q", name)
+	var seen struct {
+		Manifests []struct {
+			ID, Kind  string
+			Available bool
+		}
+	}
+	out, _, _ := e.Gantry("image", "inspect", "-f", "{{json .}}", name)
+	res, err := e.HTTP().Get("http://gantry/images/" + r.Host + "/app:1/json?manifests=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if err := json.NewDecoder(res.Body).Decode(&seen); err != nil || len(seen.Manifests) != 2 {
+		t.Fatalf("%v: %+v: %s", err, seen, out)
+	}
+	for _, m := range seen.Manifests {
+		if !m.Available {
+			t.Errorf("the %s %s did not come", m.Kind, m.ID)
+		}
+	}
+	e.Must(t, "tag", name, to.Host+"/app:1")
+	e.Must(t, "push", to.Host+"/app:1")
+	for _, d := range []string{"1", index.Digest.String(), att.Digest.String()} {
+		if _, _, ok := to.Manifest("app", d); !ok {
+			t.Errorf("%s was not pushed", d)
+		}
+	}
+	if _, ok := to.Blob("app", statement.Digest); !ok {
+		t.Error("the statement was not pushed")
 	}
 }

@@ -14,6 +14,7 @@ func Group() *app.Command {
 			{Name: "df", Args: "[OPTIONS]", Short: "Show what takes disk space", Check: app.NoArgs, Build: buildDf},
 			{Name: "dial-stdio", Short: "Join STDIN and STDOUT with the engine's socket", Hidden: true, Check: app.NoArgs, Build: buildDialStdio},
 			both("events", "", "Show what happens in the engine, as it happens", buildEvents), both("info", "", "Show what the engine is and has", buildInfo),
+			{Name: "fsck", Args: "[OPTIONS]", Short: "Check everything on the engine's disk, and repair it", Check: app.NoArgs, Build: buildFsck},
 			importdocker.Command(importDocker),
 			{Name: "prune", Args: "[OPTIONS]", Short: "Remove unused data", Check: app.NoArgs, Build: buildPrune},
 		}

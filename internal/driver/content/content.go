@@ -86,6 +86,9 @@ func Open(ctx context.Context, dir string) (*Store, error) {
 	if s.incoming, err = openIncoming(filepath.Join(dir, "incoming")); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
+	if err := s.takeBack(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("taking back what was not recorded: %w", err), db.Close())
+	}
 	if err := s.dropLeases(ctx); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}

@@ -30,11 +30,11 @@ var kinds = []struct{ where, what string }{
 	{"layers/tmp/*", "layers being unpacked"},
 	{"layers/trash/*", "being deleted"},
 	{"layers/lazy/*", "layers that come while they are used"},
-	{"containers/*", "logs of containers"},
+	{"containers/.spare", "prepared for containers to come"}, {"containers/*", "logs of containers"},
 	{"volumes/*", "volumes"},
 	{"layers/chains", "records"}, {"layers/stubs", "records"}, {"layers/empty", "records"}, {"layers/driver", "records"},
 	{"layers/snapshots/metadata.db", "records"}, {"content/meta.db", "records"}, {"store.db", "records"},
-	{"engine-id", "records"}, {"gantryd.lock", "records"},
+	{"engine-id", "records"}, {"images-used.json", "records"}, {"gantryd.lock", "records"},
 }
 
 // Ledger measures a data root.
@@ -69,6 +69,23 @@ func (l Ledger) Measure(ctx context.Context) (spec.DiskUse, error) {
 	free, err := Free(l.Root)
 	u.Free = free
 	return u, err
+}
+
+// OfContainers lists the folders that belong to one container each.
+func (l Ledger) OfContainers() (list []spec.Leftover, err error) {
+	for dir, kind := range map[string]string{"layers/containers": "container", "containers": "log"} {
+		entries, err := os.ReadDir(filepath.Join(l.Root, dir))
+		if err != nil && !os.IsNotExist(err) {
+			return nil, err
+		}
+		for _, e := range entries {
+			if strings.HasPrefix(e.Name(), ".") {
+				continue // prepared for containers to come
+			}
+			list = append(list, spec.Leftover{Kind: kind, Container: e.Name(), Path: path.Join(dir, e.Name())})
+		}
+	}
+	return list, nil
 }
 
 // Free is what the file system of p has left, in bytes.

@@ -17,6 +17,7 @@ import (
 type folders struct {
 	dir, boot, driver string
 	trash             *trash
+	maxLayer          int64 // bytes of a layer's archive; 0 is the size of the disk
 }
 
 // choose takes the driver. A store remembers its driver: the two lay files out differently.

@@ -23,6 +23,8 @@ type Options struct {
 	Driver string
 	// BootID tells volatile layers of this boot from older ones; empty means the kernel's.
 	BootID string
+	// MaxLayer bounds a layer's archive, in bytes; 0 is the size of the disk.
+	MaxLayer int64
 	// LazyMounts is the folder below which layers that are not here are served; LazyGone is told when no image and no
 	// container needs such a layer as it is served any more. It is called without waiting for it.
 	LazyMounts string
@@ -38,7 +40,7 @@ type Store struct {
 
 // Open opens or makes a store below dir. What a crash left half done is deleted.
 func Open(ctx context.Context, dir string, o Options) (*Store, error) {
-	f := &folders{dir: dir, boot: o.BootID, trash: newTrash(filepath.Join(dir, "trash"))}
+	f := &folders{dir: dir, boot: o.BootID, maxLayer: o.MaxLayer, trash: newTrash(filepath.Join(dir, "trash"))}
 	st := &stacks{folders: f, layers: map[string]*layer{}, chains: map[string]*chain{}, held: map[string]int{}, pinned: map[string]int{}, lazy: lazy{o.LazyMounts, o.LazyGone}}
 	ws := &writables{folders: f, stacks: st, containers: map[string]*container{}}
 	ws.spare = newSpares(ws)

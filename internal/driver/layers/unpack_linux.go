@@ -17,6 +17,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/gantry-engine/gantry/internal/kit/atomicfile"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
@@ -331,12 +332,44 @@ func (s *stacks) extract(ctx context.Context, archive func(ctx context.Context) 
 	if err != nil {
 		return x, "", err
 	}
+	largest, err := s.largest()
+	if err != nil {
+		_, cerr := rec.close()
+		return x, "", errors.Join(err, cerr)
+	}
 	sum := digest.SHA256.Hash()
-	stream := io.TeeReader(bufio.NewReaderSize(r, 256<<10), io.MultiWriter(sum, rec))
+	stream := io.TeeReader(&atMost{r: bufio.NewReaderSize(r, 256<<10), left: largest, of: largest}, io.MultiWriter(sum, rec))
 	x.Stats, err = tarfs.Extract(ctx, root, stream, tarfs.ExtractOptions{Whiteouts: w})
 	recorded, recErr := rec.close()
 	x.recorded = recorded
 	return x, digest.NewDigest(digest.SHA256, sum), errors.Join(err, recErr)
+}
+
+// largest is how many bytes a layer's archive may have: as many as the disk. What is larger consists of zeros, and
+// would keep a reader busy for ever.
+func (s *stacks) largest() (int64, error) {
+	if s.maxLayer > 0 {
+		return s.maxLayer, nil
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(s.dir, &st); err != nil {
+		return 0, &os.PathError{Op: "statfs", Path: s.dir, Err: err}
+	}
+	return int64(st.Blocks) * st.Bsize, nil //nolint:gosec // a file system is smaller than 8 EiB
+}
+
+// atMost is a stream of bounded length.
+type atMost struct {
+	r        io.Reader
+	left, of int64
+}
+
+func (a *atMost) Read(p []byte) (int, error) {
+	n, err := a.r.Read(p)
+	if a.left -= int64(n); a.left < 0 {
+		return 0, fmt.Errorf("it unpacks to more than %d bytes, which is the size of the disk: %w", a.of, errdefs.ErrInvalidArgument)
+	}
+	return n, err
 }
 
 // finish makes all that was unpacked durable, then gives it its names.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 
 	cimages "github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
@@ -21,6 +22,7 @@ type refusal struct {
 	host   string
 	codes  []string
 	text   string
+	after  time.Duration // how long the host wants to be left alone; 0 if it does not say
 }
 
 func (r *refusal) Error() string { return r.text }
@@ -41,13 +43,13 @@ const maxErrorBody = 64 << 10
 func refused(resp *http.Response) *refusal {
 	defer resp.Body.Close()
 	r := &refusal{status: resp.StatusCode, host: resp.Request.URL.Host}
+	r.after, _ = retryAfter(resp.Header, time.Now())
 	b, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
 	var body struct {
 		Errors []struct {
 			Code    string
 			Message string
 		}
-		Details string // of Docker Hub's rate limits
 	}
 	var texts []string
 	if json.Unmarshal(b, &body) == nil {

@@ -235,7 +235,14 @@ func (u *upload) recover(ctx context.Context, before int64, broke error) error {
 		if u.broken >= u.r.attempts {
 			return classed.Errorf(errdefs.ErrUnavailable, "sending %s to the registry broke off %d times without a byte more, last after %d of %d bytes: %v", u.d.Digest, u.broken, u.at, u.d.Size, broke)
 		}
-		if err := u.r.sleep(ctx, firstWait<<(u.broken-1)); err != nil {
+		pause := firstWait << (u.broken - 1)
+		var asked *refusal
+		if errors.As(broke, &asked) && asked.after > pause {
+			if pause = asked.after; pause > maxWait {
+				return broke
+			}
+		}
+		if err := u.r.sleep(ctx, pause); err != nil {
 			return err
 		}
 		at, err := u.status(ctx)

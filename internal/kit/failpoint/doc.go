@@ -9,7 +9,8 @@
 //	             in a process. Victims are executables' names and "self", separated by commas; the
 //	             marker tells this engine's processes from others', by their command lines.
 //	             Or, with "pause=100ms" for victims: wait, whenever the point is reached.
-//	struck       arm, after the strike: whoever renames it strikes, so it happens once
+//	striking     arm, during the strike: whoever renames it strikes, so it happens once
+//	struck       the same when the victims are dead, with " and PID" for the striker, which dies now
 //	next         what becomes arm at the strike, if it is there
 //	hit/<point>  made when a point is reached
 //

@@ -60,16 +60,20 @@ func Hit(point string) {
 		}
 		return
 	}
-	if os.Rename(arm, filepath.Join(dir, "struck")) != nil {
+	striking := filepath.Join(dir, "striking")
+	if os.Rename(arm, striking) != nil {
 		return // another process was first
 	}
 	_ = os.Rename(filepath.Join(dir, "next"), arm)
-	strike(strings.Split(f[2], ","), f[3])
+	strike(strings.Split(f[2], ","), f[3], func(after string) {
+		_ = os.WriteFile(striking, []byte(string(b)+after), 0o600)
+		_ = os.Rename(striking, filepath.Join(dir, "struck"))
+	})
 }
 
 // strike kills all victims as nearly at once as can be: found first, then stopped, then killed;
-// the caller last.
-func strike(victims []string, marker string) {
+// the caller last. done is called before that, with " and PID" if the caller is a victim.
+func strike(victims []string, marker string, done func(after string)) {
 	self := os.Getpid()
 	all := slices.DeleteFunc(find(victims, marker), func(pid int) bool { return pid == self })
 	me := slices.Contains(victims, "self") || slices.Contains(victims, filepath.Base(os.Args[0]))
@@ -79,10 +83,13 @@ func strike(victims []string, marker string) {
 	for _, pid := range all {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
-	if me {
-		_ = syscall.Kill(self, syscall.SIGKILL)
-		select {}
+	if !me {
+		done("")
+		return
 	}
+	done(" and " + strconv.Itoa(self))
+	_ = syscall.Kill(self, syscall.SIGKILL)
+	select {}
 }
 
 // find lists the processes whose executable is among victims and whose arguments name the marker.

@@ -26,6 +26,8 @@ type Source interface {
 	Stat(ctx context.Context, repo string, d digest.Digest) (storage.Blob, error)
 	// Open opens a blob.
 	Open(ctx context.Context, repo string, d digest.Digest) (Content, storage.Blob, error)
+	// Tags lists up to n tags after last, and whether there are more.
+	Tags(ctx context.Context, repo, last string, n int) (tags []storage.Tag, more bool, err error)
 }
 
 // Uploads are blobs on their way in. Implemented by storage.Store.
@@ -45,7 +47,6 @@ type Changes interface {
 
 // Lists say what is there. Implemented by storage.Store.
 type Lists interface {
-	Tags(repo, last string, n int) (tags []storage.Tag, more bool, err error)
 	Repositories(last string, n int, may func(string) bool) (names []string, more bool, err error)
 	Referrers(repo string, d digest.Digest, artifactType string, last digest.Digest, n int) (list []ocispec.Descriptor, more bool, err error)
 }
@@ -68,6 +69,11 @@ type Local struct{ Store *storage.Store }
 // Manifest implements Source.
 func (l Local) Manifest(_ context.Context, repo, reference string) (storage.Stored, error) {
 	return l.Store.Manifest(repo, reference)
+}
+
+// Tags implements Source.
+func (l Local) Tags(_ context.Context, repo, last string, n int) ([]storage.Tag, bool, error) {
+	return l.Store.Tags(repo, last, n)
 }
 
 // Stat implements Source.

@@ -29,7 +29,7 @@ type Handler struct {
 	Observer Observer // may be nil
 	// ReadOnly says why nothing may be pushed to or deleted from a repository; empty where it may. May be nil.
 	ReadOnly func(repository string) string
-	// Rename gives the repository that a request means, for one that is another registry's mirror. May be nil.
+	// Rename gives the repository that a reader means who takes this registry for a mirror of ns; empty if it is none. May be nil.
 	Rename func(repository, ns string) string
 	// Idle is how long an upload may stand still before its connection is cut.
 	Idle time.Duration
@@ -92,7 +92,7 @@ func (x *exchange) serve() error {
 		if err := naming.Repository(x.repo); err != nil {
 			return err
 		}
-		if x.Rename != nil {
+		if x.Rename != nil && (x.r.Method == http.MethodGet || x.r.Method == http.MethodHead) && x.route != Upload {
 			x.repo = x.Rename(x.repo, x.r.URL.Query().Get("ns"))
 			if x.repo == "" {
 				return refusal.NameUnknown.New("this registry is no mirror of %q", clip(x.r.URL.Query().Get("ns")))

@@ -51,7 +51,7 @@ func (x *exchange) tags() error {
 	if err != nil {
 		return err
 	}
-	list, more, err := x.Lists.Tags(x.repo, x.r.URL.Query().Get("last"), n)
+	list, more, err := x.Source.Tags(x.r.Context(), x.repo, x.r.URL.Query().Get("last"), n)
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ type Code struct {
 	class  error
 }
 
-// The codes of the distribution specification, and the three that its own server added.
+// The codes of the distribution specification, and those that its own server added.
 var (
 	BlobUnknown         = Code{"BLOB_UNKNOWN", http.StatusNotFound, "blob unknown to registry", errdefs.ErrNotFound}
 	BlobUploadInvalid   = Code{"BLOB_UPLOAD_INVALID", http.StatusBadRequest, "blob upload invalid", errdefs.ErrInvalidArgument}
@@ -40,6 +40,7 @@ var (
 	TooManyRequests     = Code{"TOOMANYREQUESTS", http.StatusTooManyRequests, "too many requests", errdefs.ErrResourceExhausted}
 	PageInvalid         = Code{"PAGINATION_NUMBER_INVALID", http.StatusBadRequest, "invalid number of results requested", errdefs.ErrInvalidArgument}
 	Unavailable         = Code{"UNAVAILABLE", http.StatusServiceUnavailable, "service unavailable", errdefs.ErrUnavailable}
+	Upstream            = Code{"UNAVAILABLE", http.StatusBadGateway, "another registry does not answer", errdefs.ErrUnavailable}
 	Full                = Code{"UNAVAILABLE", http.StatusInsufficientStorage, "no space left", errdefs.ErrUnavailable}
 	Unknown             = Code{"UNKNOWN", http.StatusInternalServerError, "unknown error", errdefs.ErrInternal}
 )

@@ -15,10 +15,14 @@ import (
 	"time"
 
 	"github.com/gantry-engine/gantry/internal/registryserver/access"
+	"github.com/gantry-engine/gantry/internal/registryserver/cache"
+	"github.com/gantry-engine/gantry/internal/registryserver/fromengine"
+	"github.com/gantry-engine/gantry/internal/registryserver/hooks"
 	"github.com/gantry-engine/gantry/internal/registryserver/metrics"
 	"github.com/gantry-engine/gantry/internal/registryserver/protocol"
 	"github.com/gantry-engine/gantry/internal/registryserver/settings"
 	"github.com/gantry-engine/gantry/internal/registryserver/storage"
+	"github.com/gantry-engine/gantry/internal/registryserver/web"
 )
 
 // Server is a registry that runs.
@@ -29,6 +33,9 @@ type Server struct {
 	guard   *access.Guard
 	cert    *certificate
 	metrics *metrics.Metrics
+	cache   *cache.Cache       // nil: no other registry is served
+	engine  *fromengine.Source // nil: no engine's images are served
+	hooks   *hooks.Sender      // nil: nobody is told
 
 	listeners []listener
 	stop      context.CancelFunc // of what goes on in the background
@@ -42,8 +49,16 @@ type listener struct {
 	what string
 }
 
+// Ways lead to those whose images are served.
+type Ways struct {
+	// Registry makes the way to another registry.
+	Registry func(u settings.Upstream) (cache.Upstream, error)
+	// Engine makes the way to an engine, by its address.
+	Engine func(address string) (fromengine.Engine, error)
+}
+
 // Open puts a registry together, and opens its folder and its listeners.
-func Open(cfg *settings.Config, log *slog.Logger) (_ *Server, err error) {
+func Open(cfg *settings.Config, ways Ways, log *slog.Logger) (_ *Server, err error) {
 	s := &Server{cfg: cfg, log: log, cert: &certificate{files: cfg.TLS}}
 	defer func() {
 		if err != nil {
@@ -60,7 +75,39 @@ func Open(cfg *settings.Config, log *slog.Logger) (_ *Server, err error) {
 		return nil, err
 	}
 	s.metrics = metrics.New(s.store.Totals)
+	if s.cache, err = s.openCache(ways); err != nil {
+		return nil, err
+	}
+	if cfg.FromEngine != "" {
+		e, err := ways.Engine(cfg.FromEngine)
+		if err != nil {
+			return nil, err
+		}
+		s.engine = fromengine.New(e, s.store, protocol.Local{Store: s.store}, s.store, log)
+	}
+	if s.hooks, err = hooks.New(cfg.Targets(), s.metrics, log); err != nil {
+		return nil, err
+	}
 	return s, s.listen()
+}
+
+// openCache makes the ways to other registries; nil if there are none.
+func (s *Server) openCache(ways Ways) (*cache.Cache, error) {
+	if len(s.cfg.Cache.Upstreams) == 0 {
+		return nil, nil
+	}
+	o := cache.Options{
+		Default: s.cfg.Cache.Default, Fresh: s.cfg.Cache.Fresh, Size: int64(s.cfg.Cache.Size), Content: s.store, Records: s.store, Space: s.store,
+		Counter: s.metrics, Local: protocol.Local{Store: s.store}, Log: s.log,
+	}
+	for _, u := range s.cfg.Cache.Upstreams {
+		up, err := ways.Registry(u)
+		if err != nil {
+			return nil, fmt.Errorf("the cached registry %s: %w", u.Registry, err)
+		}
+		o.Registries = append(o.Registries, cache.Registry{Prefix: u.Prefix, Host: u.Registry, Upstream: up})
+	}
+	return cache.New(o), nil
 }
 
 // openGuard reads users and foreign keys. The registry's own tokens come later, when its folder is there.
@@ -107,7 +154,11 @@ func (s *Server) listen() error {
 	if err != nil {
 		return fmt.Errorf("listening: %w", err)
 	}
-	s.add(l, s.public(), tlsConfig, "registry")
+	public, err := s.public()
+	if err != nil {
+		return err
+	}
+	s.add(l, public, tlsConfig, "registry")
 	if s.cfg.Debug != "" {
 		if l, err = net.Listen("tcp", s.cfg.Debug); err != nil {
 			return fmt.Errorf("listening for metrics: %w", err)
@@ -130,13 +181,30 @@ func (s *Server) add(l net.Listener, h http.Handler, t *tls.Config, what string)
 }
 
 // public is what clients see.
-func (s *Server) public() http.Handler {
+func (s *Server) public() (http.Handler, error) {
 	mux := http.NewServeMux()
 	registry := &protocol.Handler{
 		Source: protocol.Local{Store: s.store}, Uploads: s.store, Changes: s.store, Lists: s.store, Guard: s.guard, Idle: s.cfg.Idle, Log: s.log,
 	}
+	if s.cache != nil {
+		registry.Source, registry.ReadOnly, registry.Rename = s.cache, s.cache.ReadOnly, s.cache.Rename
+	}
+	if s.engine != nil {
+		registry.Source, registry.Lists, registry.ReadOnly, registry.Rename = s.engine, s.engine, s.engine.ReadOnly, s.engine.Rename
+	}
+	if s.hooks != nil {
+		registry.Observer = s.hooks
+	}
 	if s.guard.Issuer != nil {
 		mux.Handle("/token", s.guard.Issuer)
+	}
+	if s.cfg.Page {
+		page := web.Pages{Store: s.store, Finder: s.store, Guard: s.guard, Note: registry.ReadOnly, Log: s.log}
+		pages, err := web.New(page)
+		if err != nil {
+			return nil, err
+		}
+		mux.Handle("/", pages)
 	}
 	var accessLog *slog.Logger
 	if s.cfg.Log.Access == nil || *s.cfg.Log.Access {
@@ -149,7 +217,7 @@ func (s *Server) public() http.Handler {
 			return
 		}
 		mux.ServeHTTP(w, r)
-	}), s.metrics, accessLog)
+	}), s.metrics, accessLog), nil
 }
 
 // debug is what the operator's monitoring sees.
@@ -208,6 +276,12 @@ func (s *Server) close() {
 	s.behind.Wait()
 	for _, l := range s.listeners {
 		_ = l.Close()
+	}
+	if s.cache != nil {
+		s.cache.Close()
+	}
+	if s.hooks != nil {
+		s.hooks.Close()
 	}
 	if s.store != nil {
 		if err := s.store.Close(); err != nil {

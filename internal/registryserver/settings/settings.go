@@ -18,6 +18,7 @@ import (
 
 	"github.com/gantry-engine/gantry/internal/registryserver/access"
 	"github.com/gantry-engine/gantry/internal/registryserver/flags"
+	"github.com/gantry-engine/gantry/internal/registryserver/hooks"
 	"github.com/gantry-engine/gantry/internal/registryserver/naming"
 	"github.com/gantry-engine/gantry/internal/registryserver/storage"
 )
@@ -269,6 +270,9 @@ func (c *Config) check() error {
 	if c.TLS.ClientCA != "" && c.TLS.Cert == "" {
 		add("certificates of clients (tls-client-ca) need TLS (tls-cert, tls-key)")
 	}
+	if c.FromEngine != "" && len(c.Cache.Upstreams) > 0 {
+		add("an engine's images (from-engine) and other registries' (cache) are served by registries of their own")
+	}
 	c.checkAuth(add)
 	c.checkCache(add)
 	for _, r := range c.Quotas.Rules {
@@ -397,4 +401,19 @@ func (c *Config) Cached(repository string) bool {
 		}
 	}
 	return false
+}
+
+// Targets are the webhooks as hooks knows them.
+func (c *Config) Targets() (out []hooks.Hook) {
+	for _, h := range c.Hooks {
+		t := hooks.Hook{URL: h.URL, SecretFile: h.SecretFile, Headers: h.Headers, Timeout: h.Timeout, Queue: h.Queue, Attempts: h.Attempts}
+		for _, e := range h.Events {
+			t.Actions = append(t.Actions, hooks.Action(e))
+		}
+		for _, p := range h.Repositories {
+			t.Repositories = append(t.Repositories, naming.Pattern(p))
+		}
+		out = append(out, t)
+	}
+	return out
 }

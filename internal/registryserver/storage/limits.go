@@ -97,6 +97,18 @@ func (t *txn) within(name string) error {
 	return l.over(name, used, all, t.s.total+t.total-add, add)
 }
 
+// Spared is what the repositories take that Collect spares.
+func (s *Store) Spared() (n int64) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for name, used := range s.used {
+		if s.spare(name) {
+			n += used
+		}
+	}
+	return n
+}
+
 // Usage is what a repository takes.
 func (s *Store) Usage(name string) int64 {
 	s.mu.RLock()

@@ -113,6 +113,15 @@ func (s *Store) Referrers(repo string, d digest.Digest, artifactType string, las
 	return list, more, err
 }
 
+// Has tells whether there is a repository.
+func (s *Store) Has(repo string) (ok bool) {
+	_ = s.db.View(func(tx *bbolt.Tx) error {
+		ok = lookup(tx, repo) != nil
+		return nil
+	})
+	return ok
+}
+
 // Detail is a manifest as it is shown to people.
 type Detail struct {
 	manifest.Manifest
@@ -162,4 +171,63 @@ func (s *Store) Reference(repo string, d digest.Digest) (ref manifest.Reference,
 		return unknownBlob(repo, d)
 	})
 	return ref, err
+}
+
+// Summary is a repository in a list.
+type Summary struct {
+	Name  string
+	Tags  int
+	Bytes int64
+	At    time.Time // when a tag was set last
+}
+
+// Summaries lists up to n repositories that match admits, after last, and whether there are more.
+func (s *Store) Summaries(last string, n int, match func(string) bool) (list []Summary, more bool, err error) {
+	names, more, err := s.Repositories(last, n, match)
+	if err != nil {
+		return nil, false, err
+	}
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		for _, name := range names {
+			r := lookup(tx, name)
+			if r == nil {
+				continue // gone since
+			}
+			sum := Summary{Name: name, Bytes: int64(number(r.Get(keySize)))}
+			_ = r.Bucket(bucketTags).ForEach(func(k, v []byte) error {
+				sum.Tags++
+				if at := tagOf(k, v).At; at.After(sum.At) {
+					sum.At = at
+				}
+				return nil
+			})
+			list = append(list, sum)
+		}
+		return nil
+	})
+	return list, more, err
+}
+
+// Place is content in a repository.
+type Place struct {
+	Repository string
+	Digest     digest.Digest
+	Manifest   bool
+}
+
+// Find looks for content by the beginning of its digest, in repositories that may admits; at most n places.
+func (s *Store) Find(prefix string, n int, may func(string) bool) (list []Place, err error) {
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		c := tx.Bucket(bucketWhere).Cursor()
+		for k, _ := c.Seek([]byte(prefix)); bytes.HasPrefix(k, []byte(prefix)) && len(list) < n; k, _ = c.Next() {
+			d, repo, _ := bytes.Cut(k, []byte{0})
+			if !may(string(repo)) {
+				continue
+			}
+			r := lookup(tx, string(repo))
+			list = append(list, Place{string(repo), digest.Digest(d), r != nil && r.Bucket(bucketManifests).Get(d) != nil})
+		}
+		return nil
+	})
+	return list, err
 }

@@ -134,6 +134,10 @@ func (u *Upload) path() string { return filepath.Join(u.s.dir, "uploads", u.name
 // ID names the upload within its repository.
 func (u *Upload) ID() string { return u.id }
 
+// Reader opens what is here for reading while it grows. It stays readable when the upload has become a blob or is gone; of one
+// that has, os.ErrNotExist is given.
+func (u *Upload) Reader() (*os.File, error) { return os.Open(u.path()) }
+
 // Size is how many bytes are here.
 func (u *Upload) Size() int64 {
 	u.mu.Lock()

@@ -31,6 +31,9 @@ type catalog struct {
 	host    host
 	log     *slog.Logger
 
+	uses    *lastUse
+	changed func() // told when a name has come; may be nil
+
 	sweeps atomic.Int64 // how often what is unused was collected
 
 	write sync.Mutex // held while names change, by who decides on the change
@@ -129,6 +132,10 @@ func (c *catalog) point(ctx context.Context, name string, target ocispec.Descrip
 		return "", diskFull(err)
 	}
 	err = c.reload(ctx)
+	c.uses.touch(target.Digest)
+	if c.changed != nil {
+		c.changed()
+	}
 	c.offer(ctx, c.byExact(target.Digest))
 	return moved, err
 }

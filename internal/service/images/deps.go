@@ -129,6 +129,31 @@ type Layers interface {
 	Export(ctx context.Context, container string, w io.Writer) error
 }
 
+// ContentCheck looks after the content store's files.
+type ContentCheck interface {
+	// CheckBlob compares a blob's file with its digest: ErrNotFound, ErrDataLoss or nil.
+	CheckBlob(ctx context.Context, d digest.Digest) error
+	// RestoreBlob puts what r gives in the place of a blob's file.
+	RestoreBlob(ctx context.Context, d digest.Digest, r io.Reader) error
+	// Orphans are files without a record.
+	Orphans(ctx context.Context) ([]digest.Digest, error)
+	DiscardOrphan(ctx context.Context, d digest.Digest) error
+	// CheckRecords looks into the database.
+	CheckRecords() []error
+}
+
+// LayerCheck looks after unpacked layers.
+type LayerCheck interface {
+	// Check compares a layer's files with its archive: open's, or, if that is nil, made again of the files themselves. It is
+	// ErrNotFound if the layer is not here, ErrUnavailable if there is no archive to compare with.
+	Check(ctx context.Context, diffID digest.Digest, open func(ctx context.Context) (io.ReadCloser, error)) (wrong []string, err error)
+	// Mend makes a layer's files what open's archive says, in place.
+	Mend(ctx context.Context, diffID digest.Digest, open func(ctx context.Context) (io.ReadCloser, error)) error
+	// Orphans are directories of layers that the store does not know, Discard throws one away.
+	Orphans() ([]string, error)
+	Discard(orphan string) error
+}
+
 // ContainerUse is a container that was made from an image.
 type ContainerUse struct {
 	ID      string

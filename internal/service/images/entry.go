@@ -18,6 +18,14 @@ type entry struct {
 	content   int64 // bytes of the blobs that are here
 }
 
+// title is the image's first name, or its ID.
+func (e *entry) title() string {
+	if len(e.names) > 0 {
+		return familiar(e.names[0])
+	}
+	return short(e.target.Digest.String())
+}
+
 // created is the time of the image's first platform that says one.
 func (e *entry) created() time.Time {
 	for _, m := range e.manifests {

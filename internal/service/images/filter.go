@@ -36,10 +36,8 @@ func (q *querier) filter(a filters.Args) (func(*entry) bool, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range a["reference"] {
-		if _, err := path.Match(p, ""); err != nil {
-			return nil, fmt.Errorf("invalid filter 'reference=%s': %w: %w", p, err, errdefs.ErrInvalidArgument)
-		}
+	if err := checkPatterns(a["reference"]); err != nil {
+		return nil, err
 	}
 	return func(e *entry) bool {
 		c := e.created()
@@ -53,6 +51,27 @@ func (q *querier) filter(a filters.Args) (func(*entry) bool, error) {
 		}
 		return true
 	}, nil
+}
+
+func checkPatterns(patterns []string) error {
+	for _, p := range patterns {
+		if _, err := path.Match(p, ""); err != nil {
+			return fmt.Errorf("invalid filter 'reference=%s': %w: %w", p, err, errdefs.ErrInvalidArgument)
+		}
+	}
+	return nil
+}
+
+// parseIdle reads the longest of several durations.
+func parseIdle(values []string) (longest time.Duration, err error) {
+	for _, v := range values {
+		d, err := time.ParseDuration(v)
+		if err != nil || d < 0 {
+			return 0, fmt.Errorf("invalid filter 'unused-for=%s': a duration such as 72h is needed: %w", v, errdefs.ErrInvalidArgument)
+		}
+		longest = max(longest, d)
+	}
+	return longest, nil
 }
 
 // parseUntil reads the earliest of several times: UNIX seconds, a date, or a duration before now.

@@ -106,11 +106,15 @@ func (in *intake) manifest(ctx context.Context, platform *ocispec.Platform) (*ma
 		if len(idx.Manifests) > maxChildren {
 			return nil, fmt.Errorf("the index %s has %d manifests, more than %d: %w", d.Digest, len(idx.Manifests), maxChildren, errdefs.ErrInvalidArgument)
 		}
-		chosen, _, err := in.catalog.host.wanted(idx, platform)
+		chosen, attests, err := in.catalog.host.wanted(idx, platform)
 		if err != nil {
 			return nil, err
 		}
-		above = append(above, Arrival{Digest: d.Digest, Size: d.Size, Labels: manifestLabels(idx, chosen.Digest)})
+		here, err := in.attestations(ctx, attests)
+		if err != nil {
+			return nil, err
+		}
+		above = append(above, Arrival{Digest: d.Digest, Size: d.Size, Labels: manifestLabels(idx, append(here, chosen.Digest)...)})
 		d = chosen
 	}
 	raw, err := document[ocispec.Manifest](ctx, in, d, maxManifest)
@@ -137,6 +141,39 @@ func (in *intake) manifest(ctx context.Context, platform *ocispec.Platform) (*ma
 	in.arrivals = append(in.arrivals, above...)
 	return m, nil
 }
+
+// maxAttestation bounds a statement on an image, in bytes.
+const maxAttestation = 16 << 20
+
+// attestations gets what attests to the image: provenance, a list of what is in it. What the registry does not have, or is
+// too large to be one, is left out. It returns the manifests that are here.
+func (in *intake) attestations(ctx context.Context, list []ocispec.Descriptor) (here []digest.Digest, err error) {
+	for _, d := range list[:min(maxAttestations, len(list))] {
+		raw, err := document[ocispec.Manifest](ctx, in, d, maxManifest)
+		var parts []Arrival
+		for _, b := range append([]ocispec.Descriptor{raw.Config}, raw.Layers...) {
+			if err != nil || len(raw.Layers) > maxLayers {
+				break
+			}
+			_, err = document[json.RawMessage](ctx, in, b, maxAttestation)
+			parts = append(parts, Arrival{Digest: b.Digest, Size: b.Size})
+		}
+		switch {
+		case errdefs.IsNotFound(err), errdefs.IsInvalidArgument(err):
+			continue
+		case err != nil:
+			return nil, fmt.Errorf("attestation %s: %w", d.Digest, err)
+		}
+		in.arrivals = append(in.arrivals, parts...)
+		m := &manifest{config: raw.Config, layers: raw.Layers}
+		in.arrivals = append(in.arrivals, Arrival{Digest: d.Digest, Size: d.Size, Labels: childLabels(m.children())})
+		here = append(here, d.Digest)
+	}
+	return here, nil
+}
+
+// maxAttestations bounds how many are fetched.
+const maxAttestations = 8
 
 // document gets a manifest, an index or a configuration: of the store, or else of the registry.
 func document[T any](ctx context.Context, in *intake, d ocispec.Descriptor, limit int64) (v T, err error) {

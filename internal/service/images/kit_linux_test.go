@@ -59,7 +59,7 @@ func open(t testing.TB, dir, driver string) *house {
 		_ = l.Close()
 		_ = c.Close()
 	})
-	h.Service, err = images.New(ctx, images.Deps{Content: c, Layers: l, Recall: h.recall, Events: h})
+	h.Service, err = images.New(ctx, images.Deps{Content: c, Layers: l, Recall: h.recall, Disk: scale{h}, Events: h})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"time"
 
 	"github.com/moby/moby/api/types/image"
 
@@ -20,10 +21,18 @@ type pruner struct {
 	log      *slog.Logger
 }
 
-// Prune removes images that no container uses: those without a name, or with the filter dangling=false all.
+// Prune removes images that no container uses: those without a name, or with the filter dangling=false all. The filters
+// reference=PATTERN and unused-for=DURATION are Gantry's own.
 func (p *pruner) Prune(ctx context.Context, a filters.Args) (image.PruneReport, error) {
 	report := image.PruneReport{ImagesDeleted: []image.DeleteResponse{}}
-	if err := a.Check("dangling", "label", "label!", "until"); err != nil {
+	if err := a.Check("dangling", "label", "label!", "until", "reference", "unused-for"); err != nil {
+		return report, err
+	}
+	idle, err := parseIdle(a["unused-for"])
+	if err != nil {
+		return report, err
+	}
+	if err := checkPatterns(a["reference"]); err != nil {
 		return report, err
 	}
 	onlyDangling, err := a.Bool("dangling", true)
@@ -41,6 +50,7 @@ func (p *pruner) Prune(ctx context.Context, a filters.Args) (image.PruneReport, 
 	uses := p.users.all(ctx)
 	for _, e := range p.catalog.all() {
 		if onlyDangling && len(e.names) > 0 || !until.IsZero() && !e.created().Before(until) ||
+			a.Has("reference") && !e.matches(a["reference"]) || time.Since(p.catalog.uses.of(e)) < idle ||
 			!a.Labels("label", e.labels()) || !a.NoLabels("label!", e.labels()) ||
 			slices.ContainsFunc(uses, func(u ContainerUse) bool { return u.Image == e.target.Digest }) {
 			continue

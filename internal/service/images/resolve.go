@@ -38,6 +38,7 @@ func (r *resolver) Resolve(ctx context.Context, ref string, platform *ocispec.Pl
 		}
 		release()
 	}
+	r.catalog.uses.touch(e.target.Digest)
 	img := spec.Image{
 		ID: e.target.Digest, Manifest: m.desc.Digest, MediaType: m.desc.MediaType, Size: m.desc.Size, Config: m.config.Digest, Name: name,
 		Platform: m.image.Platform, Runtime: m.image.Config, DiffIDs: m.image.RootFS.DiffIDs,

@@ -24,6 +24,13 @@ type Deps struct {
 	Containers Containers
 	Events     Events
 	Log        *slog.Logger
+	// What Check needs; it may be nil.
+	ContentCheck ContentCheck
+	LayerCheck   LayerCheck
+	// Disk measures what the budget is for; without it there is none.
+	Disk Disk
+	// LastUse is the file that keeps when each image was used last; empty keeps it in memory only.
+	LastUse string
 }
 
 // Service is the image store as the API sees it. It has no work of its own: each
@@ -41,6 +48,8 @@ type Service struct {
 	*saver
 	*puller
 	*pusher
+	*checker
+	*budget
 	*arriver
 	*sentry
 
@@ -54,7 +63,7 @@ func New(ctx context.Context, d Deps) (*Service, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	store := &blobs{d.Content, d.Layers, d.Recall}
-	c := &catalog{content: d.Content, layers: d.Layers, recall: d.Recall, lazy: lazily{d.Lazy}, host: host{platforms.Default()}, log: log}
+	c := &catalog{content: d.Content, layers: d.Layers, recall: d.Recall, lazy: lazily{d.Lazy}, host: host{platforms.Default()}, uses: newLastUse(d.LastUse, log), log: log}
 	u := &users{d.Containers}
 	tell := announcer{d.Events}
 	guard := newSentry(d, c, store)
@@ -66,8 +75,11 @@ func New(ctx context.Context, d Deps) (*Service, error) {
 		transfers: &transfers{content: d.Content, slots: &slots{max: defaultDownloads}, all: map[digest.Digest]*transfer{}}}
 	s.arriver = &arriver{c, store, tell, log}
 	s.pusher = &pusher{c, store, d.Registry, guard, &slots{max: defaultUploads}, tell}
+	s.budget = newBudget(d, c, u, s.remover, c.uses, log)
+	c.changed = s.budget.look
 	s.accountant = &accountant{s.querier}
 	s.pruner = &pruner{c, u, s.accountant, s.remover, tell, log}
+	s.checker = &checker{catalog: c, store: store, content: d.ContentCheck, layers: d.LayerCheck, sources: Anybody{d.Registry}}
 	assemble := &assembler{c, store, guard}
 	s.importer, s.committer = &importer{assemble, tell}, &committer{c, u, d.Layers, assemble, tell}
 	if err := c.reload(ctx); err != nil {
@@ -90,6 +102,12 @@ const (
 func (s *Service) Bound(downloads, uploads int) {
 	s.puller.transfers.slots.resize(cmp.Or(max(downloads, 0), defaultDownloads))
 	s.pusher.slots.resize(cmp.Or(max(uploads, 0), defaultUploads))
+}
+
+// Close ends what goes on in the background.
+func (s *Service) Close() {
+	s.budget.close()
+	s.budget.uses.save()
 }
 
 // SetContainers fills the port that can only exist after this service. It is called once, before the first request.

@@ -20,6 +20,8 @@ type Containers interface {
 	Counts(ctx context.Context) Counts
 	// Usage lists all containers with their sizes.
 	Usage(ctx context.Context) ([]container.Summary, error)
+	// Known tells whether there is a container with this full ID.
+	Known(ctx context.Context, id string) bool
 }
 
 // Counts are containers by state; the three add up to all of them.
@@ -42,6 +44,20 @@ type Volumes interface {
 // Disk measures the data root.
 type Disk interface {
 	Measure(ctx context.Context) (spec.DiskUse, error)
+	// OfContainers lists what lies below the data root for a container: its writable layer ("container") and its logs ("log").
+	OfContainers() ([]spec.Leftover, error)
+}
+
+// Checks looks at all that images are made of.
+type Checks interface {
+	// Check says what it finds, and with repair puts right what it can.
+	Check(ctx context.Context, repair bool, tell func(spec.CheckStep)) (spec.CheckSum, error)
+}
+
+// Records is the database of containers, volumes and networks.
+type Records interface {
+	// Check walks it.
+	Check() []error
 }
 
 // Events counts those who listen.

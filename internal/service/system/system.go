@@ -52,6 +52,8 @@ type Ports struct {
 	Volumes    Volumes
 	Events     Events
 	Disk       Disk
+	Checks     Checks
+	Records    Records
 }
 
 // Service answers the system endpoints.
@@ -59,6 +61,7 @@ type Service struct {
 	facts atomic.Pointer[Facts]
 	ports Ports
 	host  host
+	fsck  fsckLock
 }
 
 // New takes the facts and ports. Reading the host is left for the first question.

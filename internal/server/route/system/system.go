@@ -3,6 +3,7 @@ package system
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 
 	"github.com/moby/moby/api/types/build"
@@ -23,6 +24,7 @@ type Service interface {
 	Version() system.VersionResponse
 	DiskUsage(ctx context.Context, kinds []string) (service.Usage, error)
 	Disk(ctx context.Context) (spec.DiskUse, error)
+	Fsck(ctx context.Context, repair bool, tell func(spec.CheckStep)) error
 }
 
 type router struct{ s Service }
@@ -50,8 +52,24 @@ func (rt router) Routes() []httpapi.Route {
 		{Method: http.MethodGet, Path: "/info", Handler: rt.info, Fields: infoFields},
 		{Method: http.MethodGet, Path: "/version", Handler: rt.version, Fields: versionFields},
 		{Method: http.MethodGet, Path: "/system/df", Handler: rt.df, Since: "1.25", Fields: dfFields},
-		{Method: http.MethodGet, Path: "/system/disk", Handler: rt.disk}, // Gantry's own
+		{Method: http.MethodGet, Path: "/system/disk", Handler: rt.disk},  // Gantry's own
+		{Method: http.MethodPost, Path: "/system/fsck", Handler: rt.fsck}, // Gantry's own
 	}
+}
+
+// fsck streams JSON objects, one a line: each a spec.CheckStep.
+func (rt router) fsck(ctx context.Context, w http.ResponseWriter, r *http.Request, _ httpapi.Vars) error {
+	enc := json.NewEncoder(w)
+	begun := false
+	err := rt.s.Fsck(ctx, httpapi.Bool(r, "repair"), func(s spec.CheckStep) {
+		if !begun {
+			begun = true
+			w.Header().Set("Content-Type", "application/x-ndjson")
+		}
+		_ = enc.Encode(s)
+		_ = http.NewResponseController(w).Flush()
+	})
+	return err
 }
 
 func (rt router) disk(ctx context.Context, w http.ResponseWriter, _ *http.Request, _ httpapi.Vars) error {

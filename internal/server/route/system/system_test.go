@@ -41,6 +41,8 @@ func (weights) Usage(context.Context) ([]container.Summary, error) {
 	return []container.Summary{{ID: "1", State: "running", SizeRw: 10}, {ID: "2", State: "exited", SizeRw: 5}, {ID: "3", State: "paused", SizeRw: 1}}, nil
 }
 
+func (weights) Known(context.Context, string) bool { return true }
+
 type vols struct{}
 
 func (vols) Usage(context.Context) ([]volume.Volume, error) {
