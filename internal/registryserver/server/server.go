@@ -74,6 +74,9 @@ func Open(cfg *settings.Config, ways Ways, log *slog.Logger) (_ *Server, err err
 	if err := s.openIssuer(); err != nil {
 		return nil, err
 	}
+	if s.guard.Passwords != nil && cfg.TLS.Cert == "" && !loopback(cfg.Listen) {
+		log.Warn("passwords go over the network in the clear: give the registry a certificate (tls-cert, tls-key), or a proxy with TLS in front", "listen", cfg.Listen)
+	}
 	s.metrics = metrics.New(s.store.Totals)
 	if s.cache, err = s.openCache(ways); err != nil {
 		return nil, err
@@ -108,6 +111,16 @@ func (s *Server) openCache(ways Ways) (*cache.Cache, error) {
 		o.Registries = append(o.Registries, cache.Registry{Prefix: u.Prefix, Host: u.Registry, Upstream: up})
 	}
 	return cache.New(o), nil
+}
+
+// loopback tells whether an address is this machine's own.
+func loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // openGuard reads users and foreign keys. The registry's own tokens come later, when its folder is there.

@@ -458,6 +458,42 @@ func TestUploadsAreGivenUp(t *testing.T) {
 	}
 }
 
+// Uploads that nobody goes on with take no descriptor, and there is an end to them.
+func TestUploadsAreCheap(t *testing.T) {
+	s := open(t, t.TempDir(), Limits{})
+	count := func() int {
+		entries, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(entries)
+	}
+	before := count()
+	for range 200 {
+		u, err := s.Begin("a", digest.SHA256)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, release, err := u.Hold(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := u.Append(strings.NewReader("x")); err != nil {
+			t.Fatal(err)
+		}
+		release()
+	}
+	if n := count(); n > before+20 {
+		t.Errorf("%d descriptors more are open", n-before)
+	}
+	for i := len(s.uploads); i < maxUploads; i++ {
+		s.uploads[fmt.Sprint(i)] = &Upload{}
+	}
+	if _, err := s.Begin("a", digest.SHA256); !refusal.TooManyRequests.Is(err) {
+		t.Errorf("%v", err)
+	}
+}
+
 // A client that comes back over another connection gets its upload.
 func TestHoldCutsOff(t *testing.T) {
 	s := open(t, t.TempDir(), Limits{})

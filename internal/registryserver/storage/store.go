@@ -192,7 +192,6 @@ func (s *Store) count() error {
 // Close ends the store. Calls that are under way fail.
 func (s *Store) Close() error {
 	s.commits.stop()
-	s.closeUploads()
 	return errors.Join(s.db.Close(), s.lock.Close())
 }
 

@@ -37,11 +37,14 @@ type Upload struct {
 	ended  bool      // committed or gone
 
 	// Only who holds the upload has these.
-	f      *os.File
+	f      *os.File // open only while somebody does: uploads that nobody goes on with take no descriptor
 	hash   hash.Hash
 	alg    digest.Algorithm
 	hashed int64 // bytes that are in hash
 }
+
+// maxUploads bounds the uploads that are known, under way and unfinished.
+const maxUploads = 20_000
 
 // buffers are what content is read into.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 256<<10); return &b }}
@@ -56,6 +59,12 @@ func (s *Store) Begin(repo string, alg digest.Algorithm) (*Upload, error) {
 	if err := s.room(repo, 0, 1); err != nil {
 		return nil, err
 	}
+	s.umu.Lock()
+	n := len(s.uploads)
+	s.umu.Unlock()
+	if n >= maxUploads {
+		return nil, refusal.TooManyRequests.New("%d uploads are under way or lie unfinished, more than are taken: finish or cancel some", n)
+	}
 	raw := make([]byte, 16)
 	_, _ = rand.Read(raw)
 	u := s.upload(repo, hex.EncodeToString(raw))
@@ -63,7 +72,10 @@ func (s *Store) Begin(repo string, alg digest.Algorithm) (*Upload, error) {
 	if err != nil {
 		return nil, explain("beginning an upload", err)
 	}
-	u.f, u.alg, u.hash = f, alg, alg.Hash()
+	if err := f.Close(); err != nil {
+		return nil, explain("beginning an upload", err)
+	}
+	u.alg, u.hash = alg, alg.Hash()
 	s.umu.Lock()
 	s.uploads[u.name] = u
 	s.umu.Unlock()
@@ -115,20 +127,6 @@ func (s *Store) findUploads() error {
 	return nil
 }
 
-func (s *Store) closeUploads() {
-	s.umu.Lock()
-	defer s.umu.Unlock()
-	for _, u := range s.uploads {
-		select {
-		case u.turn <- struct{}{}:
-			if u.f != nil {
-				_ = u.f.Close()
-			}
-		default: // its holder sees that the store is closed
-		}
-	}
-}
-
 func (u *Upload) path() string { return filepath.Join(u.s.dir, "uploads", u.name) }
 
 // ID names the upload within its repository.
@@ -167,6 +165,10 @@ func (u *Upload) Hold(ctx context.Context) (held context.Context, release func()
 		u.mu.Lock()
 		u.cutOff, u.used = nil, time.Now()
 		u.mu.Unlock()
+		if u.f != nil {
+			_ = u.f.Close() // what is in it is synced where that matters: at its commit
+			u.f = nil
+		}
 		cancel(nil)
 		<-u.turn
 	}
@@ -181,11 +183,7 @@ func (u *Upload) Hold(ctx context.Context) (held context.Context, release func()
 	return held, release, nil
 }
 
-// open opens the file of an upload of a former process.
 func (u *Upload) open() error {
-	if u.f != nil {
-		return nil
-	}
 	f, err := os.OpenFile(u.path(), os.O_RDWR|os.O_APPEND, 0)
 	if err != nil {
 		return explain("going on with an upload", err)
@@ -228,7 +226,6 @@ func (u *Upload) add(b []byte) error {
 	}
 	if _, err := u.f.Write(b); err != nil {
 		_ = u.f.Truncate(size)
-		_, _ = u.f.Seek(size, io.SeekStart)
 		return explain("writing an upload", err)
 	}
 	_, _ = u.hash.Write(b)
@@ -253,8 +250,7 @@ func (u *Upload) hashAgain(alg digest.Algorithm) error {
 		return fmt.Errorf("reading an upload again: %w", err)
 	}
 	u.hashed = n
-	_, err = u.f.Seek(n, io.SeekStart)
-	return err
+	return nil
 }
 
 // Commit makes the upload a blob of its repository, if its digest is the one given; else the upload is dropped. When it
@@ -339,9 +335,6 @@ func (u *Upload) forget() {
 	delete(u.s.uploads, u.name)
 	u.s.coming -= u.Size()
 	u.s.umu.Unlock()
-	if u.f != nil {
-		_ = u.f.Close()
-	}
 }
 
 // GiveUp drops uploads that nobody has touched since then, and tells how many there were and what they took.
