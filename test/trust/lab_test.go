@@ -1,7 +1,14 @@
 package trust
 
 import (
+	"archive/tar"
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -40,19 +47,34 @@ func newLab(t *testing.T) *lab {
 		t.Fatal(err)
 	}
 	l.ci.Must(t, "load", "-q", "-i", archive)
-	l.key, l.other = l.keygen("right"), l.keygen("wrong")
+	l.key, l.other = newPair(t, dir, "right"), newPair(t, dir, "wrong")
 	l.write(`"default": [{"type": "insecureAcceptAnything"}]`)
 	l.prod = testkit.Start(t, testkit.Options{Args: []string{"--image-policy", l.policy}})
 	return l
 }
 
-// keygen makes a pair of keys with the command line.
-func (l *lab) keygen(name string) pair {
-	l.t.Helper()
-	l.t.Setenv("GANTRY_KEY_PASSWORD", "secret")
-	prefix := filepath.Join(l.dir, name)
-	l.must(l.ci, "image", "keygen", prefix)
-	return pair{prefix + ".key", prefix + ".pub"}
+// newPair makes a pair of keys, the private one plain: to decrypt one takes a moment on purpose.
+func newPair(t *testing.T, dir, name string) pair {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := pair{filepath.Join(dir, name+".key"), filepath.Join(dir, name+".pub")}
+	for file, block := range map[string]*pem.Block{p.private: {Type: "PRIVATE KEY", Bytes: private}, p.public: {Type: "PUBLIC KEY", Bytes: public}} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return p
 }
 
 // must runs our command line.
@@ -144,6 +166,14 @@ func (l *lab) pushTo(host, repo string) (name, digest string) {
 	return name, digest
 }
 
+// made puts an image of its own into the registry, which nobody will run.
+func (l *lab) made(ref string) (name, digest string) {
+	l.t.Helper()
+	repo, tag, _ := strings.Cut(ref, ":")
+	d := l.reg.AddImage(repo, tag, registry.Image{Layers: [][]byte{tarFile(l.t, ref)}})
+	return l.reg.Host + "/" + ref, d.Digest.String()
+}
+
 // sign signs what the registry has under a name.
 func (l *lab) sign(p pair, args ...string) string {
 	l.t.Helper()
@@ -156,4 +186,21 @@ func (l *lab) nothing(repo string) {
 	if out := l.prod.Must(l.t, "images", "-aq", l.reg.Host+"/"+repo); out != "" {
 		l.t.Errorf("%s is here: %s", repo, out)
 	}
+}
+
+// tarFile is a layer with one file.
+func tarFile(t *testing.T, content string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "file", Mode: 0o644, Size: int64(len(content))}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write([]byte(content)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
 }

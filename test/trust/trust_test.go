@@ -7,6 +7,7 @@ import (
 
 // An image that is signed is pulled and run; one that is not is refused before any of its layers comes.
 func TestSignedAndNot(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	name, digest := l.push("prod/app:1")
 	bad, badDigest := l.push("prod/bad:1")

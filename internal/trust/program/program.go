@@ -177,7 +177,7 @@ func ask[A any](ctx context.Context, p Program, verb string, question any) (answ
 	cmd.Stdout, cmd.Stderr = out, errs
 	p.confine(cmd)
 	if err := cmd.Run(); err != nil {
-		text := strings.TrimSpace(errs.String())
+		text := strings.TrimSpace(errs.b.String())
 		switch {
 		case ctx.Err() != nil:
 			return answer, context.Cause(ctx)
@@ -188,21 +188,21 @@ func ask[A any](ctx context.Context, p Program, verb string, question any) (answ
 		}
 		return answer, fmt.Errorf("running %s, which is installed beside this program: %w", Name, err)
 	}
-	if err := json.Unmarshal(out.Bytes(), &answer); err != nil {
+	if err := json.Unmarshal(out.b.Bytes(), &answer); err != nil {
 		return answer, fmt.Errorf("%s answered something else than it should: %w", Name, err)
 	}
 	return answer, nil
 }
 
-// bounded is a buffer that does not grow for ever.
+// bounded is a buffer that does not grow for ever. It is no io.ReaderFrom: that would pass its Write by.
 type bounded struct {
-	bytes.Buffer
+	b     bytes.Buffer
 	limit int
 }
 
 func (b *bounded) Write(p []byte) (int, error) {
-	if b.Len()+len(p) > b.limit {
-		return 0, fmt.Errorf("more than %d bytes", b.limit)
+	if b.b.Len()+len(p) > b.limit {
+		return 0, fmt.Errorf("%s says more than %d bytes", Name, b.limit)
 	}
-	return b.Buffer.Write(p)
+	return b.b.Write(p)
 }
