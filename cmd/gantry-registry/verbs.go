@@ -70,7 +70,7 @@ func collectIn(cfg *settings.Config, dryRun, untagged, grace bool) (storage.Coll
 	if err != nil {
 		return storage.Collected{}, err
 	}
-	c, err := s.Collect(ctx, storage.Policy{Grace: cfg.GC.Grace, Untagged: cfg.GC.Untagged, Uploads: cfg.GC.Uploads, DryRun: dryRun})
+	c, err := s.Collector().Collect(ctx, storage.Policy{Grace: cfg.GC.Grace, Untagged: cfg.GC.Untagged, Uploads: cfg.GC.Uploads, DryRun: dryRun})
 	return c, errors.Join(err, s.Close())
 }
 

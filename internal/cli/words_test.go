@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	fake "github.com/gantry-engine/gantry/internal/testkit/registry"
 )
 
 // What is wrong with a command line is told in docker's words, before an engine is asked.
@@ -66,6 +68,30 @@ func TestSearchFormats(t *testing.T) {
 	} {
 		if out, errs, _ := invoke(t, host, "search", "--format", format, "a"); out != want || errs != "" {
 			t.Errorf("%s: %q %s, want %q", format, out, errs, want)
+		}
+	}
+}
+
+// Without an engine the client shows the credentials to the registry itself; wrong ones are not kept.
+func TestLoginWithoutAnEngine(t *testing.T) {
+	for _, scheme := range []string{"basic", "bearer"} {
+		reg := fake.New(t)
+		reg.Require(fake.Auth{Scheme: scheme, User: "ann", Password: "secret"})
+		dir := t.TempDir()
+		login := func(password string) (string, string, int) {
+			return invoke(t, "unix:///nowhere", "--config", dir, "login", "-u", "ann", "-p", password, reg.Host)
+		}
+		if out, errs, status := login("wrong"); status != 1 || out != "" || !strings.Contains(errs, "no engine answers, and logging in without one failed: unauthorized: ") {
+			t.Errorf("%s, a wrong password: status %d, %q, %q", scheme, status, out, errs)
+		}
+		if _, err := os.Stat(filepath.Join(dir, "config.json")); err == nil {
+			t.Errorf("%s: a wrong password was kept", scheme)
+		}
+		if out, errs, status := login("secret"); status != 0 || out != "Login Succeeded\n" {
+			t.Errorf("%s: status %d, %q, %q", scheme, status, out, errs)
+		}
+		if b, _ := os.ReadFile(filepath.Join(dir, "config.json")); !strings.Contains(string(b), reg.Host) || !strings.Contains(string(b), "YW5uOnNlY3JldA==") {
+			t.Errorf("%s: the configuration is %s", scheme, b)
 		}
 	}
 }

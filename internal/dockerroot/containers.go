@@ -106,5 +106,8 @@ func (r *Root) Writable(c *Container) (string, error) {
 	if !strings.HasSuffix(drivers[r.Driver], "/diff") {
 		return "", fmt.Errorf("the storage driver %s does not keep what a container wrote apart: commit it with Docker", r.Driver)
 	}
+	if r.FirstUID != 0 || r.FirstGID != 0 {
+		return "", errors.New("Docker runs it in a user namespace, and what it wrote has other owners: commit it with Docker")
+	}
 	return r.folder(r.image("layerdb", "mounts", c.ID, "mount-id"))
 }

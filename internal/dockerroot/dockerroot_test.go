@@ -164,6 +164,11 @@ func TestOpen(t *testing.T) {
 	if r, err := Open(both, "vfs"); err != nil || r.Driver != "vfs" {
 		t.Errorf("one of two: %v", err)
 	}
+	remapped := filepath.Join(t.TempDir(), "100000.200000")
+	put(t, remapped+"/volumes/v/_data/x", "")
+	if r, err := Open(remapped, ""); err != nil || r.FirstUID != 100000 || r.FirstGID != 200000 {
+		t.Errorf("with a user namespace: %+v, %v", r, err)
+	}
 	if _, err := Open(both, "zfs"); !errdefs.IsNotFound(err) {
 		t.Errorf("one that is not there: %v", err)
 	}

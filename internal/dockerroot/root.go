@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -20,6 +21,8 @@ type Root struct {
 	Driver string // graph driver whose images are read; empty where there are no images
 	// Containerd is set where images are kept by containerd's image store, which is not read here.
 	Containerd bool
+	// FirstUID and FirstGID are the host's user and group that are root in the containers of an engine with --userns-remap; else 0.
+	FirstUID, FirstGID uint32
 }
 
 // Problem is something that cannot be read.
@@ -68,6 +71,7 @@ func Open(path, driver string) (*Root, error) {
 		return nil, err
 	}
 	r.Containerd = r.hasSnapshots()
+	r.remapped()
 	return r, nil
 }
 
@@ -106,6 +110,16 @@ func (r *Root) choose(wanted string) error {
 		return fmt.Errorf("the images in %s are kept by the storage driver %s, whose layers are not files: save them with docker save, and load the archive here: %w", r.Path, strings.Join(unknown, ", "), errdefs.ErrNotImplemented)
 	}
 	return nil
+}
+
+// remapped reads the root's name, which is made of two numbers where the engine has a user namespace.
+func (r *Root) remapped() {
+	uid, gid, _ := strings.Cut(filepath.Base(r.Path), ".")
+	u, uerr := strconv.ParseUint(uid, 10, 32)
+	g, gerr := strconv.ParseUint(gid, 10, 32)
+	if uerr == nil && gerr == nil {
+		r.FirstUID, r.FirstGID = uint32(u), uint32(g)
+	}
 }
 
 // hasSnapshots tells whether containerd's image store was used: its snapshotters keep their layers in numbered folders.

@@ -100,7 +100,7 @@ func (m *volumes) again(ctx context.Context, v dockerroot.Volume, here volume.Vo
 	if v.Data == "" {
 		return item, nil
 	}
-	difference, resume, err := compare(ctx, v.Data, here.Mountpoint)
+	difference, resume, err := m.compare(ctx, v.Data, here.Mountpoint)
 	if err != nil || difference == "" && !resume {
 		return item, err
 	}
@@ -119,7 +119,7 @@ func (m *volumes) again(ctx context.Context, v dockerroot.Volume, here volume.Vo
 }
 
 // compare looks for a difference between the content and its copy; resume says that the copy was never finished.
-func compare(ctx context.Context, from, to string) (difference string, resume bool, err error) {
+func (m *volumes) compare(ctx context.Context, from, to string) (difference string, resume bool, err error) {
 	a, err := os.Open(from)
 	if err != nil {
 		return "", false, err
@@ -133,7 +133,7 @@ func compare(ctx context.Context, from, to string) (difference string, resume bo
 	if _, err := os.Lstat(filepath.Join(to, unfinished)); err == nil {
 		return "", true, nil
 	}
-	difference, err = treecopy.Difference(ctx, a, b, unfinished)
+	difference, err = treecopy.Difference(ctx, a, b, treecopy.Options{Skip: unfinished, Shift: m.shift()})
 	if err != nil || difference == "" {
 		return "", false, err
 	}
@@ -207,7 +207,7 @@ func (m *volumes) fill(ctx context.Context, item Item, v dockerroot.Volume, to s
 	}
 	all := item.Size
 	m.progress(v.Name, "Copying volume", 0, all)
-	st, err := treecopy.Copy(ctx, from, dir, func(n int64) { m.progress(v.Name, "Copying volume", n, all) })
+	st, err := treecopy.Copy(ctx, from, dir, treecopy.Options{Shift: m.shift(), Progress: func(n int64) { m.progress(v.Name, "Copying volume", n, all) }})
 	if err != nil {
 		return item, err
 	}
@@ -217,6 +217,11 @@ func (m *volumes) fill(ctx context.Context, item Item, v dockerroot.Volume, to s
 	}
 	m.progress(v.Name, "Taken", 0, 0)
 	return item, settle(from, dir, mark)
+}
+
+// shift is what owners are higher by in the root of an engine with a user namespace.
+func (m *volumes) shift() treecopy.Shift {
+	return treecopy.Shift{UID: m.root.FirstUID, GID: m.root.FirstGID}
 }
 
 // settle brings a finished copy to disk and takes the mark away.

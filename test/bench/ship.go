@@ -305,8 +305,7 @@ func (e *engine) shipped(w *warehouse, tmp string, took func(string, time.Durati
 		}
 		took("cpu", used)
 	}
-	time.Sleep(2 * time.Second)
-	disk[e.name] = fmt.Sprintf("%.2f×", float64(du(e.dir)-before)/float64(w.unpacked))
+	disk[e.name] = fmt.Sprintf("%.2f×", float64(settled(e.dir)-before)/float64(w.unpacked))
 	for range 10 {
 		if err := timed("current", e.moves("pull", "big:1")); err != nil {
 			return err
@@ -356,6 +355,20 @@ func (e *engine) shipped(w *warehouse, tmp string, took func(string, time.Durati
 		}
 	}
 	return nil
+}
+
+// settled is what a folder takes when that has not changed for a second, or after twenty: engines tidy up behind their answer.
+func settled(dir string) int64 {
+	was := du(dir)
+	for range 10 {
+		time.Sleep(2 * time.Second)
+		now := du(dir)
+		if now == was {
+			break
+		}
+		was = now
+	}
+	return was
 }
 
 // du is what a folder takes on the disk, in bytes; what has several links counts once.

@@ -220,7 +220,7 @@ func compareVolume(t *testing.T, e *testkit.Engine, from, name string) {
 		t.Fatal(err)
 	}
 	defer b.Close()
-	if diff, err := treecopy.Difference(context.Background(), a, b, ""); diff != "" || err != nil {
+	if diff, err := treecopy.Difference(context.Background(), a, b, treecopy.Options{}); diff != "" || err != nil {
 		t.Errorf("the volume %s differs in %q: %v", name, diff, err)
 	}
 	var x, y, hard unix.Stat_t

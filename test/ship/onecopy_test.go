@@ -124,6 +124,14 @@ func TestOneCopyOfAPulledImage(t *testing.T) {
 		t.Errorf("pushed without its source:\n%s", out)
 	}
 	settles(t, e)
+	// The registry that an image was pulled from has lost it: it gets it again.
+	from.Mend()
+	from.Break(registry.Fault{Method: "GET", Path: "/blobs/", Status: 404}, registry.Fault{Method: "HEAD", Path: "/blobs/", Status: 404, Times: 8})
+	if out := e.Must(t, "push", name); !strings.Contains(out, "compressed anew") {
+		t.Errorf("pushed to where it came from, and is not any more:\n%s", out)
+	}
+	from.Mend()
+	settles(t, e)
 	for what, have := range map[string]func(*testkit.Engine){
 		"archive":        func(o *testkit.Engine) { o.Must(t, "load", "-q", "-i", archive) },
 		"archive, plain": func(o *testkit.Engine) { o.Must(t, "load", "-q", "-i", plain) },

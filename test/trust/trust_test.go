@@ -25,6 +25,7 @@ func TestSignedAndNot(t *testing.T) {
 		t.Errorf("%d blobs of a refused image were fetched", len(n))
 	}
 	l.must(l.prod, "pull", l.reg.Host+"/prod/app@"+digest)
+	l.must(l.prod, "system", "fsck")
 	if out := l.must(l.ci, "image", "verify", "--key", l.key.public, name); !strings.Contains(out, digest) || !strings.Contains(out, name) {
 		t.Errorf("verify says %s", out)
 	}

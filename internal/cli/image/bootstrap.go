@@ -32,8 +32,8 @@ is unsigned, expired, altered or signed by another key is refused. The same pack
 give the same image, byte by byte, with the same digest.
 
 Needed on this machine: Linux, the packages mmdebstrap and apt, the distribution's keyring,
-and root (or, with --mode unshare, user namespaces). The engine may be another machine's,
-and may be Docker's. The archive is the one that this machine's apt uses, or --mirror.
+and root (or the package uidmap, and subordinate IDs for the user). The engine may be another
+machine's, and may be Docker's. The archive is the one that this machine's apt uses, or --mirror.
 
 The image is called DISTRO:SUITE, so that FROM debian:bookworm finds it; -t says otherwise.`
 

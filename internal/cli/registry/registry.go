@@ -15,13 +15,18 @@ import (
 	"github.com/moby/moby/api/types/registry"
 	"github.com/spf13/pflag"
 
+	"github.com/gantry-engine/gantry/internal/cli/api"
 	"github.com/gantry-engine/gantry/internal/cli/app"
 	"github.com/gantry-engine/gantry/internal/cli/config"
 	"github.com/gantry-engine/gantry/internal/cli/format"
 	"github.com/gantry-engine/gantry/internal/cli/opts"
 )
 
-const hub = "https://index.docker.io/v1/"
+// hub is the key of Docker Hub's credentials, hubHost where it answers.
+const (
+	hub     = "https://index.docker.io/v1/"
+	hubHost = "registry-1.docker.io"
+)
 
 // Top is the verbs that need no group in front.
 func Top() []*app.Command {
@@ -74,7 +79,11 @@ func buildLogin(a *app.App, f *pflag.FlagSet) app.RunFunc {
 			return err
 		}
 		var out registry.AuthResponse
-		if err := c.Post(ctx, "/auth", nil, cred, &out); err != nil {
+		err = c.Post(ctx, "/auth", nil, cred, &out)
+		if unreached := (*api.ConnError)(nil); errors.As(err, &unreached) {
+			out.Status, err = "Login Succeeded", try(ctx, cred)
+		}
+		if err != nil {
 			return err
 		}
 		auth := config.Auth{Auth: base64.StdEncoding.EncodeToString([]byte(user + ":" + password))}
@@ -99,6 +108,20 @@ func buildLogin(a *app.App, f *pflag.FlagSet) app.RunFunc {
 		fmt.Fprintln(a.Out, out.Status)
 		return nil
 	}
+}
+
+// try shows credentials to a registry itself, where no engine does: who has only a client may log in all the same.
+func try(ctx context.Context, cred registry.AuthConfig) error {
+	p := place{host: cred.ServerAddress}
+	if p.host == hub {
+		p.host = hubHost
+	}
+	r, err := reach(ctx, p, false, cred)
+	if err != nil {
+		return fmt.Errorf("no engine answers, and logging in without one failed: %w", err)
+	}
+	r.http.CloseIdleConnections()
+	return nil
 }
 
 // ask asks for what is missing, where somebody is there to answer.

@@ -68,11 +68,16 @@ func dial(ctx context.Context, a *app.App, p place, insecure bool) (*remote, err
 	if err != nil {
 		return nil, err
 	}
+	return reach(ctx, p, insecure, auth)
+}
+
+// reach is dial with credentials that are at hand.
+func reach(ctx context.Context, p place, insecure bool, auth registry.AuthConfig) (r *remote, err error) {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	if insecure {
 		t.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // asked for by the user
 	}
-	r := &remote{http: &http.Client{Transport: t, Timeout: time.Minute}, auth: auth}
+	r = &remote{http: &http.Client{Transport: t, Timeout: time.Minute}, auth: auth}
 	schemes := []string{"https"}
 	if p.scheme != "" {
 		schemes = []string{p.scheme}

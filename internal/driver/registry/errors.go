@@ -152,6 +152,8 @@ func (r *Repository) pushError(err error) error {
 	var u unauthorized
 	var f *refusal
 	switch {
+	case errors.As(err, new(sourceError)):
+		return err // ours, whatever another registry may have said to it
 	case errors.As(err, &u):
 		return classed.Errorf(errdefs.ErrPermissionDenied, "push access denied for %s: %v", r.familiar, u.error)
 	case !errors.As(err, &f):

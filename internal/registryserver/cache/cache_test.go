@@ -115,7 +115,7 @@ func open(t *testing.T, f *fake, fresh time.Duration, size int64) (*Cache, *stor
 		t.Fatal(err)
 	}
 	c := New(Options{
-		Registries: []Registry{{Prefix: "hub", Host: "docker.io", Upstream: f}}, Default: "hub", Fresh: fresh, Size: size, Content: s, Records: s, Space: s,
+		Registries: []Registry{{Prefix: "hub", Host: "docker.io", Upstream: f}}, Default: "hub", Fresh: fresh, Size: size, Content: s, Records: s, Space: s.Collector(),
 		Counter: uncounted{}, Local: protocol.Local{Store: s}, Log: slog.New(slog.DiscardHandler),
 	})
 	t.Cleanup(func() {

@@ -32,14 +32,14 @@ type Content interface {
 	Begin(repo string, alg digest.Algorithm) (*storage.Upload, error)
 }
 
-// Records say what is known of what is kept. Implemented by storage.Store.
+// Records say what is known of what is kept. Implemented by storage.Catalog, as a part of a Store.
 type Records interface {
 	Reference(repo string, d digest.Digest) (manifest.Reference, error)
 	Tags(repo, last string, n int) (tags []storage.Tag, more bool, err error)
 	Has(repo string) bool
 }
 
-// Space makes room. Implemented by storage.Store.
+// Space makes room. Implemented by storage.Collector.
 type Space interface {
 	// Spared is what the repositories take that are another registry's.
 	Spared() int64

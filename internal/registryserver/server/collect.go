@@ -16,7 +16,7 @@ func (s *Server) collect(ctx context.Context, p storage.Policy) (storage.Collect
 	s.collects.Lock()
 	defer s.collects.Unlock()
 	begun := time.Now()
-	c, err := s.store.Collect(ctx, p)
+	c, err := s.store.Collector().Collect(ctx, p)
 	if p.DryRun {
 		return c, err
 	}
@@ -29,7 +29,7 @@ func (s *Server) collect(ctx context.Context, p storage.Policy) (storage.Collect
 
 // collectAtTimes sweeps what a killed process left, and then collects at the times of the configuration.
 func (s *Server) collectAtTimes(ctx context.Context) {
-	if n, bytes, err := s.store.Sweep(ctx); err != nil && ctx.Err() == nil {
+	if n, bytes, err := s.store.Collector().Sweep(ctx); err != nil && ctx.Err() == nil {
 		s.log.Error("looking for what a killed registry left", "error", err)
 	} else if n > 0 {
 		s.log.Info("files were removed that a killed registry left", "files", n, "bytes", bytes)

@@ -100,7 +100,7 @@ func (s *Server) openCache(ways Ways) (*cache.Cache, error) {
 		return nil, nil
 	}
 	o := cache.Options{
-		Default: s.cfg.Cache.Default, Fresh: s.cfg.Cache.Fresh, Size: int64(s.cfg.Cache.Size), Content: s.store, Records: s.store, Space: s.store,
+		Default: s.cfg.Cache.Default, Fresh: s.cfg.Cache.Fresh, Size: int64(s.cfg.Cache.Size), Content: s.store, Records: s.store, Space: s.store.Collector(),
 		Counter: s.metrics, Local: protocol.Local{Store: s.store}, Log: s.log,
 	}
 	for _, u := range s.cfg.Cache.Upstreams {

@@ -14,6 +14,14 @@ import (
 	"github.com/gantry-engine/gantry/internal/registryserver/manifest"
 )
 
+// Collector removes from a store what is no longer needed.
+type Collector struct {
+	*Store
+}
+
+// Collector gives the store's collector.
+func (s *Store) Collector() *Collector { return &Collector{s} }
+
 // Policy says what Collect may remove.
 type Policy struct {
 	// Grace is how old something has to be, and how long nobody may have asked for it.
@@ -38,7 +46,7 @@ type Collected struct {
 // Collect removes what nothing leads to: blobs that no manifest of their repository refers to, manifests by policy, uploads that
 // were given up, files that no row speaks of. It runs beside pushes: what it removes from a repository is decided anew within
 // the commit that removes it, and what a client was told is here within the grace time stays.
-func (s *Store) Collect(ctx context.Context, p Policy) (out Collected, err error) {
+func (s *Collector) Collect(ctx context.Context, p Policy) (out Collected, err error) {
 	for _, name := range s.names() {
 		if err := ctx.Err(); err != nil {
 			return out, context.Cause(ctx)
@@ -66,23 +74,13 @@ func (s *Store) Collect(ctx context.Context, p Policy) (out Collected, err error
 	return out, nil
 }
 
-func (s *Store) names() (names []string) {
-	_ = s.db.View(func(tx *bbolt.Tx) error {
-		return tx.Bucket(bucketRepositories).ForEachBucket(func(k []byte) error {
-			names = append(names, string(k))
-			return nil
-		})
-	})
-	return names
-}
-
 // plan is what may go from one repository.
 type plan struct {
 	manifests, blobs []digest.Digest
 	bytes            int64 // of what no other repository has
 }
 
-func (s *Store) collectRepository(name string, p Policy, out *Collected) error {
+func (s *Collector) collectRepository(name string, p Policy, out *Collected) error {
 	before := time.Now().Add(-p.Grace)
 	var found plan
 	err := s.db.View(func(tx *bbolt.Tx) (err error) {
@@ -136,7 +134,7 @@ func (s *Store) collectRepository(name string, p Policy, out *Collected) error {
 }
 
 // dead marks what a repository's tags lead to, and gives the rest, as far as it is old enough.
-func (s *Store) dead(tx *bbolt.Tx, name string, before time.Time, untagged bool) (p plan, err error) {
+func (s *Collector) dead(tx *bbolt.Tx, name string, before time.Time, untagged bool) (p plan, err error) {
 	b := lookup(tx, name)
 	if b == nil {
 		return p, nil
@@ -189,7 +187,7 @@ func onlyHere(tx *bbolt.Tx, d digest.Digest) int64 {
 
 // mark finds the manifests that stay: tagged ones, young ones, what a kept index refers to, and what refers to a kept subject.
 // A signature or a bill of materials of something that is not here is kept as long as any untagged manifest.
-func (s *Store) mark(b *bbolt.Bucket, records map[digest.Digest]record, old func(digest.Digest, time.Time) bool, untagged bool) map[digest.Digest]bool {
+func (s *Collector) mark(b *bbolt.Bucket, records map[digest.Digest]record, old func(digest.Digest, time.Time) bool, untagged bool) map[digest.Digest]bool {
 	marked := map[digest.Digest]bool{}
 	referrers := map[digest.Digest][]digest.Digest{}
 	for d, rec := range records {
@@ -229,7 +227,7 @@ func (s *Store) mark(b *bbolt.Bucket, records map[digest.Digest]record, old func
 }
 
 // Sweep removes files of content that no row speaks of: what a kill left between rename and commit, or commit and removal.
-func (s *Store) Sweep(ctx context.Context) (n int, bytes int64, err error) {
+func (s *Collector) Sweep(ctx context.Context) (n int, bytes int64, err error) {
 	err = filepath.WalkDir(filepath.Join(s.dir, "blobs"), func(path string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
 			if errors.Is(err, fs.ErrNotExist) {
@@ -255,7 +253,7 @@ func (s *Store) Sweep(ctx context.Context) (n int, bytes int64, err error) {
 }
 
 // Check reads everything and tells what is wrong: rows without a file, files whose content is not what their name says.
-func (s *Store) Check(ctx context.Context) (problems []string, err error) {
+func (s *Collector) Check(ctx context.Context) (problems []string, err error) {
 	var all []digest.Digest
 	if err := s.db.View(func(tx *bbolt.Tx) error {
 		for err := range tx.Check() {

@@ -10,7 +10,7 @@ import (
 
 // Evict removes from the repositories that are spared by Collect what was asked for longest ago, until they take no more than
 // room bytes. It gives what was freed on disk.
-func (s *Store) Evict(room int64) (freed int64, err error) {
+func (s *Collector) Evict(room int64) (freed int64, err error) {
 	type item struct {
 		repo     string
 		d        digest.Digest
@@ -85,7 +85,7 @@ func (s *Store) Evict(room int64) (freed int64, err error) {
 }
 
 // Refresh makes blobs and manifests of a repository as young as now, over restarts too.
-func (s *Store) Refresh(repo string, d digest.Digest) error {
+func (s *Collector) Refresh(repo string, d digest.Digest) error {
 	_, err := s.write("", func(t *txn) ([]digest.Digest, error) {
 		b := lookup(t.Tx, repo)
 		if b == nil {

@@ -12,6 +12,11 @@ import (
 	"github.com/gantry-engine/gantry/internal/registryserver/refusal"
 )
 
+// Catalog says what is in a store: repositories, tags, manifests, and who refers to whom.
+type Catalog struct {
+	db *bbolt.DB
+}
+
 // Tag is a tag and what it names.
 type Tag struct {
 	Name   string
@@ -24,7 +29,7 @@ func tagOf(k, v []byte) Tag {
 }
 
 // Tags lists up to n tags after last, in an order that does not tell upper and lower case apart, and whether there are more.
-func (s *Store) Tags(repo, last string, n int) (tags []Tag, more bool, err error) {
+func (s *Catalog) Tags(repo, last string, n int) (tags []Tag, more bool, err error) {
 	err = s.db.View(func(tx *bbolt.Tx) error {
 		r := lookup(tx, repo)
 		if r == nil {
@@ -55,7 +60,7 @@ func after(c *bbolt.Cursor, last string) (k, v []byte) {
 }
 
 // Repositories lists up to n repositories that have a manifest and that may admits, after last, and whether there are more.
-func (s *Store) Repositories(last string, n int, may func(string) bool) (names []string, more bool, err error) {
+func (s *Catalog) Repositories(last string, n int, may func(string) bool) (names []string, more bool, err error) {
 	err = s.db.View(func(tx *bbolt.Tx) error {
 		all := tx.Bucket(bucketRepositories)
 		c := all.Cursor()
@@ -79,7 +84,7 @@ const maxReferrerBytes = 2 << 20
 
 // Referrers lists up to n manifests whose subject is d, after last, of an artifact type unless that is empty, and whether
 // there are more. A subject that is not here has none or some, as any other.
-func (s *Store) Referrers(repo string, d digest.Digest, artifactType string, last digest.Digest, n int) (list []ocispec.Descriptor, more bool, err error) {
+func (s *Catalog) Referrers(repo string, d digest.Digest, artifactType string, last digest.Digest, n int) (list []ocispec.Descriptor, more bool, err error) {
 	err = s.db.View(func(tx *bbolt.Tx) error {
 		r := lookup(tx, repo)
 		if r == nil {
@@ -114,7 +119,7 @@ func (s *Store) Referrers(repo string, d digest.Digest, artifactType string, las
 }
 
 // Has tells whether there is a repository.
-func (s *Store) Has(repo string) (ok bool) {
+func (s *Catalog) Has(repo string) (ok bool) {
 	_ = s.db.View(func(tx *bbolt.Tx) error {
 		ok = lookup(tx, repo) != nil
 		return nil
@@ -132,7 +137,7 @@ type Detail struct {
 }
 
 // Detail tells what is known of a manifest.
-func (s *Store) Detail(repo string, d digest.Digest) (out Detail, err error) {
+func (s *Catalog) Detail(repo string, d digest.Digest) (out Detail, err error) {
 	err = s.db.View(func(tx *bbolt.Tx) error {
 		b := lookup(tx, repo)
 		if b == nil {
@@ -151,7 +156,7 @@ func (s *Store) Detail(repo string, d digest.Digest) (out Detail, err error) {
 }
 
 // Reference finds what a manifest of the repository says of a blob or manifest that it refers to.
-func (s *Store) Reference(repo string, d digest.Digest) (ref manifest.Reference, err error) {
+func (s *Catalog) Reference(repo string, d digest.Digest) (ref manifest.Reference, err error) {
 	err = s.db.View(func(tx *bbolt.Tx) error {
 		b := lookup(tx, repo)
 		if b == nil {
@@ -182,7 +187,7 @@ type Summary struct {
 }
 
 // Summaries lists up to n repositories that match admits, after last, and whether there are more.
-func (s *Store) Summaries(last string, n int, match func(string) bool) (list []Summary, more bool, err error) {
+func (s *Catalog) Summaries(last string, n int, match func(string) bool) (list []Summary, more bool, err error) {
 	names, more, err := s.Repositories(last, n, match)
 	if err != nil {
 		return nil, false, err
@@ -216,7 +221,7 @@ type Place struct {
 }
 
 // Find looks for content by the beginning of its digest, in repositories that may admits; at most n places.
-func (s *Store) Find(prefix string, n int, may func(string) bool) (list []Place, err error) {
+func (s *Catalog) Find(prefix string, n int, may func(string) bool) (list []Place, err error) {
 	err = s.db.View(func(tx *bbolt.Tx) error {
 		c := tx.Bucket(bucketWhere).Cursor()
 		for k, _ := c.Seek([]byte(prefix)); bytes.HasPrefix(k, []byte(prefix)) && len(list) < n; k, _ = c.Next() {
@@ -230,4 +235,26 @@ func (s *Store) Find(prefix string, n int, may func(string) bool) (list []Place,
 		return nil
 	})
 	return list, err
+}
+
+// has tells whether content is here, for whomever.
+func (s *Catalog) has(d digest.Digest) (size int64, ok bool) {
+	_ = s.db.View(func(tx *bbolt.Tx) error {
+		if v := tx.Bucket(bucketContent).Get([]byte(d)); v != nil {
+			size, ok = content(v).size, true
+		}
+		return nil
+	})
+	return size, ok
+}
+
+// names are all repositories.
+func (s *Catalog) names() (names []string) {
+	_ = s.db.View(func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucketRepositories).ForEachBucket(func(k []byte) error {
+			names = append(names, string(k))
+			return nil
+		})
+	})
+	return names
 }

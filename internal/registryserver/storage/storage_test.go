@@ -124,7 +124,7 @@ func files(t *testing.T, s *Store) (names []string) {
 // sound checks that sums and links are what counting anew gives, and that all content is what its name says.
 func sound(t *testing.T, s *Store) {
 	t.Helper()
-	if problems, err := s.Check(context.Background()); err != nil || len(problems) > 0 {
+	if problems, err := s.Collector().Check(context.Background()); err != nil || len(problems) > 0 {
 		t.Errorf("the store is not sound: %v %v", problems, err)
 	}
 	before := s.Totals()
@@ -315,18 +315,18 @@ func TestCollect(t *testing.T) {
 		}
 		sound(t, s)
 	}
-	c, err := s.Collect(t.Context(), Policy{Grace: time.Hour, Untagged: true})
+	c, err := s.Collector().Collect(t.Context(), Policy{Grace: time.Hour, Untagged: true})
 	if err != nil || len(c.Manifests)+len(c.Blobs) > 0 {
 		t.Errorf("what is young was collected: %+v %v", c, err)
 	}
 	s.touched = newTouched()
 	dry := Policy{Grace: -time.Minute, DryRun: true}
-	if c, err = s.Collect(t.Context(), dry); err != nil || len(c.Manifests) != 0 || !slices.Equal(c.Blobs, []string{"a@" + orphan.String()}) || c.Bytes != 6 {
+	if c, err = s.Collector().Collect(t.Context(), dry); err != nil || len(c.Manifests) != 0 || !slices.Equal(c.Blobs, []string{"a@" + orphan.String()}) || c.Bytes != 6 {
 		t.Errorf("dry run: %+v %v", c, err)
 	}
 	have(all...)
 	s.touched = newTouched()
-	if c, err = s.Collect(t.Context(), Policy{Grace: -time.Minute}); err != nil || len(c.Blobs) != 1 {
+	if c, err = s.Collector().Collect(t.Context(), Policy{Grace: -time.Minute}); err != nil || len(c.Blobs) != 1 {
 		t.Errorf("%+v %v", c, err)
 	}
 	if _, err := s.Blob("a", orphan); !refusal.BlobUnknown.Is(err) {
@@ -334,7 +334,7 @@ func TestCollect(t *testing.T) {
 	}
 	have(all...)
 	s.touched = newTouched()
-	if c, err = s.Collect(t.Context(), Policy{Grace: -time.Minute, Untagged: true}); err != nil || !slices.Equal(c.Manifests, []string{"a@" + loose.String()}) {
+	if c, err = s.Collector().Collect(t.Context(), Policy{Grace: -time.Minute, Untagged: true}); err != nil || !slices.Equal(c.Manifests, []string{"a@" + loose.String()}) {
 		t.Errorf("%+v %v", c, err)
 	}
 	have(tagged, child, top, signature)
@@ -345,7 +345,7 @@ func TestCollect(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.touched = newTouched()
-	if _, err = s.Collect(t.Context(), Policy{Grace: -time.Minute, Untagged: true}); err != nil {
+	if _, err = s.Collector().Collect(t.Context(), Policy{Grace: -time.Minute, Untagged: true}); err != nil {
 		t.Fatal(err)
 	}
 	have(tagged)
@@ -362,11 +362,11 @@ func TestCollectSparesWhatWasAskedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.Grace = 500 * time.Millisecond
-	if c, err := s.Collect(t.Context(), p); err != nil || len(c.Blobs) != 0 {
+	if c, err := s.Collector().Collect(t.Context(), p); err != nil || len(c.Blobs) != 0 {
 		t.Errorf("%+v %v", c, err)
 	}
 	s.touched = newTouched()
-	if c, err := s.Collect(t.Context(), p); err != nil || len(c.Blobs) != 1 {
+	if c, err := s.Collector().Collect(t.Context(), p); err != nil || len(c.Blobs) != 1 {
 		t.Errorf("%+v %v", c, err)
 	}
 }
@@ -378,7 +378,7 @@ func TestCollectBesidePushes(t *testing.T) {
 	var collector sync.WaitGroup
 	collector.Go(func() {
 		for ctx.Err() == nil {
-			if _, err := s.Collect(ctx, Policy{Grace: time.Minute, Untagged: true}); err != nil && ctx.Err() == nil {
+			if _, err := s.Collector().Collect(ctx, Policy{Grace: time.Minute, Untagged: true}); err != nil && ctx.Err() == nil {
 				t.Error(err)
 			}
 		}
@@ -427,7 +427,7 @@ func TestSweep(t *testing.T) {
 	if _, err := s.writeContent(left, []byte("left")); err != nil {
 		t.Fatal(err)
 	}
-	n, bytes, err := s.Sweep(t.Context())
+	n, bytes, err := s.Collector().Sweep(t.Context())
 	if err != nil || n != 1 || bytes != 4 {
 		t.Errorf("%d files, %d bytes, %v", n, bytes, err)
 	}
@@ -544,7 +544,7 @@ func TestEvictTakesTheOldest(t *testing.T) {
 	if _, err := s.Blob("cached/b", young); err != nil { // asked for
 		t.Fatal(err)
 	}
-	if freed, err := s.Evict(60); err != nil || freed != 50 {
+	if freed, err := s.Collector().Evict(60); err != nil || freed != 50 {
 		t.Errorf("%d %v", freed, err)
 	}
 	for d, want := range map[digest.Digest]bool{kept: true, old: false, young: true} {
@@ -617,7 +617,7 @@ func TestDamageIsTold(t *testing.T) {
 	if _, err := s.Manifest("a", "v"); err == nil || !strings.Contains(err.Error(), "damaged") {
 		t.Errorf("%v", err)
 	}
-	if problems, _ := s.Check(t.Context()); len(problems) != 1 {
+	if problems, _ := s.Collector().Check(t.Context()); len(problems) != 1 {
 		t.Errorf("%v", problems)
 	}
 	// Pushing it again heals it.

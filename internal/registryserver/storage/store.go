@@ -48,8 +48,8 @@ type Options struct {
 
 // Store is an open store. It holds the folder's lock until Close.
 type Store struct {
+	Catalog
 	dir    string
-	db     *bbolt.DB
 	lock   *os.File
 	log    *slog.Logger
 	limits Limits
@@ -232,17 +232,6 @@ func syncDir(dir string) error {
 	}
 	defer f.Close()
 	return f.Sync()
-}
-
-// has tells whether content is here, for whomever.
-func (s *Store) has(d digest.Digest) (size int64, ok bool) {
-	_ = s.db.View(func(tx *bbolt.Tx) error {
-		if v := tx.Bucket(bucketContent).Get([]byte(d)); v != nil {
-			size, ok = content(v).size, true
-		}
-		return nil
-	})
-	return size, ok
 }
 
 // drop removes the files of content that lost its last link, unless it has been linked again since.

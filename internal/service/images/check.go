@@ -239,6 +239,10 @@ func (k *check) checkLayers(ctx context.Context) error {
 		k.tell(spec.CheckStep{Progress: &spec.CheckProgress{Doing: "layers", Done: n, Of: len(k.order)}})
 		k.sum.Layers++
 		p := k.layers[diffID]
+		if _, served := k.catalog.lazy.state(p.blob.Digest); served {
+			k.sum.Unverified++ // it is compared when it has come
+			continue
+		}
 		wrong, err := k.checker.layers.Check(ctx, diffID, nil)
 		if errdefs.IsUnavailable(err) {
 			wrong, err = k.byBlob(ctx, p)

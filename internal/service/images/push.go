@@ -3,6 +3,7 @@ package images
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -69,6 +70,10 @@ func (p *pusher) Push(ctx context.Context, o PushOptions, out Progress) error {
 	for _, n := range names {
 		g := &outgo{pusher: p, repo: repo, named: n, board: newBoard(out), out: out}
 		err := g.push(ctx, o.Platform)
+		if errors.Is(err, recall.ErrLost) { // the registry does not have any more what was pulled from it
+			g = &outgo{pusher: p, repo: repo, named: n, board: newBoard(out), out: out, sure: true}
+			err = g.push(ctx, o.Platform)
+		}
 		g.board.end()
 		if err != nil {
 			return err
@@ -102,6 +107,7 @@ type outgo struct {
 	board *board
 	out   Progress
 	anew  bool // blobs were made that no image leads to
+	sure  bool // what may not be there is not relied upon
 }
 
 // sentDocument is a manifest or an index to be sent.
@@ -295,7 +301,7 @@ func (g *outgo) prepare(ctx context.Context, m *manifest) (sentDocument, []sentB
 // there tells of blobs that need not be read: the registry has them, or had them when they were pulled from it.
 func (g *outgo) there(ctx context.Context) func(l ocispec.Descriptor, r recall.Recipe) bool {
 	return func(l ocispec.Descriptor, r recall.Recipe) bool {
-		if named, err := reference.ParseNormalizedNamed(r.Source); err == nil && reference.Domain(named) == reference.Domain(g.named) {
+		if named, err := reference.ParseNormalizedNamed(r.Source); !g.sure && err == nil && reference.Domain(named) == reference.Domain(g.named) {
 			return true
 		}
 		has, err := g.repo.Has(ctx, l)

@@ -11,12 +11,12 @@ import (
 )
 
 // Difference names the first path in which two folders differ; empty where they do not. Files of one size and time count as
-// equal without a look at their content. Sockets do not count, nor do names that skip names.
-func Difference(ctx context.Context, a, b *os.File, skip string) (string, error) {
-	return children(ctx, int(a.Fd()), int(b.Fd()), "", skip)
+// equal without a look at their content, and sockets do not count.
+func Difference(ctx context.Context, a, b *os.File, o Options) (string, error) {
+	return children(ctx, int(a.Fd()), int(b.Fd()), "", o)
 }
 
-func children(ctx context.Context, a, b int, prefix, skip string) (string, error) {
+func children(ctx context.Context, a, b int, prefix string, o Options) (string, error) {
 	left, err := tarfs.ReadNames(a)
 	if err != nil {
 		return "", err
@@ -29,19 +29,19 @@ func children(ctx context.Context, a, b int, prefix, skip string) (string, error
 		if err := context.Cause(ctx); err != nil {
 			return "", err
 		}
-		if d, err := object(ctx, a, b, n, prefix+n, skip); d != "" || err != nil {
+		if d, err := object(ctx, a, b, n, prefix+n, o); d != "" || err != nil {
 			return d, err
 		}
 	}
 	for _, n := range right {
-		if _, both := slices.BinarySearch(left, n); !both && (prefix != "" || n != skip) {
+		if _, both := slices.BinarySearch(left, n); !both && (prefix != "" || n != o.Skip) {
 			return prefix + n, nil
 		}
 	}
 	return "", nil
 }
 
-func object(ctx context.Context, a, b int, name, path, skip string) (string, error) {
+func object(ctx context.Context, a, b int, name, path string, o Options) (string, error) {
 	var x, y unix.Stat_t
 	if err := unix.Fstatat(a, name, &x, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return path, nil
@@ -53,14 +53,15 @@ func object(ctx context.Context, a, b int, name, path, skip string) (string, err
 	if err := unix.Fstatat(b, name, &y, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return path, nil
 	}
-	if x.Mode != y.Mode || x.Uid != y.Uid || x.Gid != y.Gid || x.Rdev != y.Rdev || x.Mtim.Sec != y.Mtim.Sec || kind != unix.S_IFDIR && x.Size != y.Size {
+	uid, gid := o.Shift.owner(x.Uid, x.Gid)
+	if x.Mode != y.Mode || uid != int(y.Uid) || gid != int(y.Gid) || x.Rdev != y.Rdev || x.Mtim.Sec != y.Mtim.Sec || kind != unix.S_IFDIR && x.Size != y.Size {
 		return path, nil
 	}
 	switch kind {
 	case unix.S_IFLNK:
 		return link(a, b, name, path), nil
 	case unix.S_IFDIR:
-		return folders(ctx, a, b, name, path, skip)
+		return folders(ctx, a, b, name, path, o)
 	}
 	return "", nil
 }
@@ -75,7 +76,7 @@ func link(a, b int, name, path string) string {
 	return ""
 }
 
-func folders(ctx context.Context, a, b int, name, path, skip string) (string, error) {
+func folders(ctx context.Context, a, b int, name, path string, o Options) (string, error) {
 	const flags = unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	x, err := unix.Openat(a, name, flags, 0)
 	if err != nil {
@@ -87,7 +88,7 @@ func folders(ctx context.Context, a, b int, name, path, skip string) (string, er
 		return path, nil
 	}
 	defer unix.Close(y)
-	return children(ctx, x, y, path+"/", skip)
+	return children(ctx, x, y, path+"/", o)
 }
 
 // Size is how many bytes of contents a folder has, without holes, for a look ahead.

@@ -26,20 +26,44 @@ const chunk = 16 << 20
 // maxLeft bounds the paths that are remembered.
 const maxLeft = 100
 
+// Options change how folders are copied and compared.
+type Options struct {
+	// Progress, if set, is told the bytes copied so far.
+	Progress func(bytes int64)
+	// Skip is a name in the target's root that does not count as a difference.
+	Skip string
+	// Shift is what the source's owners are higher by than they are meant to be.
+	Shift Shift
+}
+
+// Shift is the first user and group on the host of a range that stands for those from 0 on, as a user namespace has it.
+type Shift struct{ UID, GID uint32 }
+
+// mapped is how many users and groups such a range has.
+const mapped = 65536
+
+func (s Shift) owner(uid, gid uint32) (int, int) { return lower(uid, s.UID), lower(gid, s.GID) }
+
+func lower(id, base uint32) int {
+	if base > 0 && id >= base && id-base < mapped {
+		return int(id - base)
+	}
+	return int(id)
+}
+
 type copier struct {
-	ctx      context.Context
-	root     int // of the copy
-	stats    Stats
-	links    map[inode]string // first path of a file with several names
-	progress func(int64)
+	ctx   context.Context
+	root  int // of the copy
+	stats Stats
+	links map[inode]string // first path of a file with several names
+	o     Options
 }
 
 type inode struct{ dev, ino uint64 }
 
-// Copy copies what is in a folder into another, which is empty, and the folder's own owner, mode, times and attributes. progress, if
-// set, is told the bytes copied so far.
-func Copy(ctx context.Context, from, to *os.File, progress func(bytes int64)) (Stats, error) {
-	c := &copier{ctx: ctx, root: int(to.Fd()), links: map[inode]string{}, progress: progress}
+// Copy copies what is in a folder into another, which is empty, and the folder's own owner, mode, times and attributes.
+func Copy(ctx context.Context, from, to *os.File, o Options) (Stats, error) {
+	c := &copier{ctx: ctx, root: int(to.Fd()), links: map[inode]string{}, o: o}
 	var st unix.Stat_t
 	if err := unix.Fstat(int(from.Fd()), &st); err != nil {
 		return c.stats, err
@@ -47,7 +71,7 @@ func Copy(ctx context.Context, from, to *os.File, progress func(bytes int64)) (S
 	if err := c.children(int(from.Fd()), int(to.Fd()), ""); err != nil {
 		return c.stats, err
 	}
-	return c.stats, attributes(int(from.Fd()), int(to.Fd()), &st)
+	return c.stats, c.attributes(int(from.Fd()), int(to.Fd()), &st)
 }
 
 func (c *copier) children(from, to int, prefix string) error {
@@ -123,7 +147,7 @@ func (c *copier) object(from, to int, name, path string) error {
 		return err
 	}
 	defer unix.Close(made)
-	return attributes(fd, made, &st)
+	return c.attributes(fd, made, &st)
 }
 
 func (c *copier) dir(fd, to int, name, path string, st *unix.Stat_t) error {
@@ -138,7 +162,7 @@ func (c *copier) dir(fd, to int, name, path string, st *unix.Stat_t) error {
 	if err := c.children(fd, made, path+"/"); err != nil {
 		return err
 	}
-	return attributes(fd, made, st)
+	return c.attributes(fd, made, st)
 }
 
 func (c *copier) file(fd, to int, name string, st *unix.Stat_t) error {
@@ -156,7 +180,7 @@ func (c *copier) file(fd, to int, name string, st *unix.Stat_t) error {
 	if err := c.content(src, dst, st.Size); err != nil {
 		return err
 	}
-	return attributes(fd, made, st)
+	return c.attributes(fd, made, st)
 }
 
 // reopen opens for reading what a descriptor stands for.
@@ -204,8 +228,8 @@ func (c *copier) span(src, dst *os.File, start, end int64) error {
 		n, err := io.CopyN(dst, src, min(chunk, end-start))
 		start += n
 		c.stats.Bytes += n
-		if c.progress != nil {
-			c.progress(c.stats.Bytes)
+		if c.o.Progress != nil {
+			c.o.Progress(c.stats.Bytes)
 		}
 		if errors.Is(err, io.EOF) { // it shrank meanwhile
 			return nil
@@ -234,8 +258,9 @@ func readlink(fd int) (string, error) {
 }
 
 // attributes gives the copy the owner, extended attributes, mode and times of the original. Both may be O_PATH descriptors.
-func attributes(from, to int, st *unix.Stat_t) error {
-	if err := unix.Fchownat(to, "", int(st.Uid), int(st.Gid), unix.AT_EMPTY_PATH); err != nil {
+func (c *copier) attributes(from, to int, st *unix.Stat_t) error {
+	uid, gid := c.o.Shift.owner(st.Uid, st.Gid)
+	if err := unix.Fchownat(to, "", uid, gid, unix.AT_EMPTY_PATH); err != nil {
 		return fmt.Errorf("its owner: %w", err)
 	}
 	link := st.Mode&unix.S_IFMT == unix.S_IFLNK

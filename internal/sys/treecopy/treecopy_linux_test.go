@@ -70,12 +70,12 @@ func TestCopyKeepsEverything(t *testing.T) {
 	defer l.Close()
 	must(t, os.Chtimes(from, time.Unix(1, 0), time.Unix(1_600_000_000, 7)))
 	var told int64
-	st, err := Copy(t.Context(), open(t, from), open(t, to), func(n int64) { told = n })
+	st, err := Copy(t.Context(), open(t, from), open(t, to), Options{Progress: func(n int64) { told = n }})
 	must(t, err)
 	if len(st.Left) != 1 || st.Left[0] != "socket (a socket)" || st.Bytes != told || st.Bytes > 1<<20 || st.Entries != 10 {
 		t.Errorf("%+v, told %d", st, told)
 	}
-	if d, err := Difference(t.Context(), open(t, from), open(t, to), ""); d != "" || err != nil {
+	if d, err := Difference(t.Context(), open(t, from), open(t, to), Options{}); d != "" || err != nil {
 		t.Errorf("they differ in %q, %v", d, err)
 	}
 	stat := func(n string) (st unix.Stat_t) {
@@ -129,10 +129,10 @@ func TestDifference(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			from, to := t.TempDir(), t.TempDir()
 			odd(t, from)
-			_, err := Copy(t.Context(), open(t, from), open(t, to), nil)
+			_, err := Copy(t.Context(), open(t, from), open(t, to), Options{})
 			must(t, err)
 			must(t, change(to))
-			d, err := Difference(t.Context(), open(t, from), open(t, to), "skip")
+			d, err := Difference(t.Context(), open(t, from), open(t, to), Options{Skip: "skip"})
 			must(t, err)
 			if name == "(nothing)" && d != "" || name != "(nothing)" && !strings.HasPrefix(d, name) {
 				t.Errorf("they differ in %q", d)
@@ -166,7 +166,32 @@ func TestCopyStops(t *testing.T) {
 	odd(t, from)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Copy(ctx, open(t, from), open(t, to), nil); err != context.Canceled {
+	if _, err := Copy(ctx, open(t, from), open(t, to), Options{}); err != context.Canceled {
 		t.Errorf("after the cancellation: %v", err)
+	}
+}
+
+// Owners of a user namespace become those that they stand for; others stay.
+func TestShift(t *testing.T) {
+	from, to := t.TempDir(), t.TempDir()
+	for name, owner := range map[string][2]int{"root": {100000, 200000}, "user": {101000, 201000}, "outside": {5, 265536}} {
+		must(t, os.WriteFile(filepath.Join(from, name), nil, 0o600))
+		must(t, os.Chown(filepath.Join(from, name), owner[0], owner[1]))
+	}
+	o := Options{Shift: Shift{UID: 100000, GID: 200000}}
+	_, err := Copy(t.Context(), open(t, from), open(t, to), o)
+	must(t, err)
+	for name, want := range map[string][2]uint32{"root": {0, 0}, "user": {1000, 1000}, "outside": {5, 265536}} {
+		var st unix.Stat_t
+		must(t, unix.Lstat(filepath.Join(to, name), &st))
+		if st.Uid != want[0] || st.Gid != want[1] {
+			t.Errorf("%s belongs to %d:%d, want %v", name, st.Uid, st.Gid, want)
+		}
+	}
+	if d, err := Difference(t.Context(), open(t, from), open(t, to), o); d != "" || err != nil {
+		t.Errorf("they differ in %q, %v", d, err)
+	}
+	if d, err := Difference(t.Context(), open(t, from), open(t, to), Options{}); d == "" || err != nil {
+		t.Errorf("without the shift they do not differ, %v", err)
 	}
 }

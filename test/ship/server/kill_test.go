@@ -89,7 +89,13 @@ func TestKills(t *testing.T) {
 		}
 		pullable(t, c, path[:5], d)
 	}
-	// In the end the garbage is gone, and all that is on disk belongs to something.
+	clean(t, r)
+}
+
+// clean checks that in the end the garbage is gone, and that all that is on disk belongs to something.
+func clean(t *testing.T, r *testkit.OwnRegistry) {
+	t.Helper()
+	c := of(r)
 	time.Sleep(1100 * time.Millisecond)
 	if err := r.Stop(); err != nil {
 		t.Fatal(err)

@@ -115,8 +115,8 @@ func (d *Dropper) image(ctx context.Context, image []Layer) error {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
-		d.keep(l.Blob.Digest)
-		if !errdefs.IsNotFound(err) {
+		if !errdefs.IsNotFound(err) { // else it may come yet, or has gone
+			d.keep(l.Blob.Digest)
 			errs = append(errs, lost(l.Blob, err))
 		}
 	}

@@ -53,8 +53,11 @@ func (m *Maker) Open(ctx context.Context, d ocispec.Descriptor, r Recipe) (conte
 	return &shared{making: k, leave: sync.OnceFunc(func() { m.leave(k) })}, nil
 }
 
+// ErrLost is a blob that cannot be had any more in the form in which it came.
+var ErrLost = errors.New("cannot be made again")
+
 func lost(d ocispec.Descriptor, err error) error {
-	return fmt.Errorf("the layer %s is here unpacked, but its archive cannot be made again: %w", d.Digest, err)
+	return fmt.Errorf("the layer %s is here unpacked, but its blob %w: %w", d.Digest, ErrLost, err)
 }
 
 // making is a blob that is being made, or was, for all who read it.
