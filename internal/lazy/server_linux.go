@@ -13,7 +13,6 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
-	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/lazyproto"
 	"github.com/gantry-engine/gantry/internal/version"
 )
@@ -121,9 +120,7 @@ func (s *Server) serve(c *lazyproto.Conn) {
 			defer s.change(func() { s.busy-- })
 			a, out := s.answer(req, files)
 			a.ID = req.ID
-			failpoint.Hit("lazy.answer")
 			_ = c.Send(a, out...)
-			failpoint.Hit("lazy.answered")
 		}()
 	}
 }
