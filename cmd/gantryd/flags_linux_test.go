@@ -42,9 +42,11 @@ func (p *process) reload(t *testing.T, file string) {
 // Every flag of the table, given to the real executable: it takes what works and what has no
 // meaning here, and refuses the rest by name.
 func TestEveryFlagOfTheRealExecutable(t *testing.T) {
+	policy := filepath.Join(t.TempDir(), "policy.json")
+	write(t, policy, `{"default":[{"type":"insecureAcceptAnything"}]}`)
 	sample := map[string]string{
 		"bool": "true", "int": "20", "ip": "10.0.0.1", "mapmap": "bridge=a=b", "bytes": "1m", "ulimit": "nofile=1:2", "map": "a=b", "list": "a=b", "string": "x",
-		"--bip": "10.9.0.1/16", "--fixed-cidr": "10.9.1.0/24", "--data-root": "/x", "--exec-root": "/x", "--log-level": "warn", "--log-format": "json", "--host": "unix:///x", "--dns": "9.9.9.9",
+		"--bip": "10.9.0.1/16", "--fixed-cidr": "10.9.1.0/24", "--data-root": "/x", "--image-policy": policy, "--exec-root": "/x", "--log-level": "warn", "--log-format": "json", "--host": "unix:///x", "--dns": "9.9.9.9",
 		"--default-cgroupns-mode": "host", "--default-ipc-mode": "shareable", "--default-runtime": "runc", "--exec-opt": "native.cgroupdriver=cgroupfs", "--host-gateway-ip": "10.0.0.1",
 		"--storage-driver": "overlay2", "--dns-opt": "ndots:1", "--dns-search": "example.org", "--bridge": "none", "--seccomp-profile": "unconfined",
 	}

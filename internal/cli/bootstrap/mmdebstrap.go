@@ -62,11 +62,19 @@ func (r *Request) Install(ctx context.Context, sources []Source, started time.Ti
 	for _, s := range sources {
 		args = append(args, s.line(keyring))
 	}
+	scratch, err := os.MkdirTemp("", "gantry-bootstrap-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(scratch) // an interrupted mmdebstrap does not always
+	if err := os.Chmod(scratch, 0o755); err != nil { // apt's own user goes in
+		return err
+	}
 	cmd := exec.CommandContext(ctx, Tool, args...)
 	cmd.Stdout = out
 	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(kv string) bool {
-		return strings.HasPrefix(kv, "APT_CONFIG=") || strings.HasPrefix(kv, epochVariable+"=") // nobody's settings weaken the check of signatures
-	}), fmt.Sprintf("%s=%d", epochVariable, started.Unix()), "LC_ALL=C.UTF-8")
+		return strings.HasPrefix(kv, "APT_CONFIG=") || strings.HasPrefix(kv, "TMPDIR=") || strings.HasPrefix(kv, epochVariable+"=") // nobody's settings weaken the check of signatures
+	}), fmt.Sprintf("%s=%d", epochVariable, started.Unix()), "LC_ALL=C.UTF-8", "TMPDIR="+scratch)
 	inGroup(cmd)
 	cmd.WaitDelay = patience
 	words, w := io.Pipe()
@@ -74,6 +82,7 @@ func (r *Request) Install(ctx context.Context, sources []Source, started time.Ti
 	heard := make(chan []string, 1)
 	go func() { heard <- listen(words, progress) }()
 	err = cmd.Run()
+	endGroup(cmd)
 	_ = w.Close()
 	said := <-heard
 	switch {
