@@ -94,9 +94,11 @@ func (a audience) lowest(pos uint64) uint64 {
 	return pos
 }
 
-// dismiss ends all watches.
+// dismiss ends all watches. Each is announced once more: one that had not answered yet was not told of the end, and
+// nobody listens to its answer any more.
 func (a *audience) dismiss() {
 	for w := range *a {
+		w.c.notify(w)
 		w.c.dropWatch(w)
 	}
 	*a = nil
