@@ -60,6 +60,10 @@ type document struct {
 }
 
 func (r *Registry) putManifest(a *answer, repo, ref string) {
+	if a.req.ContentLength > maxManifest { // before anything is read: the client waits for "100 Continue"
+		a.refuse(http.StatusRequestEntityTooLarge, "SIZE_INVALID", "the manifest is too large")
+		return
+	}
 	body, err := io.ReadAll(io.LimitReader(a.req.Body, maxManifest+1))
 	if err != nil {
 		return
