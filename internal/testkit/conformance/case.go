@@ -83,7 +83,7 @@ func Cases() []Case {
 // Run tries cases one after the other.
 func Run(ctx context.Context, t Target, cases ...Case) []Result {
 	if t.Client == nil {
-		t.Client = &http.Client{Transport: &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 8}}
+		t.Client = &http.Client{Transport: &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 8, ExpectContinueTimeout: 5 * time.Second}}
 		defer t.Client.CloseIdleConnections()
 	}
 	if t.Prefix == "" {
