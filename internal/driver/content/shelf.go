@@ -225,6 +225,8 @@ func (s *Store) Source(ctx context.Context, d digest.Digest) string {
 // Drop implements recall.Shelf.
 func (s *Store) Drop(ctx context.Context, list []recall.Blob) error {
 	gone := map[digest.Digest]entry{}
+	s.adopting.RLock() // between the commit and what follows, Collect would leave a recipe without a record
+	defer s.adopting.RUnlock()
 	err := s.Update(ctx, func(ctx context.Context) error {
 		for _, b := range list {
 			label, err := json.Marshal(b.Recipe)

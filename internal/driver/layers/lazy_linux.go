@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -23,6 +25,8 @@ func lazyName(d digest.Digest) string { return d.Encoded() + lazySuffix }
 type lazy struct {
 	mounts string
 	tell   func(diffID digest.Digest)
+
+	leaving map[string]bool // guarded by stacks.mu
 }
 
 // gone tells that nothing stands on a layer as it is served.
@@ -77,6 +81,32 @@ func (u *unpacking) serve(i int) error {
 	}
 	u.add(i, tmp, name, &layer{Size: l.Served.Size, Entries: l.Served.Entries, Lazy: true})
 	return nil
+}
+
+// lazyGrace is how long a layer stays as it is served when its stacks have the layer itself: a container that is being started may have
+// been told of the former, and mounts it a moment later.
+const lazyGrace = 5 * time.Second
+
+// leaveSoon takes a layer that is served away, in a while, if nothing stands on it then either. The caller holds mu.
+func (s *stacks) leaveSoon(name string) {
+	if s.lazy.leaving[name] {
+		return
+	}
+	s.lazy.leaving[name] = true
+	time.AfterFunc(lazyGrace, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.lazy.leaving, name)
+		used := s.held[name] > 0 || s.layers[name] == nil
+		for _, c := range s.chains {
+			used = used || slices.Contains(c.Dirs, name)
+		}
+		if used || s.trash.discard(filepath.Join(s.dir, "layers", name)) != nil {
+			return // the next collection looks again
+		}
+		delete(s.layers, name)
+		s.lazy.gone(name)
+	})
 }
 
 // Here tells whether a layer is unpacked, under its diff ID.

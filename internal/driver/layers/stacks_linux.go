@@ -220,14 +220,14 @@ func (s *stacks) Collect(ctx context.Context, keep [][]digest.Digest) (freed int
 		if used[name] || s.held[name] > 0 {
 			continue
 		}
+		if l.Lazy {
+			s.leaveSoon(name)
+			continue
+		}
 		if err := s.trash.discard(filepath.Join(s.dir, "layers", name)); err != nil {
 			return freed, err
 		}
 		delete(s.layers, name)
-		if l.Lazy {
-			s.lazy.gone(name)
-			continue
-		}
 		freed += l.Size
 	}
 	return freed, context.Cause(ctx)

@@ -41,7 +41,7 @@ type Store struct {
 // Open opens or makes a store below dir. What a crash left half done is deleted.
 func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 	f := &folders{dir: dir, boot: o.BootID, maxLayer: o.MaxLayer, trash: newTrash(filepath.Join(dir, "trash"))}
-	st := &stacks{folders: f, layers: map[string]*layer{}, chains: map[string]*chain{}, held: map[string]int{}, pinned: map[string]int{}, lazy: lazy{o.LazyMounts, o.LazyGone}}
+	st := &stacks{folders: f, layers: map[string]*layer{}, chains: map[string]*chain{}, held: map[string]int{}, pinned: map[string]int{}, lazy: lazy{o.LazyMounts, o.LazyGone, map[string]bool{}}}
 	ws := &writables{folders: f, stacks: st, containers: map[string]*container{}}
 	ws.spare = newSpares(ws)
 	s := &Store{f, st, ws}
