@@ -66,7 +66,7 @@ func (r *Request) Install(ctx context.Context, sources []Source, started time.Ti
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(scratch) // an interrupted mmdebstrap does not always
+	defer os.RemoveAll(scratch)                      // an interrupted mmdebstrap does not always
 	if err := os.Chmod(scratch, 0o755); err != nil { // apt's own user goes in
 		return err
 	}
