@@ -46,9 +46,9 @@ func TestSaveSoonSurvivesAKill(t *testing.T) {
 	if len(got) != 2 || got["started"] != `"running still"` || got["saved"] != `"exited"` {
 		t.Errorf("after the kill: %v", got)
 	}
-	// Reading committed what was pending: no file is left, and the next store has it from the database.
-	noPending(t, o)
+	// Reading committed what was pending. Once the writer has ended no file is left, and the next store has it from the database.
 	crash(t, s)
+	noPending(t, o)
 	s = open(t, o)
 	defer s.Close()
 	if got := all(s.Bucket("containers")); got["started"] != `"running still"` {
@@ -76,8 +76,8 @@ func TestRemoveSoonSurvivesAKill(t *testing.T) {
 	if got := all(s.Bucket("containers")); len(got) != 2 || got["again"] != `"second"` || got["stays"] != `"first"` {
 		t.Errorf("after the kill: %v", got)
 	}
-	noPending(t, o)
 	crash(t, s)
+	noPending(t, o)
 	s = open(t, o)
 	defer s.Close()
 	if got := all(s.Bucket("containers")); len(got) != 2 {
