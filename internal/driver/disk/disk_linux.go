@@ -29,7 +29,7 @@ var kinds = []struct{ where, what string }{
 	{"layers/spare/*", "prepared for containers to come"},
 	{"layers/tmp/*", "layers being unpacked"},
 	{"layers/trash/*", "being deleted"},
-	{"layers/lazy/*", "layers that come while they are used"},
+	{"lazy/*", "layers that come while they are used"},
 	{"containers/.spare", "prepared for containers to come"}, {"containers/*", "logs of containers"},
 	{"volumes/*", "volumes"},
 	{"layers/chains", "records"}, {"layers/stubs", "records"}, {"layers/empty", "records"}, {"layers/driver", "records"},
