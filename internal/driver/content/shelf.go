@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -17,8 +16,6 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/gantry-engine/gantry/internal/kit/failpoint"
-	"github.com/gantry-engine/gantry/internal/service/images"
 	"github.com/gantry-engine/gantry/internal/service/images/recall"
 )
 
@@ -192,105 +189,4 @@ func (w *shelfWriter) Commit(ctx context.Context, size int64, expected digest.Di
 		return err
 	}
 	return fmt.Errorf("content %v: %w", d, errdefs.ErrAlreadyExists)
-}
-
-// MakeBy has blobs without a file made by m. It is called once, before the first request.
-func (s *Store) MakeBy(m BlobMaker) { s.shelf.maker = m }
-
-// Recipe implements recall.Shelf.
-func (s *Store) Recipe(d digest.Digest) (recall.Recipe, bool) {
-	e, ok := s.shelf.get(d)
-	return e.recipe, ok
-}
-
-// Spared is what blobs without a file would take, in bytes.
-func (s *Store) Spared() (n int64) {
-	s.shelf.mu.RLock()
-	defer s.shelf.mu.RUnlock()
-	for _, e := range s.shelf.dropped {
-		n += e.size
-	}
-	return n
-}
-
-// Source implements recall.Shelf.
-func (s *Store) Source(ctx context.Context, d digest.Digest) string {
-	i, err := s.Blobs().Info(s.Context(ctx), d)
-	if err != nil {
-		return ""
-	}
-	return i.Labels[sourceLabel]
-}
-
-// Drop implements recall.Shelf.
-func (s *Store) Drop(ctx context.Context, list []recall.Blob) error {
-	gone := map[digest.Digest]entry{}
-	s.adopting.RLock() // between the commit and what follows, Collect would leave a recipe without a record
-	defer s.adopting.RUnlock()
-	err := s.Update(ctx, func(ctx context.Context) error {
-		for _, b := range list {
-			label, err := json.Marshal(b.Recipe)
-			if err != nil {
-				return err
-			}
-			i, err := s.Blobs().Update(ctx, ccontent.Info{Digest: b.Digest, Labels: map[string]string{recipeLabel: string(label)}}, "labels."+recipeLabel)
-			switch {
-			case errdefs.IsNotFound(err):
-			case err != nil:
-				return fmt.Errorf("recording how the blob %s is made again: %w", b.Digest, err)
-			default:
-				gone[b.Digest] = entry{i.Size, b.Recipe}
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	failpoint.Hit("gantryd.drop-recorded")
-	var errs []error
-	for d, e := range gone {
-		s.shelf.set(d, e)
-		errs = append(errs, s.shelf.unlink(d))
-	}
-	return errors.Join(errs...)
-}
-
-// Enter implements recall.Shelf.
-func (s *Store) Enter(ctx context.Context, d ocispec.Descriptor, r recall.Recipe) error {
-	label, err := json.Marshal(r)
-	if err != nil {
-		return err
-	}
-	if _, err := s.Blobs().Info(ctx, d.Digest); err == nil {
-		return s.Update(ctx, func(ctx context.Context) error {
-			return s.register(ctx, images.Arrival{Digest: d.Digest, Size: d.Size})
-		})
-	}
-	s.adopting.RLock()
-	defer s.adopting.RUnlock()
-	s.shelf.set(d.Digest, entry{d.Size, r})
-	err = s.Update(ctx, func(ctx context.Context) error {
-		return s.register(ctx, images.Arrival{Digest: d.Digest, Size: d.Size, Labels: map[string]string{recipeLabel: string(label)}})
-	})
-	if err != nil {
-		s.shelf.unset(d.Digest)
-	}
-	return err
-}
-
-// Scratch implements recall.Shelf. The file has no name.
-func (s *Store) Scratch() (recall.Scratch, error) {
-	f, err := os.CreateTemp(s.incoming.dir, "made-")
-	if err != nil {
-		return nil, fmt.Errorf("making a file for a blob: %w", err)
-	}
-	return scratch{f}, os.Remove(f.Name())
-}
-
-type scratch struct{ *os.File }
-
-func (f scratch) Reset() error {
-	_, err := f.Seek(0, io.SeekStart)
-	return errors.Join(err, f.Truncate(0))
 }
