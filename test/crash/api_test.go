@@ -21,13 +21,15 @@ const patience = 30 * time.Second
 var errDown = errors.New("the daemon died meanwhile")
 
 // do is one request. A daemon that is dead, or dies meanwhile, is started again; then the error
-// wraps errDown, and what became of the request is not known.
+// wraps errDown, and what became of the request is not known. A body is sent as JSON, bytes as they are.
 func (l *lab) do(method, path string, body any) (int, []byte, error) {
 	if err := l.revive(); err != nil {
 		return 0, nil, err
 	}
 	var in io.Reader
-	if body != nil {
+	if raw, ok := body.([]byte); ok {
+		in = bytes.NewReader(raw)
+	} else if body != nil {
 		b, err := json.Marshal(body)
 		if err != nil {
 			return 0, nil, err

@@ -52,6 +52,8 @@ var scenarios = []struct {
 	{"upgrade", (*trial).upgrade},
 	{"half launched", (*trial).halfLaunched},
 	{"ship", (*trial).ship},
+	{"load", (*trial).load},
+	{"mend", (*trial).mend},
 }
 
 const count = `i=0; while [ $i -lt %d ]; do i=$((i+1)); echo "line $i"; done; `

@@ -8,8 +8,13 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
+
+	"github.com/gantry-engine/gantry/internal/testkit/imagemaker"
 	"github.com/gantry-engine/gantry/internal/testkit/registry"
 )
 
@@ -18,23 +23,16 @@ func (c *trial) ship() error {
 	from, to := c.registry.Host+"/from-"+c.name, c.registry.Host+"/to-"+c.name
 	want := strings.Repeat(c.name, 9000)
 	made := c.registry.AddImage("from-"+c.name, "1", registry.Image{Layers: [][]byte{tarOf("a", want), tarOf("b", "of "+c.name)}})
-	if err := c.moved("/images/create?tag=1&fromImage=" + url.QueryEscape(from)); err != nil {
+	if err := c.moved("/images/create?tag=1&fromImage="+url.QueryEscape(from), nil); err != nil {
 		return err
 	}
-	id, err := c.create(c.name, map[string]any{"Image": from + ":1", "Cmd": []string{"none"}})
-	if err != nil {
-		return err
-	}
-	if err := c.holds(id, "a", want); err != nil {
-		return err
-	}
-	if err := c.remove(id); err != nil {
+	if err := c.shows(from+":1", want); err != nil {
 		return err
 	}
 	if err := c.done("POST", "/images/"+from+":1/tag?tag=2&repo="+url.QueryEscape(to), http.StatusCreated); err != nil {
 		return err
 	}
-	if err := c.moved("/images/" + to + "/push?tag=2"); err != nil {
+	if err := c.moved("/images/"+to+"/push?tag=2", nil); err != nil {
 		return err
 	}
 	if _, body, ok := c.registry.Manifest("to-"+c.name, "2"); !ok || !bytes.Contains(body, []byte(`"layers"`)) {
@@ -46,7 +44,62 @@ func (c *trial) ship() error {
 	if err := c.done("POST", "/system/fsck?repair=1", http.StatusOK); err != nil {
 		return err
 	}
-	for _, n := range []string{from + ":1", to + ":2"} {
+	return c.drop(from+":1", to+":2")
+}
+
+// load takes an image in from an archive, and looks into it.
+func (c *trial) load() error {
+	name, want := "loaded-"+strings.ToLower(c.name)+":1", strings.Repeat(c.name, 9000)
+	var archive bytes.Buffer
+	img := imagemaker.Image{}.Named(name).Add(imagemaker.Layer{imagemaker.File("a", want)}, imagemaker.Layer{imagemaker.File("b", "of "+c.name)})
+	if _, err := imagemaker.Write(&archive, imagemaker.Archive{Images: []imagemaker.Image{img}, Layers: "gzip"}); err != nil {
+		return err
+	}
+	if err := c.moved("/images/load?quiet=1", archive.Bytes()); err != nil {
+		return err
+	}
+	if err := c.shows(name, want); err != nil {
+		return err
+	}
+	return c.drop(name)
+}
+
+// mend pulls an image, damages a file of its layer and a blob, and has both repaired.
+func (c *trial) mend() error {
+	repo, want := "mend-"+c.name, strings.Repeat(c.name, 9000)
+	name := c.registry.Host + "/" + repo
+	c.registry.AddImage(repo, "1", registry.Image{Layers: [][]byte{tarOf("a", want)}})
+	if err := c.moved("/images/create?tag=1&fromImage="+url.QueryEscape(name), nil); err != nil {
+		return err
+	}
+	diff := digest.FromBytes(tarOf("a", want))
+	if err := os.WriteFile(filepath.Join(c.e.DataRoot, "layers/layers", diff.Encoded(), "fs/a"), []byte("damaged"), 0o644); err != nil {
+		return err
+	}
+	if err := c.done("POST", "/system/fsck?repair=1", http.StatusOK); err != nil {
+		return err
+	}
+	if err := c.shows(name+":1", want); err != nil {
+		return err
+	}
+	return c.drop(name + ":1")
+}
+
+// shows looks into an image whose file a should have contents.
+func (c *trial) shows(image, contents string) error {
+	id, err := c.create(c.name, map[string]any{"Image": image, "Cmd": []string{"none"}})
+	if err != nil {
+		return err
+	}
+	if err := c.holds(id, "a", contents); err != nil {
+		return err
+	}
+	return c.remove(id)
+}
+
+// drop removes images.
+func (c *trial) drop(images ...string) error {
+	for _, n := range images {
 		if err := c.done("DELETE", "/images/"+n, http.StatusOK, http.StatusNotFound); err != nil {
 			return err
 		}
@@ -63,10 +116,10 @@ func tarOf(name, data string) []byte {
 	return b.Bytes()
 }
 
-// moved pulls or pushes until it worked.
-func (c *trial) moved(path string) error {
+// moved pulls, pushes or loads until it worked.
+func (c *trial) moved(path string, body any) error {
 	return insist(path, func() (bool, string, error) {
-		st, b, err := c.do("POST", path, nil)
+		st, b, err := c.do("POST", path, body)
 		if errors.Is(err, errDown) {
 			return false, err.Error(), nil
 		}

@@ -150,6 +150,7 @@ func (s *files) RestoreBlob(ctx context.Context, d digest.Digest, r io.Reader) e
 	if err := os.Rename(f.Name(), s.shelf.path(d)); err != nil {
 		return err
 	}
+	failpoint.Hit("gantryd.fsck-restored")
 	if err := syncDir(filepath.Dir(s.shelf.path(d))); err != nil {
 		return err
 	}

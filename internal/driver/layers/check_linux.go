@@ -12,22 +12,26 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/sys/tarfs"
 )
+
+// health compares layers with their archives, and mends them. It implements images.LayerCheck.
+type health struct{ *archives }
 
 // archive opens a layer's uncompressed tar stream.
 type archive = func(ctx context.Context) (io.ReadCloser, error)
 
 // Check implements images.LayerCheck.
-func (s *stacks) Check(ctx context.Context, diff digest.Digest, open archive) (wrong []string, err error) {
-	names, release := s.directories(diff)
+func (h *health) Check(ctx context.Context, diff digest.Digest, open archive) (wrong []string, err error) {
+	names, release := h.directories(diff)
 	defer release()
 	if len(names) == 0 {
 		return nil, fmt.Errorf("the layer %s is not unpacked: %w", diff, errdefs.ErrNotFound)
 	}
 	verified := false
 	for _, name := range names {
-		list, ok, err := s.check(ctx, name, diff, open)
+		list, ok, err := h.check(ctx, name, diff, open)
 		if err != nil {
 			return nil, err
 		}
@@ -41,30 +45,30 @@ func (s *stacks) Check(ctx context.Context, diff digest.Digest, open archive) (w
 }
 
 // directories are those of a layer, alone and on others, held until release.
-func (s *stacks) directories(diff digest.Digest) (names []string, release func()) {
-	s.mu.Lock()
-	for n, l := range s.layers {
+func (h *health) directories(diff digest.Digest) (names []string, release func()) {
+	h.mu.Lock()
+	for n, l := range h.layers {
 		if n == diff.Encoded() || l.Chain && l.Diff == diff {
 			names = append(names, n)
-			s.held[n]++
+			h.held[n]++
 		}
 	}
-	s.mu.Unlock()
+	h.mu.Unlock()
 	slices.Sort(names)
-	return names, func() { s.hold(names, -1) }
+	return names, func() { h.hold(names, -1) }
 }
 
 // check compares one directory with its archive: made again of its own files, which their checksums prove, or open's.
-func (s *stacks) check(ctx context.Context, name string, diff digest.Digest, open archive) (wrong []string, ok bool, err error) {
+func (h *health) check(ctx context.Context, name string, diff digest.Digest, open archive) (wrong []string, ok bool, err error) {
 	own := open == nil
 	if own {
-		l := s.layer(name)
+		l := h.layer(name)
 		if l == nil || !l.Recorded {
 			return nil, false, nil
 		}
-		open = func(context.Context) (io.ReadCloser, error) { return s.openTar(name) }
+		open = func(context.Context) (io.ReadCloser, error) { return h.openTar(name) }
 	}
-	list, err := s.compare(ctx, name, diff, open)
+	list, err := h.compare(ctx, name, diff, open)
 	if err != nil && own && ctx.Err() == nil {
 		return []string{err.Error()}, true, nil // its files are not what they were
 	}
@@ -74,19 +78,19 @@ func (s *stacks) check(ctx context.Context, name string, diff digest.Digest, ope
 	return wrong, true, err
 }
 
-func (s *stacks) compare(ctx context.Context, name string, diff digest.Digest, open archive) ([]tarfs.Difference, error) {
+func (h *health) compare(ctx context.Context, name string, diff digest.Digest, open archive) ([]tarfs.Difference, error) {
 	r, err := open(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close()
-	root, err := tarfs.OpenRoot(s.layerFS(name))
+	root, err := tarfs.OpenRoot(h.layerFS(name))
 	if err != nil {
 		return nil, err
 	}
 	defer root.Close()
 	v := diff.Verifier()
-	l := s.layer(name)
+	l := h.layer(name)
 	list, err := tarfs.Compare(ctx, root, io.TeeReader(r, v), tarfs.CompareOptions{Alone: l == nil || !l.Chain})
 	if err == nil && !v.Verified() {
 		err = fmt.Errorf("the archive has another digest than %s: %w", diff, errdefs.ErrDataLoss)
@@ -95,15 +99,15 @@ func (s *stacks) compare(ctx context.Context, name string, diff digest.Digest, o
 }
 
 // Mend implements images.LayerCheck. What is wrong is replaced in place, so that containers that stand on the layer see it.
-func (s *stacks) Mend(ctx context.Context, diff digest.Digest, open archive) error {
-	names, release := s.directories(diff)
+func (h *health) Mend(ctx context.Context, diff digest.Digest, open archive) error {
+	names, release := h.directories(diff)
 	defer release()
 	for _, name := range names {
-		unlock, err := s.locks.Lock(ctx, name)
+		unlock, err := h.locks.Lock(ctx, name)
 		if err != nil {
 			return err
 		}
-		err = s.mend(ctx, name, diff, open)
+		err = h.mend(ctx, name, diff, open)
 		unlock()
 		if err != nil {
 			return err
@@ -112,12 +116,12 @@ func (s *stacks) Mend(ctx context.Context, diff digest.Digest, open archive) err
 	return nil
 }
 
-func (s *stacks) mend(ctx context.Context, name string, diff digest.Digest, open archive) error {
-	list, err := s.compare(ctx, name, diff, open) // proves the archive before anything is changed by it
+func (h *health) mend(ctx context.Context, name string, diff digest.Digest, open archive) error {
+	list, err := h.compare(ctx, name, diff, open) // proves the archive before anything is changed by it
 	if err != nil {
 		return err
 	}
-	root, err := tarfs.OpenRoot(s.layerFS(name))
+	root, err := tarfs.OpenRoot(h.layerFS(name))
 	if err != nil {
 		return err
 	}
@@ -128,25 +132,27 @@ func (s *stacks) mend(ctx context.Context, name string, diff digest.Digest, open
 	}
 	defer r.Close()
 	how := tarfs.Overlay
-	if l := s.layer(name); l != nil && l.Chain {
+	if l := h.layer(name); l != nil && l.Chain {
 		how = tarfs.Apply
 	}
 	if err := tarfs.Mend(ctx, root, r, list, tarfs.ExtractOptions{Whiteouts: how}); err != nil {
 		return err
 	}
-	if err := s.record(ctx, name, open); err != nil {
+	failpoint.Hit("gantryd.fsck-mended")
+	if err := h.record(ctx, name, open); err != nil {
 		return err
 	}
-	return s.syncAll()
+	failpoint.Hit("gantryd.fsck-recorded")
+	return h.syncAll()
 }
 
 // record records a layer's archive anew: the recording may be what was damaged.
-func (s *stacks) record(ctx context.Context, name string, open archive) error {
-	tmp, err := s.temp()
+func (h *health) record(ctx context.Context, name string, open archive) error {
+	tmp, err := h.temp()
 	if err != nil {
 		return err
 	}
-	defer func() { _ = s.trash.discard(tmp) }()
+	defer func() { _ = h.trash.discard(tmp) }()
 	rec, err := newRecorder(tmp)
 	if err != nil {
 		return err
@@ -161,17 +167,17 @@ func (s *stacks) record(ctx context.Context, name string, open archive) error {
 	if err := errors.Join(err, cerr, r.Close()); err != nil || !recorded {
 		return err
 	}
-	return os.Rename(filepath.Join(tmp, splitFile), filepath.Join(s.dir, "layers", name, splitFile))
+	return os.Rename(filepath.Join(tmp, splitFile), filepath.Join(h.dir, "layers", name, splitFile))
 }
 
 // Orphans implements images.LayerCheck: directories below layers/ that the store does not know.
-func (s *stacks) Orphans() (names []string, err error) {
-	entries, err := os.ReadDir(filepath.Join(s.dir, "layers"))
+func (h *health) Orphans() (names []string, err error) {
+	entries, err := os.ReadDir(filepath.Join(h.dir, "layers"))
 	if err != nil {
 		return nil, err
 	}
 	for _, e := range entries {
-		if s.layer(e.Name()) == nil {
+		if h.layer(e.Name()) == nil {
 			names = append(names, e.Name())
 		}
 	}
@@ -179,11 +185,11 @@ func (s *stacks) Orphans() (names []string, err error) {
 }
 
 // Discard implements images.LayerCheck.
-func (s *stacks) Discard(orphan string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.layers[orphan] != nil {
+func (h *health) Discard(orphan string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.layers[orphan] != nil {
 		return nil // it has become a layer
 	}
-	return s.trash.discard(filepath.Join(s.dir, "layers", filepath.Base(orphan)))
+	return h.trash.discard(filepath.Join(h.dir, "layers", filepath.Base(orphan)))
 }

@@ -36,6 +36,7 @@ type Store struct {
 	*folders
 	*stacks
 	*writables
+	*health
 }
 
 // Open opens or makes a store below dir. What a crash left half done is deleted.
@@ -44,7 +45,7 @@ func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 	st := &stacks{folders: f, layers: map[string]*layer{}, chains: map[string]*chain{}, held: map[string]int{}, pinned: map[string]int{}, lazy: lazy{o.LazyMounts, o.LazyGone, map[string]bool{}}}
 	ws := &writables{folders: f, stacks: st, containers: map[string]*container{}}
 	ws.spare = newSpares(ws)
-	s := &Store{f, st, ws}
+	s := &Store{f, st, ws, &health{&archives{st}}}
 	if s.boot == "" {
 		b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 		if err != nil {

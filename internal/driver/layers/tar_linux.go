@@ -19,14 +19,17 @@ import (
 // splitFile is, beside a layer's files, the recording by which its archive can be made again.
 const splitFile = "split"
 
+// archives make layers' archives again, of their files and recordings. It implements recall.Layers.
+type archives struct{ *stacks }
+
 // Tar implements recall.Layers.
-func (s *stacks) Tar(_ context.Context, diff digest.Digest) (io.ReadCloser, error) {
-	name, ok := s.holdRecorded(diff)
+func (a *archives) Tar(_ context.Context, diff digest.Digest) (io.ReadCloser, error) {
+	name, ok := a.holdRecorded(diff)
 	if !ok {
 		return nil, fmt.Errorf("the layer %s is not here in a form that its archive can be made of: %w", diff, errdefs.ErrNotFound)
 	}
-	drop := sync.OnceFunc(func() { s.hold([]string{name}, -1) })
-	r, err := s.openTar(name)
+	drop := sync.OnceFunc(func() { a.hold([]string{name}, -1) })
+	r, err := a.openTar(name)
 	if err != nil {
 		drop()
 		return nil, err
@@ -35,20 +38,20 @@ func (s *stacks) Tar(_ context.Context, diff digest.Digest) (io.ReadCloser, erro
 }
 
 // Prove implements recall.Layers.
-func (s *stacks) Prove(ctx context.Context, diff digest.Digest) error {
-	name, ok := s.recorded(diff)
+func (a *archives) Prove(ctx context.Context, diff digest.Digest) error {
+	name, ok := a.recorded(diff)
 	if !ok {
 		return fmt.Errorf("the layer %s has no recording of its archive: %w", diff, errdefs.ErrNotFound)
 	}
-	err := s.prove(ctx, name, diff)
-	if err != nil && s.layer(name) == nil { // it was collected meanwhile
+	err := a.prove(ctx, name, diff)
+	if err != nil && a.layer(name) == nil { // it was collected meanwhile
 		err = fmt.Errorf("%w: %w", err, errdefs.ErrNotFound)
 	}
 	return err
 }
 
-func (s *stacks) prove(ctx context.Context, name string, diff digest.Digest) error {
-	r, err := s.openTar(name)
+func (a *archives) prove(ctx context.Context, name string, diff digest.Digest) error {
+	r, err := a.openTar(name)
 	if err != nil {
 		return err
 	}
@@ -67,37 +70,37 @@ func (s *stacks) prove(ctx context.Context, name string, diff digest.Digest) err
 	return nil
 }
 
-func (s *stacks) openTar(name string) (io.ReadCloser, error) {
-	f, err := os.Open(filepath.Join(s.dir, "layers", name, splitFile))
+func (a *archives) openTar(name string) (io.ReadCloser, error) {
+	f, err := os.Open(filepath.Join(a.dir, "layers", name, splitFile))
 	if err != nil {
 		return nil, err
 	}
-	return split.Stream(s.layerFS(name), f)
+	return split.Stream(a.layerFS(name), f)
 }
 
 // recorded finds the directory of a layer that has a recording.
-func (s *stacks) recorded(diff digest.Digest) (name string, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.findRecorded(diff)
+func (a *archives) recorded(diff digest.Digest) (name string, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.findRecorded(diff)
 }
 
 // holdRecorded finds the directory of a layer that has a recording, and keeps it from collection.
-func (s *stacks) holdRecorded(diff digest.Digest) (name string, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if name, ok = s.findRecorded(diff); ok {
-		s.held[name]++
+func (a *archives) holdRecorded(diff digest.Digest) (name string, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if name, ok = a.findRecorded(diff); ok {
+		a.held[name]++
 	}
 	return name, ok
 }
 
 // findRecorded is recorded; the caller holds mu.
-func (s *stacks) findRecorded(diff digest.Digest) (name string, ok bool) {
-	if l := s.layers[diff.Encoded()]; l != nil && l.Recorded {
+func (a *archives) findRecorded(diff digest.Digest) (name string, ok bool) {
+	if l := a.layers[diff.Encoded()]; l != nil && l.Recorded {
 		return diff.Encoded(), true
 	}
-	for n, l := range s.layers {
+	for n, l := range a.layers {
 		if l.Recorded && l.Chain && l.Diff == diff {
 			return n, true
 		}

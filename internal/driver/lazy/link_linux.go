@@ -6,14 +6,13 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/containerd/errdefs"
 
-	"github.com/gantry-engine/gantry/internal/kit/failpoint"
+	"github.com/gantry-engine/gantry/internal/driver/helper"
 	"github.com/gantry-engine/gantry/internal/lazyproto"
 )
 
@@ -135,43 +134,15 @@ func (l *link) ask(ctx context.Context, req lazyproto.Request, files ...*os.File
 	return r.answer, nil, fmt.Errorf("gantry-lazy: %s", r.answer.Error)
 }
 
-// launch starts gantry-lazy in a session of its own: it outlives this daemon. It is handed the listening socket, so that
-// there is nothing to wait for.
-func launch(exe, socket string) error {
-	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: socket, Net: "unixpacket"})
-	if err != nil {
-		return fmt.Errorf("making the socket of gantry-lazy: %w", err)
-	}
-	l.SetUnlinkOnClose(false)
-	defer l.Close()
-	if err := os.Chmod(socket, 0o600); err != nil {
-		return err
-	}
-	f, err := l.File()
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	cmd := exec.Command(exe, socket)
-	cmd.ExtraFiles = []*os.File{f}
-	cmd.Dir = "/"
-	cmd.Stderr = os.Stderr // the last words of a crash belong into the daemon's log
-	cmd.Env = append([]string{"GOGC=50"}, failpoint.Env()...)
+// program is gantry-lazy. It speaks to registries as this daemon does.
+func program(exe, socket string) helper.Program {
+	p := helper.Program{Exe: exe, Network: "unixpacket", Socket: socket, Env: []string{"GOGC=50"}, Stderr: os.Stderr} // the last words of a crash belong into the daemon's log
 	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR"} {
 		if v, ok := os.LookupEnv(name); ok {
-			cmd.Env = append(cmd.Env, name+"="+v)
+			p.Env = append(p.Env, name+"="+v)
 		}
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
-		_ = os.Remove(socket)
-		return fmt.Errorf("starting gantry-lazy: %w", err)
-	}
-	go func() { _ = cmd.Wait() }() // reaps it if it ends before this daemon
-	return nil
+	return p
 }
 
 // patience bounds an answer: gantry-lazy itself gives a registry a minute.

@@ -10,6 +10,8 @@ import (
 	"github.com/moby/moby/api/types/events"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 )
 
 // loader takes in images from archives.
@@ -51,9 +53,11 @@ func (l *loader) load(ctx context.Context, r io.Reader, wanted []ocispec.Platfor
 	if err != nil {
 		return err
 	}
+	failpoint.Hit("gantryd.load-read")
 	if err := layers.adopt(ctx); err != nil {
 		return err
 	}
+	failpoint.Hit("gantryd.load-adopted")
 	list, err := a.images(ctx)
 	if err != nil {
 		return err
@@ -75,11 +79,13 @@ func (l *loader) load(ctx context.Context, r io.Reader, wanted []ocispec.Platfor
 			return err
 		}
 	}
+	failpoint.Hit("gantryd.load-unpacked")
 	for _, n := range list {
 		moved, err := l.catalog.point(ctx, n.name, n.target)
 		if err != nil {
 			return err
 		}
+		failpoint.Hit("gantryd.load-named")
 		id := n.target.Digest.String()
 		if moved != "" {
 			out.Stream(fmt.Sprintf("The image %s already exists, renaming the old one with ID %s to empty string\n", familiar(n.name), moved))

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/gantry-engine/gantry/internal/driver/helper"
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/netproto"
 )
 
@@ -188,7 +190,12 @@ func (c *Client) connect(ctx context.Context, start bool) error {
 		return err
 	}
 	c.synced = false
-	if err := launch(ctx, c.exe, c.socket); err != nil {
+	err = helper.Start(helper.Program{Exe: c.exe, Network: "unix", Socket: c.socket, Env: []string{"GOMAXPROCS=1", "GOGC=50"}})
+	if err != nil {
+		return errNoHelper(err)
+	}
+	failpoint.Hit("gantryd.net-started")
+	if err := context.Cause(ctx); err != nil {
 		return err
 	}
 	if c.link, err = dial(c.socket, c.lost); err != nil {

@@ -5,15 +5,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net"
-	"os"
-	"os/exec"
 	"sync/atomic"
 	"syscall"
 	"time"
 
-	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/netproto"
 )
 
@@ -100,38 +96,4 @@ func (l *link) exchange(ctx context.Context, req netproto.Request) (a netproto.A
 	case <-ctx.Done():
 		return a, context.Cause(ctx)
 	}
-}
-
-// launch starts gantry-net in a session of its own: it outlives this daemon. It is
-// handed the listening socket, so that there is nothing to wait for.
-func launch(ctx context.Context, exe, socket string) error {
-	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
-	if err != nil {
-		return fmt.Errorf("making the socket of gantry-net: %w", err)
-	}
-	l.SetUnlinkOnClose(false)
-	defer l.Close()
-	if err := os.Chmod(socket, 0o600); err != nil {
-		return err
-	}
-	f, err := l.File()
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	cmd := exec.Command(exe, socket)
-	cmd.ExtraFiles = []*os.File{f}
-	cmd.Dir = "/"
-	cmd.Env = append([]string{"GOMAXPROCS=1", "GOGC=50"}, failpoint.Env()...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
-		_ = os.Remove(socket)
-		return errNoHelper(err)
-	}
-	failpoint.Hit("gantryd.net-started")
-	go func() { _ = cmd.Wait() }() // reaps it if it ends before this daemon
-	return ctx.Err()
 }
