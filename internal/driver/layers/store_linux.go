@@ -61,6 +61,7 @@ func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 	if err := os.Chmod(filepath.Join(dir, "empty"), 0o755); err != nil {
 		return nil, err
 	}
+	spread(filepath.Join(dir, "tmp"))
 	if err := s.choose(o.Driver); err != nil {
 		return nil, err
 	}

@@ -7,14 +7,11 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
-	cimages "github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
-	"github.com/gantry-engine/gantry/internal/service/images/recall"
 )
 
 // emptyTar is the digest of a tar archive without entries.
@@ -98,65 +95,6 @@ func (s *blobs) streamLayer(ctx context.Context, write func(context.Context, io.
 		return d, diskFull(err)
 	}
 	return d, nil
-}
-
-// compressedLabel marks, at a layer that is not compressed, the blob that is the same compressed: it lives as long, and is
-// not made twice.
-const compressedLabel = gcChild + "gzip"
-
-// gzipped is a layer's blob, compressed.
-func (s *blobs) gzipped(ctx context.Context, l ocispec.Descriptor) (d ocispec.Descriptor, err error) {
-	blobs := s.content.Blobs()
-	i, err := blobs.Info(ctx, l.Digest)
-	if err != nil {
-		return d, err
-	}
-	mediaType := cimages.MediaTypeDockerSchema2LayerGzip
-	if l.MediaType == ocispec.MediaTypeImageLayer {
-		mediaType = ocispec.MediaTypeImageLayerGzip
-	}
-	if known := digest.Digest(i.Labels[compressedLabel]); known != "" {
-		if i, err := blobs.Info(ctx, known); err == nil {
-			return ocispec.Descriptor{MediaType: mediaType, Digest: known, Size: i.Size}, s.keep(ctx, i)
-		}
-	}
-	ra, err := blobs.ReaderAt(ctx, l)
-	if err != nil {
-		return d, err
-	}
-	defer ra.Close()
-	d, err = s.streamLayer(ctx, func(ctx context.Context, w io.Writer) error {
-		return recall.Gzip.Compress(w, bound{ctx, content.NewReader(ra)})
-	})
-	if err != nil {
-		return d, err
-	}
-	d.MediaType = mediaType
-	_, err = blobs.Update(ctx, content.Info{Digest: l.Digest, Labels: map[string]string{compressedLabel: d.Digest.String()}}, "labels."+compressedLabel)
-	return d, err
-}
-
-// dropGzipped has the compressed blobs of layers go again whose own have gone: they are made the same way if they are wanted once more.
-func (s *blobs) dropGzipped(ctx context.Context, layers []ocispec.Descriptor) error {
-	var list []recall.Blob
-	for _, l := range layers {
-		r, dropped := s.recall.dropped(l.Digest)
-		if !dropped || !r.Plain {
-			continue
-		}
-		i, err := s.content.Blobs().Info(ctx, l.Digest)
-		if err != nil {
-			return err
-		}
-		d := digest.Digest(i.Labels[compressedLabel])
-		if _, gone := s.recall.dropped(d); d != "" && !gone {
-			list = append(list, recall.Blob{Digest: d, Recipe: recall.Recipe{DiffID: r.DiffID, Codec: &recall.Gzip}})
-		}
-	}
-	if len(list) == 0 {
-		return nil
-	}
-	return s.recall.Shelf.Drop(ctx, list)
 }
 
 type counter struct {

@@ -1,6 +1,7 @@
 package images
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -83,6 +84,12 @@ func (c *catalog) reload(ctx context.Context) error {
 		}
 		if !strings.HasPrefix(i.Name, danglingPrefix) {
 			e.names = append(e.names, i.Name)
+			if d := i.Labels[pushedLabel]; d != "" {
+				if e.pushed == nil {
+					e.pushed = map[string]digest.Digest{}
+				}
+				e.pushed[i.Name] = digest.Digest(d)
+			}
 		}
 		if i.UpdatedAt.After(e.tagged) {
 			e.tagged = i.UpdatedAt
@@ -163,13 +170,41 @@ func (c *catalog) drop(ctx context.Context, e *entry, gone []string, others, del
 	return errors.Join(diskFull(err), c.reload(ctx))
 }
 
-// put makes or moves a name.
+// pushedLabel says, at a name, by which digest a registry has what was pushed under it, if that is not the target's.
+const pushedLabel = "gantry.dev/pushed"
+
+// sent records what a registry has under a name now, unless the name has moved meanwhile.
+func (c *catalog) sent(ctx context.Context, name string, target ocispec.Descriptor, d digest.Digest) error {
+	c.write.Lock()
+	defer c.write.Unlock()
+	e := c.byNameExact(name)
+	if e == nil || e.target.Digest != target.Digest || cmp.Or(e.pushed[name], target.Digest) == d {
+		return nil
+	}
+	i := cimages.Image{Name: name, Target: e.target}
+	if d != target.Digest {
+		i.Labels = map[string]string{pushedLabel: d.String()}
+	}
+	_, err := c.content.Images().Update(c.content.Context(ctx), i, "labels")
+	return errors.Join(diskFull(err), c.reload(ctx))
+}
+
+// put makes or moves a name. What is known of it stays if it leads there already.
 func put(ctx context.Context, store cimages.Store, name string, target ocispec.Descriptor) error {
 	i := cimages.Image{Name: name, Target: target}
 	_, err := store.Create(ctx, i)
-	if errdefs.IsAlreadyExists(err) {
-		_, err = store.Update(ctx, i, "target")
+	if !errdefs.IsAlreadyExists(err) {
+		return err
 	}
+	was, err := store.Get(ctx, name)
+	if err != nil {
+		return err
+	}
+	i.Labels = was.Labels
+	if was.Target.Digest != target.Digest {
+		i.Labels = nil
+	}
+	_, err = store.Update(ctx, i, "target", "labels")
 	return err
 }
 

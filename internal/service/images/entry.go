@@ -1,6 +1,7 @@
 package images
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -12,7 +13,8 @@ import (
 // entry is one image: everything that has the same target. It never changes once it is in the index.
 type entry struct {
 	target    ocispec.Descriptor
-	names     []string // canonical, sorted; without the dangling one
+	names     []string                 // canonical, sorted; without the dangling one
+	pushed    map[string]digest.Digest // by name: what a registry has under it, where that is another digest
 	tagged    time.Time
 	manifests []*manifest
 	content   int64 // bytes of the blobs that are here
@@ -69,12 +71,12 @@ func (e *entry) repoTags() []string {
 	return out
 }
 
-// repoDigests are the repositories of all names, with the image's ID.
+// repoDigests are the repositories of all names, with the digest by which the registry has it, or would have it.
 func (e *entry) repoDigests() []string {
 	out := []string{}
 	for _, n := range e.names {
 		if named, err := reference.ParseNormalizedNamed(n); err == nil {
-			out = append(out, reference.FamiliarName(named)+"@"+e.target.Digest.String())
+			out = append(out, reference.FamiliarName(named)+"@"+cmp.Or(e.pushed[n], e.target.Digest).String())
 		}
 	}
 	slices.Sort(out)

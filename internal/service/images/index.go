@@ -19,7 +19,7 @@ type index struct {
 	mu      sync.RWMutex
 	byName  map[string]*entry
 	byID    map[digest.Digest]*entry
-	further map[digest.Digest]*entry // by digest of a platform's manifest or configuration
+	further map[digest.Digest]*entry // by digest of a platform's manifest or configuration, or of what a registry has
 }
 
 // byDigest finds an image by its ID or by a digest of one of its manifests or configurations.
@@ -164,6 +164,9 @@ func (x *index) replace(byID map[digest.Digest]*entry) {
 		slices.Sort(e.names)
 		for _, n := range e.names {
 			byName[n] = e
+		}
+		for _, d := range e.pushed {
+			further[d] = e
 		}
 		for _, m := range e.manifests {
 			if m.kind == kindImage && m.available {

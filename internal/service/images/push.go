@@ -2,13 +2,9 @@ package images
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/containerd/containerd/v2/core/content"
 	cimages "github.com/containerd/containerd/v2/core/images"
@@ -19,11 +15,9 @@ import (
 	"github.com/moby/moby/api/types/registry"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/gantry-engine/gantry/internal/kit/classed"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
-	"github.com/gantry-engine/gantry/internal/service/images/recall"
 )
 
 // pusher sends images to registries.
@@ -33,6 +27,7 @@ type pusher struct {
 	registry Registry
 	sentry   *sentry
 	slots    *slots
+	presses  *slots // bounds how many layers are compressed at once
 	announce announcer
 }
 
@@ -68,12 +63,8 @@ func (p *pusher) Push(ctx context.Context, o PushOptions, out Progress) error {
 	defer repo.Close()
 	out.Status("The push refers to repository [" + named.Name() + "]")
 	for _, n := range names {
-		g := &outgo{pusher: p, repo: repo, named: n, board: newBoard(out), out: out}
+		g := &outgo{pusher: p, repo: repo, named: n, board: newBoard(out), out: out, parcels: map[digest.Digest]*parcel{}}
 		err := g.push(ctx, o.Platform)
-		if errors.Is(err, recall.ErrLost) { // the registry does not have any more what was pulled from it
-			g = &outgo{pusher: p, repo: repo, named: n, board: newBoard(out), out: out, sure: true}
-			err = g.push(ctx, o.Platform)
-		}
 		g.board.end()
 		if err != nil {
 			return err
@@ -99,29 +90,15 @@ func (p *pusher) names(named reference.Named) (list []reference.NamedTagged) {
 	return list
 }
 
-// outgo is one image on its way out: the blobs side by side, then the manifests, then the index, the tag with the last.
+// outgo is one image on its way out: the blobs side by side, then the manifests, which say what blobs were sent, then the
+// index, the tag with the last.
 type outgo struct {
 	*pusher
-	repo  Repository
-	named reference.NamedTagged
-	board *board
-	out   Progress
-	anew  bool // blobs were made that no image leads to
-	sure  bool // what may not be there is not relied upon
-}
-
-// sentDocument is a manifest or an index to be sent.
-type sentDocument struct {
-	mediaType string
-	body      []byte
-}
-
-// sentBlob is a blob to be sent. local is its digest in the images that are here, which differs where it was compressed for
-// this.
-type sentBlob struct {
-	ocispec.Descriptor
-	local digest.Digest
-	from  content.ReaderAt // if it is open already
+	repo    Repository
+	named   reference.NamedTagged
+	board   *board
+	out     Progress
+	parcels map[digest.Digest]*parcel
 }
 
 func (g *outgo) push(ctx context.Context, platform *ocispec.Platform) error {
@@ -133,49 +110,25 @@ func (g *outgo) push(ctx context.Context, platform *ocispec.Platform) error {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		release()
-		if g.anew {
-			g.catalog.sweep(ctx)
-		}
-	}()
+	defer release()
 	chosen, root, err := g.choose(e, platform)
 	if err != nil {
 		return err
 	}
-	var blobs []sentBlob
-	var docs []sentDocument
-	defer func() {
-		for _, b := range blobs {
-			if b.from != nil {
-				_ = b.from.Close()
-			}
-		}
-	}()
 	for _, m := range chosen {
 		defer g.catalog.use(held, m)()
-		doc, parts, err := g.prepare(held, m)
-		docs, blobs = append(docs, doc), append(blobs, parts...)
-		if err != nil {
-			return err
-		}
-	}
-	if root != nil {
-		body, err := content.ReadBlob(held, g.store.content.Blobs(), *root)
-		if err != nil {
-			return err
-		}
-		docs = append(docs, sentDocument{root.MediaType, body})
+		g.pack(m)
 	}
 	failpoint.Hit("gantryd.push-prepared")
-	err = g.send(held, blobs)
+	err = g.send(held)
 	g.board.end()
 	if err != nil {
 		return err
 	}
 	failpoint.Hit("gantryd.push-sent")
-	for _, m := range chosen {
-		_ = g.store.dropGzipped(held, m.layers) // what is kept costs disk space, nothing else
+	docs, err := g.documents(held, chosen, root)
+	if err != nil {
+		return err
 	}
 	for i, doc := range docs {
 		tag := ""
@@ -189,6 +142,9 @@ func (g *outgo) push(ctx context.Context, platform *ocispec.Platform) error {
 	failpoint.Hit("gantryd.push-stored")
 	last := docs[len(docs)-1]
 	d := digest.FromBytes(last.body)
+	if err := g.catalog.sent(held, g.named.String(), e.target, d); err != nil {
+		return err
+	}
 	if err := g.sentry.sendKept(held, g.repo, d, g.out); err != nil {
 		return err
 	}
@@ -252,163 +208,49 @@ func isPlain(d ocispec.Descriptor) bool {
 	return d.MediaType == ocispec.MediaTypeImageLayer || d.MediaType == cimages.MediaTypeDockerSchema2Layer
 }
 
-// prepare gives the manifest to send, and the blobs it leads to. Layers that are not compressed are now; so are those
-// whose blobs cannot be had any more.
-func (g *outgo) prepare(ctx context.Context, m *manifest) (sentDocument, []sentBlob, error) {
-	open, plain, err := g.store.readable(ctx, m, g.there(ctx))
-	if plain != nil {
-		g.out.Status(reference.FamiliarString(g.named) + ": some layers are not to be had any more as they came, and are compressed anew: the digest will be another")
-		m, g.anew = plain, true
-	}
-	var parts []sentBlob
-	for _, d := range m.children() {
-		parts = append(parts, sentBlob{d, d.Digest, open[d.Digest]})
-		delete(open, d.Digest)
-	}
-	for _, ra := range open {
-		_ = ra.Close()
-	}
-	if err != nil {
-		return sentDocument{}, parts, err
-	}
-	body, err := content.ReadBlob(ctx, g.store.content.Blobs(), m.desc)
-	if err != nil {
-		return sentDocument{}, parts, err
-	}
-	if m.kind != kindImage || !slices.ContainsFunc(m.layers, isPlain) {
-		return sentDocument{m.desc.MediaType, body}, parts, nil
-	}
-	layers := slices.Clone(m.layers)
-	for i, l := range layers {
-		if isPlain(l) {
-			g.board.step(l.Digest, "Preparing")
-			if layers[i], err = g.store.gzipped(ctx, l); err != nil {
-				return sentDocument{}, parts, fmt.Errorf("compressing the layer %s: %w", l.Digest, err)
-			}
-			parts[1+i].Descriptor = layers[i]
-		}
-	}
-	raw, err := withLayers(body, layers)
-	if err != nil {
-		return sentDocument{}, parts, err
-	}
-	if body, err = json.Marshal(raw); err != nil {
-		return sentDocument{}, parts, err
-	}
-	return sentDocument{m.desc.MediaType, body}, parts, nil
+// sentDocument is a manifest or an index to be sent.
+type sentDocument struct {
+	mediaType string
+	body      []byte
 }
 
-// there tells of blobs that need not be read: the registry has them, or had them when they were pulled from it.
-func (g *outgo) there(ctx context.Context) func(l ocispec.Descriptor, r recall.Recipe) bool {
-	return func(l ocispec.Descriptor, r recall.Recipe) bool {
-		if named, err := reference.ParseNormalizedNamed(r.Source); !g.sure && err == nil && reference.Domain(named) == reference.Domain(g.named) {
-			return true
-		}
-		has, err := g.repo.Has(ctx, l)
-		return err == nil && has
-	}
-}
-
-// send sends the blobs that the registry does not have.
-func (g *outgo) send(ctx context.Context, blobs []sentBlob) error {
-	eg, ctx := errgroup.WithContext(ctx)
-	seen := map[digest.Digest]bool{}
-	for _, d := range blobs {
-		if seen[d.Digest] {
-			continue
-		}
-		seen[d.Digest] = true
-		if Foreign(d.MediaType) {
-			g.board.step(d.Digest, "Skipped foreign layer")
-			continue
-		}
-		layer := cimages.IsLayerType(d.MediaType)
-		if layer {
-			g.board.step(d.Digest, "Preparing")
-		}
-		eg.Go(func() error {
-			release, err := g.slots.acquire(ctx)
-			if err != nil {
-				return err
-			}
-			defer release()
-			return g.blob(ctx, d, layer)
-		})
-	}
-	return eg.Wait()
-}
-
-// blob sends one blob; clients hear of layers.
-func (g *outgo) blob(ctx context.Context, d sentBlob, layer bool) error {
-	tell := func(status string) {
-		if layer {
-			g.board.step(d.Digest, status)
-		}
-	}
-	has, err := g.repo.Has(ctx, d.Descriptor)
-	if err != nil {
-		return err
-	}
-	if has {
-		tell("Layer already exists")
-		return nil
-	}
-	var opened content.ReaderAt
-	defer func() {
-		if opened != nil {
-			_ = opened.Close()
-		}
-	}()
-	blob := sync.OnceValues(func() (content.ReaderAt, error) {
-		if d.from != nil {
-			return d.from, nil
-		}
-		ra, err := g.store.content.Blobs().ReaderAt(ctx, d.Descriptor)
-		opened = ra
-		return ra, g.catalog.lazy.notWhole(d.Digest, err)
-	})
-	mounted, err := g.repo.Upload(ctx, d.Descriptor, g.elsewhere(d.local), func(offset int64) (io.ReadCloser, error) {
-		ra, err := blob()
+// documents are the manifests, then the index, as they are here, but for what they say of blobs that were compressed for this.
+func (g *outgo) documents(ctx context.Context, chosen []*manifest, root *ocispec.Descriptor) (docs []sentDocument, err error) {
+	changed := map[digest.Digest]ocispec.Descriptor{}
+	for _, m := range chosen {
+		body, err := content.ReadBlob(ctx, g.store.content.Blobs(), m.desc)
 		if err != nil {
 			return nil, err
 		}
-		r := io.Reader(io.NewSectionReader(ra, offset, d.Size-offset))
-		if layer {
-			r = g.board.counting(d.Descriptor, "Pushing", offset, r)
+		if layers, other := g.sentLayers(m); other {
+			if body, err = withLayers(body, layers); err != nil {
+				return nil, err
+			}
+			changed[m.desc.Digest] = ocispec.Descriptor{Digest: digest.FromBytes(body), Size: int64(len(body))}
 		}
-		return io.NopCloser(r), nil
-	})
-	switch {
-	case err != nil:
-		return err
-	case mounted != "":
-		tell("Mounted from " + mounted)
-	default:
-		tell("Pushed")
+		docs = append(docs, sentDocument{m.desc.MediaType, body})
 	}
-	return nil
+	if g.lost() {
+		g.out.Status(reference.FamiliarString(g.named) + ": some layers are not to be had any more as they came, and are compressed anew: the digest will be another")
+	}
+	if root == nil {
+		return docs, nil
+	}
+	body, err := content.ReadBlob(ctx, g.store.content.Blobs(), *root)
+	if err == nil && len(changed) > 0 {
+		body, err = withManifests(body, changed)
+	}
+	return append(docs, sentDocument{root.MediaType, body}), err
 }
 
-// maxMounts bounds in how many repositories the registry is asked for a blob.
-const maxMounts = 3
-
-// elsewhere are repositories of the same registry that should have the blob: images with it here are named so.
-func (g *outgo) elsewhere(d digest.Digest) (repos []string) {
-	for _, e := range g.catalog.all() {
-		if !slices.ContainsFunc(e.manifests, func(m *manifest) bool {
-			return slices.ContainsFunc(m.layers, func(l ocispec.Descriptor) bool { return l.Digest == d })
-		}) {
-			continue
-		}
-		for _, n := range e.names {
-			named, err := reference.ParseNormalizedNamed(n)
-			if err != nil || reference.Domain(named) != reference.Domain(g.named) {
-				continue
-			}
-			if path := reference.Path(named); path != reference.Path(g.named) && !slices.Contains(repos, path) && len(repos) < maxMounts {
-				repos = append(repos, path)
-			}
+// sentLayers are an image's layers as they were sent, and whether one is another than here.
+func (g *outgo) sentLayers(m *manifest) (layers []ocispec.Descriptor, other bool) {
+	layers = slices.Clone(m.layers)
+	for i, l := range layers {
+		if p := g.parcels[l.Digest]; p != nil && p.sent.Digest != l.Digest {
+			layers[i], other = p.sent, true
+			layers[i].MediaType = gzipType(l.MediaType)
 		}
 	}
-	return repos
+	return layers, other
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/containerd/containerd/v2/core/content"
 	cimages "github.com/containerd/containerd/v2/core/images"
@@ -182,7 +183,7 @@ func (s *blobs) restate(ctx context.Context, m *manifest, layers map[int]ocispec
 	if err != nil {
 		return nil, err
 	}
-	stored, err := s.writeJSON(ctx, m.desc.MediaType, raw, n.children()...)
+	stored, err := s.writeJSON(ctx, m.desc.MediaType, json.RawMessage(raw), n.children()...)
 	if err != nil {
 		return nil, err
 	}
@@ -213,10 +214,37 @@ func (s *blobs) restateIndex(ctx context.Context, target ocispec.Descriptor, cha
 }
 
 // withLayers is a manifest with other layers; all else of it stays as it is.
-func withLayers(body []byte, layers []ocispec.Descriptor) (raw map[string]json.RawMessage, err error) {
+func withLayers(body []byte, layers []ocispec.Descriptor) ([]byte, error) {
+	return with(body, "layers", layers)
+}
+
+// withManifests is an index with other manifests in the place of some; all else of it stays as it is. What attested to those goes.
+func withManifests(body []byte, changed map[digest.Digest]ocispec.Descriptor) ([]byte, error) {
+	var idx ocispec.Index
+	if err := json.Unmarshal(body, &idx); err != nil {
+		return nil, fmt.Errorf("reading an index: %w", err)
+	}
+	list := slices.DeleteFunc(idx.Manifests, func(d ocispec.Descriptor) bool {
+		_, other := changed[digest.Digest(d.Annotations[attestationOf])]
+		return other
+	})
+	for i, d := range list {
+		if n, ok := changed[d.Digest]; ok {
+			list[i].Digest, list[i].Size = n.Digest, n.Size
+		}
+	}
+	return with(body, "manifests", list)
+}
+
+// with is a document with another value in the place of one.
+func with(body []byte, name string, v any) ([]byte, error) {
+	var raw map[string]json.RawMessage
 	if err := json.Unmarshal(body, &raw); err != nil {
 		return nil, fmt.Errorf("reading a manifest: %w", err)
 	}
-	raw["layers"], err = json.Marshal(layers)
-	return raw, err
+	var err error
+	if raw[name], err = json.Marshal(v); err != nil {
+		return nil, err
+	}
+	return json.Marshal(raw)
 }

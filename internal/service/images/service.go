@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime"
 
 	"github.com/containerd/platforms"
 	"github.com/opencontainers/go-digest"
@@ -74,7 +75,7 @@ func New(ctx context.Context, d Deps) (*Service, error) {
 	s.puller = &puller{catalog: c, store: store, registry: d.Registry, sentry: guard, announce: tell,
 		transfers: &transfers{content: d.Content, slots: &slots{max: defaultDownloads}, all: map[digest.Digest]*transfer{}}}
 	s.arriver = &arriver{c, store, tell, log}
-	s.pusher = &pusher{c, store, d.Registry, guard, &slots{max: defaultUploads}, tell}
+	s.pusher = &pusher{c, store, d.Registry, guard, &slots{max: defaultUploads}, &slots{max: max(2, runtime.NumCPU())}, tell}
 	s.budget = newBudget(d, c, u, s.remover, c.uses, log)
 	c.changed = s.budget.look
 	s.accountant = &accountant{s.querier}
