@@ -130,7 +130,7 @@ func (e *engine) wireImages(ctx context.Context, d *daemon) error {
 	}
 	blobs.MakeBy(recall.NewMaker(e.layers, blobs, imagesservice.Anybody{Registry: e.registry}))
 	e.disk = disk.Ledger{Root: d.cfg.DataRoot, Layer: e.layers.Disk, Spared: e.content.Spared}
-	again := imagesservice.Recall{Layers: e.layers, Shelf: blobs, Dropper: recall.NewDropper(e.layers, blobs, d.log)}
+	again := imagesservice.Recall{Layers: e.layers, Shelf: blobs, Dropper: recall.NewDropper(e.layers, blobs, blobs.Blobs(), d.log)}
 	e.closers.Push("dropping of blobs", func(context.Context) error { again.Dropper.Close(); return nil })
 	e.images, err = imagesservice.New(ctx, imagesservice.Deps{
 		Content: blobs, Layers: e.layers, ContentCheck: blobs, LayerCheck: e.layers, Disk: e.disk, LastUse: filepath.Join(d.cfg.DataRoot, "images-used.json"), Recall: again, Registry: e.registry, Lazy: lazyPort(served, e.layers), Events: e.events, Log: d.log,

@@ -31,18 +31,21 @@ const (
 	shipMean   = 48_000
 	shipPort   = "5055"
 	shipHost   = "127.0.0.1:" + shipPort
+	emptyHost  = "127.0.0.1:5056" // of the registry that images are pushed to
 )
 
 // warehouse is the storage of a docker-registry with the images "big:1", "big:2" (one small layer more) and "small:1" (that
 // layer alone).
 type warehouse struct {
 	dir      string
-	unpacked int64 // bytes of big:1's files
+	archive  string // big:1 as docker save writes it: layers that are not compressed
+	unpacked int64  // bytes of big:1's files
 }
 
 // stock fills a docker-registry's storage, in the layout in which it keeps it.
 func stock(dir string) (*warehouse, error) {
-	w := &warehouse{dir: dir}
+	w := &warehouse{dir: dir, archive: dir + ".tar"}
+	raws := make([][]byte, shipLayers)
 	layers := make([]ocispec.Descriptor, shipLayers)
 	diffs := make([]digest.Digest, shipLayers)
 	errs := make([]error, shipLayers)
@@ -57,12 +60,15 @@ func stock(dir string) (*warehouse, error) {
 			mu.Lock()
 			w.unpacked += size
 			mu.Unlock()
-			diffs[i] = digest.FromBytes(raw)
+			raws[i], diffs[i] = raw, digest.FromBytes(raw)
 			layers[i], errs[i] = w.blob(ocispec.MediaTypeImageLayerGzip, compressed(raw))
 		})
 	}
 	wg.Wait()
 	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	if err := w.pack("big:1", raws, diffs); err != nil {
 		return nil, err
 	}
 	raw, _ := shipLayer(shipLayers, 20)
@@ -73,6 +79,34 @@ func stock(dir string) (*warehouse, error) {
 	return w, errors.Join(
 		w.image("big", "1", layers, diffs), w.image("big", "2", append(slices.Clone(layers), extra), append(slices.Clone(diffs), digest.FromBytes(raw))),
 		w.image("small", "1", []ocispec.Descriptor{extra}, []digest.Digest{digest.FromBytes(raw)}))
+}
+
+// pack writes the archive that load is measured with.
+func (w *warehouse) pack(name string, raws [][]byte, diffs []digest.Digest) error {
+	f, err := os.Create(w.archive)
+	if err != nil {
+		return err
+	}
+	t := tar.NewWriter(f)
+	file := func(name string, b []byte) {
+		err = errors.Join(err, t.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: int64(len(b))}))
+		_, werr := t.Write(b)
+		err = errors.Join(err, werr)
+	}
+	config, err := json.Marshal(ocispec.Image{Platform: ocispec.Platform{OS: "linux", Architecture: "amd64"}, RootFS: ocispec.RootFS{Type: "layers", DiffIDs: diffs}})
+	if err != nil {
+		return err
+	}
+	id := digest.FromBytes(config).Encoded()
+	file(id+".json", config)
+	layers := make([]string, len(raws))
+	for i, raw := range raws {
+		layers[i] = diffs[i].Encoded() + "/layer.tar"
+		file(layers[i], raw)
+	}
+	manifest, merr := json.Marshal([]map[string]any{{"Config": id + ".json", "RepoTags": []string{shipHost + "/" + name}, "Layers": layers}})
+	file("manifest.json", manifest)
+	return errors.Join(err, merr, t.Close(), f.Close())
 }
 
 // shipLayer is a layer's tar, and the size of its files.
@@ -161,9 +195,9 @@ func (w *warehouse) image(repo, tag string, layers []ocispec.Descriptor, diffs [
 }
 
 // serve starts a docker-registry with a storage in an engine's network namespace.
-func (e *engine) serve(storage string) (stop func(), err error) {
-	file := filepath.Join(filepath.Dir(storage), "registry.yml")
-	config := fmt.Sprintf("version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage:\n  filesystem: {rootdirectory: %s}\nhttp: {addr: \"%s\"}\n", storage, shipHost)
+func (e *engine) serve(storage, host string) (stop func(), err error) {
+	file := storage + ".yml"
+	config := fmt.Sprintf("version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage:\n  filesystem: {rootdirectory: %s}\nhttp: {addr: \"%s\"}\n", storage, host)
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, err
 	}
@@ -177,7 +211,7 @@ func (e *engine) serve(storage string) (stop func(), err error) {
 		_ = cmd.Wait()
 	}
 	for range 200 {
-		if exec.Command("nsenter", "-t", strconv.Itoa(e.daemon()), "-n", "curl", "-sf", "http://"+shipHost+"/v2/").Run() == nil {
+		if exec.Command("nsenter", "-t", strconv.Itoa(e.daemon()), "-n", "curl", "-sf", "http://"+host+"/v2/").Run() == nil {
 			return stop, nil
 		}
 		time.Sleep(25 * time.Millisecond)
@@ -187,16 +221,18 @@ func (e *engine) serve(storage string) (stop func(), err error) {
 }
 
 // moves is a command of an engine that speaks to the registry.
-func (e *engine) moves(verb, name string) *exec.Cmd {
+func (e *engine) moves(verb, name string) *exec.Cmd { return e.movesAt(shipHost, verb, name) }
+
+func (e *engine) movesAt(host, verb, name string) *exec.Cmd {
 	args := []string{verb, "-q"}
 	if e.name == "podman" {
 		args = append(args, "--tls-verify=false")
 	}
-	return e.command(append(args, shipHost+"/"+name)...)
+	return e.command(append(args, host+"/"+name)...)
 }
 
 // ship measures the way of images.
-func ship(b *bench) ([]result, error) {
+func ship(b *bench) (out []result, err error) {
 	tmp, err := os.MkdirTemp("/var/tmp", "gantry-bench-ship-")
 	if err != nil {
 		return nil, err
@@ -212,29 +248,50 @@ func ship(b *bench) ([]result, error) {
 		{"disk", "– disk used after it, as a multiple of the files", "≤ 1.1×"},
 		{"current", "pull of what is up to date", "≤ 20 ms"},
 		{"more", "pull of one small layer more / of that layer alone", "≤ 1.3×"},
-		{"push", "push of the same image to an empty registry", "≤ 0.5× the best peer"},
+		{"push", "push of the same image to another, empty registry", "≤ 0.5× the best peer"},
+		{"orphan", "– when the registry it came from is gone", "reported"},
 		{"save", "save of it to a file", "≤ 0.5× the best peer"},
-		{"load", "load of it", "≤ 0.5× the best peer"},
+		{"load", "load of it, from an archive in docker save's form", "≤ 0.5× the best peer"},
 	}
 	got := map[string]map[string]sample{"alone": {}}
 	for _, r := range rows {
 		got[r.key] = map[string]sample{}
 	}
 	cells := map[string]map[string]string{"disk": {}}
+	var all []*shipment
+	defer func() {
+		for _, s := range all {
+			err = errors.Join(err, s.end())
+		}
+	}()
 	for _, known := range b.engines {
 		e, err := b.fresh(known.name)
 		if err != nil {
 			return nil, err
 		}
-		err = e.shipped(w, tmp, func(key string, d time.Duration) { got[key][known.name] = append(got[key][known.name], d) }, cells["disk"])
-		if err != nil {
-			return nil, closing(e, err)
-		}
-		if err := e.destroy(); err != nil {
+		s := &shipment{e: e, w: w, tmp: filepath.Join(tmp, known.name)}
+		s.took = func(key string, d time.Duration) { got[key][known.name] = append(got[key][known.name], d) }
+		s.disk = func(times string) { cells["disk"][known.name] = times }
+		all = append(all, s)
+		if err := s.begin(); err != nil {
 			return nil, err
 		}
 	}
-	var out []result
+	for _, step := range []struct {
+		rounds int
+		do     func(s *shipment, round int) error
+	}{
+		{shipRounds, (*shipment).pull}, {1, (*shipment).used}, {10, (*shipment).current}, {3 * shipRounds, (*shipment).more},
+		{shipRounds, (*shipment).save}, {shipRounds, (*shipment).push}, {2, (*shipment).orphan}, {shipRounds, (*shipment).load},
+	} {
+		for round := range step.rounds { // in turn, so that a machine that drifts drifts for all
+			for _, s := range all {
+				if err := step.do(s, round); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
 	for _, row := range rows {
 		r := result{what: row.what, bar: row.bar, cells: map[string]string{}}
 		best := time.Duration(0)
@@ -256,7 +313,7 @@ func ship(b *bench) ([]result, error) {
 				best = s.median()
 			}
 		}
-		if strings.Contains(row.bar, "best peer") && best > 0 {
+		if (strings.Contains(row.bar, "best peer") || row.key == "orphan") && best > 0 {
 			r.ratio = ratio(got[row.key][b.ours().name].median(), best) + "× the best peer"
 		}
 		out = append(out, r)
@@ -267,94 +324,127 @@ func ship(b *bench) ([]result, error) {
 // shipRounds is how often each way is gone.
 const shipRounds = 3
 
-func (e *engine) shipped(w *warehouse, tmp string, took func(string, time.Duration), disk map[string]string) error {
-	stop, err := e.serve(w.dir)
-	if err != nil {
+// shipment is one engine on the way of images.
+type shipment struct {
+	e    *engine
+	w    *warehouse
+	tmp  string
+	took func(key string, d time.Duration)
+	disk func(times string)
+
+	before int64  // what the engine took without an image, in bytes
+	source func() // stops the registry that images come from
+}
+
+func (s *shipment) begin() (err error) {
+	if err := os.Mkdir(s.tmp, 0o755); err != nil {
 		return err
 	}
-	defer func() { stop() }()
-	timed := func(key string, cmd *exec.Cmd) error {
-		d, err := timeCommand(cmd)
-		took(key, d)
+	s.before = du(s.e.dir)
+	s.source, err = s.e.serve(s.w.dir, shipHost)
+	return err
+}
+
+func (s *shipment) end() error {
+	if s.source != nil {
+		s.source()
+	}
+	return s.e.destroy()
+}
+
+func (s *shipment) timed(key string, cmd *exec.Cmd) error {
+	d, err := timeCommand(cmd)
+	s.took(key, d)
+	return err
+}
+
+// drop removes an image, and waits for deletions that go on behind the answer.
+func (s *shipment) drop(name string) error {
+	_, err := s.e.must("rmi", "-f", name)
+	time.Sleep(2 * time.Second)
+	return err
+}
+
+func (s *shipment) pull(round int) error {
+	if round > 0 {
+		if err := s.drop(shipHost + "/big:1"); err != nil {
+			return err
+		}
+	}
+	cpu := s.e.cpuTime()
+	cmd := s.e.moves("pull", "big:1")
+	if err := s.timed("pull", cmd); err != nil {
 		return err
 	}
-	drop := func(names ...string) error {
-		for _, n := range names {
-			if _, err := e.must("rmi", "-f", shipHost+"/"+n); err != nil {
-				return err
-			}
-		}
-		time.Sleep(2 * time.Second) // deletions that go on behind the answer
-		return nil
+	used := s.e.cpuTime() - cpu
+	if s.e.name == "podman" { // it pulls by itself
+		used = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	}
-	before := du(e.dir)
-	for round := range shipRounds {
-		if round > 0 {
-			if err := drop("big:1"); err != nil {
-				return err
-			}
-		}
-		cpu := e.cpuTime()
-		cmd := e.moves("pull", "big:1")
-		if err := timed("pull", cmd); err != nil {
+	s.took("cpu", used)
+	return nil
+}
+
+func (s *shipment) used(int) error {
+	s.disk(fmt.Sprintf("%.2f×", float64(settled(s.e.dir)-s.before)/float64(s.w.unpacked)))
+	return nil
+}
+
+func (s *shipment) current(int) error { return s.timed("current", s.e.moves("pull", "big:1")) }
+
+func (s *shipment) more(int) error {
+	for _, m := range []struct{ key, name string }{{"more", "big:2"}, {"alone", "small:1"}} {
+		if err := s.timed(m.key, s.e.moves("pull", m.name)); err != nil {
 			return err
 		}
-		used := e.cpuTime() - cpu
-		if e.name == "podman" { // it pulls by itself
-			used = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-		}
-		took("cpu", used)
-	}
-	disk[e.name] = fmt.Sprintf("%.2f×", float64(settled(e.dir)-before)/float64(w.unpacked))
-	for range 10 {
-		if err := timed("current", e.moves("pull", "big:1")); err != nil {
-			return err
-		}
-	}
-	for range shipRounds {
-		if err := timed("more", e.moves("pull", "big:2")); err != nil {
-			return err
-		}
-		if err := drop("big:2"); err != nil {
-			return err
-		}
-		if err := timed("alone", e.moves("pull", "small:1")); err != nil {
-			return err
-		}
-		if err := drop("small:1"); err != nil {
-			return err
-		}
-	}
-	archive := filepath.Join(tmp, "saved.tar")
-	for range shipRounds {
-		_ = os.Remove(archive)
-		if err := timed("save", e.command("save", "-o", archive, shipHost+"/big:1")); err != nil {
-			return err
-		}
-	}
-	stop()
-	for round := range shipRounds {
-		empty := filepath.Join(tmp, fmt.Sprintf("empty-%d", round))
-		if stop, err = e.serve(empty); err != nil {
-			return err
-		}
-		if err := timed("push", e.moves("push", "big:1")); err != nil {
-			return err
-		}
-		stop()
-		if err := os.RemoveAll(empty); err != nil {
-			return err
-		}
-	}
-	for range shipRounds {
-		if err := drop("big:1"); err != nil {
-			return err
-		}
-		if err := timed("load", e.command("load", "-q", "-i", archive)); err != nil {
+		if err := s.drop(shipHost + "/" + m.name); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (s *shipment) save(int) error {
+	archive := filepath.Join(s.tmp, "saved.tar")
+	defer os.Remove(archive)
+	return s.timed("save", s.e.command("save", "-o", archive, shipHost+"/big:1"))
+}
+
+func (s *shipment) push(round int) error {
+	if _, err := s.e.must("tag", shipHost+"/big:1", emptyHost+"/big:1"); err != nil {
+		return err
+	}
+	return s.pushed("push", round)
+}
+
+// orphan pushes what the registry that it came from cannot be asked for.
+func (s *shipment) orphan(round int) error {
+	if round == 0 {
+		s.source()
+	}
+	return s.pushed("orphan", round)
+}
+
+func (s *shipment) pushed(key string, round int) error {
+	empty := filepath.Join(s.tmp, fmt.Sprintf("empty-%s-%d", key, round))
+	halt, err := s.e.serve(empty, emptyHost)
+	if err != nil {
+		return err
+	}
+	err = s.timed(key, s.e.movesAt(emptyHost, "push", "big:1"))
+	halt()
+	return errors.Join(err, os.RemoveAll(empty))
+}
+
+func (s *shipment) load(round int) error {
+	if round == 0 {
+		if err := s.drop(emptyHost + "/big:1"); err != nil {
+			return err
+		}
+	}
+	if err := s.drop(shipHost + "/big:1"); err != nil {
+		return err
+	}
+	return s.timed("load", s.e.command("load", "-q", "-i", s.w.archive))
 }
 
 // settled is what a folder takes when that has not changed for a second, or after twenty: engines tidy up behind their answer.

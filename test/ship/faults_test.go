@@ -43,7 +43,12 @@ func tarOf(h *tar.Header, data []byte) []byte {
 
 // addImage stores an image of layers, and gives its name and the layers' digests.
 func addImage(r *registry.Registry, repo string, layers ...[]byte) (name string, digests []string) {
-	d := r.AddImage(repo, "1", registry.Image{Layers: layers})
+	return addImageBy(r, repo, nil, layers...)
+}
+
+// addImageBy is addImage with layers that compress compresses.
+func addImageBy(r *registry.Registry, repo string, compress func([]byte) []byte, layers ...[]byte) (name string, digests []string) {
+	d := r.AddImage(repo, "1", registry.Image{Layers: layers, Compress: compress})
 	_, body, _ := r.Manifest(repo, d.Digest.String())
 	for _, part := range strings.Split(string(body), `"digest":"`)[2:] { // the first one is the configuration's
 		digests = append(digests, part[:71])

@@ -2,11 +2,14 @@ package ship
 
 import (
 	"bytes"
+	"compress/gzip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/gantry-engine/gantry/internal/testkit"
 	"github.com/gantry-engine/gantry/internal/testkit/imagemaker"
@@ -92,7 +95,7 @@ func TestOneCopyOfALoadedImage(t *testing.T) {
 // they cannot be, the image is saved and pushed with the same content.
 func TestOneCopyOfAPulledImage(t *testing.T) {
 	e, from, to := testkit.Start(t, testkit.Options{}), registry.New(t), registry.New(t)
-	name, d := addImage(from, "app", layer("a", 3*mega), layer("bb", mega))
+	name, d := addImageBy(from, "app", strangely, layer("a", 3*mega), layer("bb", mega))
 	e.Must(t, "pull", "-q", name)
 	settles(t, e)
 	if out := e.Must(t, "pull", name); !strings.Contains(out, "up to date") {
@@ -120,10 +123,31 @@ func TestOneCopyOfAPulledImage(t *testing.T) {
 	e.Must(t, "save", "-o", plain, name)
 	third := registry.New(t)
 	e.Must(t, "tag", name, third.Host+"/app:1")
-	if out := e.Must(t, "push", third.Host+"/app:1"); !strings.Contains(out, "compressed anew") {
+	out := e.Must(t, "push", third.Host+"/app:1")
+	if !strings.Contains(out, "compressed anew") {
 		t.Errorf("pushed without its source:\n%s", out)
 	}
 	settles(t, e)
+	// What the registry calls it is known here, also after a restart, and leads to the image.
+	pushed := third.Host + "/app@sha256:" + between(out, "digest: sha256:", " ")
+	e.Kill()
+	if err := e.Run(); err != nil {
+		t.Fatal(err)
+	}
+	if got := e.Must(t, "image", "inspect", "-f", "{{json .RepoDigests}}", name); !strings.Contains(got, pushed) || !strings.Contains(got, from.Host+"/app@"+id) {
+		t.Errorf("the digests of %s are %s, not also %s", name, got, pushed)
+	}
+	if got := e.Must(t, "image", "inspect", "-f", "{{.ID}}", pushed); got != id {
+		t.Errorf("%s is %s, not %s", pushed, got, id)
+	}
+	// Once more nothing is compressed, or sent.
+	again := len(third.Requests("PATCH", ""))
+	if more := e.Must(t, "push", third.Host+"/app:1"); !strings.Contains(more, pushed[strings.Index(pushed, "sha256:"):]) {
+		t.Errorf("pushed again as\n%s\nbefore as %s", more, pushed)
+	}
+	if n := len(third.Requests("PATCH", "")) - again; n != 0 {
+		t.Errorf("pushed again with %d blobs", n)
+	}
 	// The registry that an image was pulled from has lost it: it gets it again.
 	from.Mend()
 	from.Break(registry.Fault{Method: "GET", Path: "/blobs/", Status: 404}, registry.Fault{Method: "HEAD", Path: "/blobs/", Status: 404, Times: 8})
@@ -146,5 +170,61 @@ func TestOneCopyOfAPulledImage(t *testing.T) {
 		if got := other.Must(t, "image", "inspect", "-f", "{{json .RootFS.Layers}}", name); got != config {
 			t.Errorf("%s: the layers are %s, they were %s", what, got, config)
 		}
+	}
+}
+
+// strangely compresses as no builder does: the member has a name.
+func strangely(b []byte) []byte {
+	var out bytes.Buffer
+	z := gzip.NewWriter(&out)
+	z.Name = "layer"
+	_, _ = z.Write(b)
+	_ = z.Close()
+	return out.Bytes()
+}
+
+func between(s, begin, end string) string {
+	_, s, _ = strings.Cut(s, begin)
+	s, _, _ = strings.Cut(s, end)
+	return s
+}
+
+// Layers that were compressed by a known encoder go, too, where nobody may fetch them without a login, and come back as they were.
+func TestOneCopyOfAPrivateImage(t *testing.T) {
+	e, from, to := testkit.Start(t, testkit.Options{}), registry.New(t), registry.New(t)
+	name, d := addImage(from, "app", layer("a", 3*mega), layer("bb", mega))
+	strange, kept := addImageBy(from, "strange", strangely, layer("c", mega))
+	from.Require(registry.Auth{Scheme: "basic", User: "ann", Password: "secret"})
+	mine := []string{"--config", t.TempDir()}
+	e.Must(t, append(mine, "login", "-u", "ann", "-p", "secret", from.Host)...)
+	e.Must(t, append(mine, "pull", "-q", name)...)
+	settles(t, e)
+	e.Must(t, append(mine, "pull", "-q", strange)...)
+	id := e.Must(t, "images", "-q", "--no-trunc", name)
+	asked := len(from.Requests("GET", "/blobs/"))
+
+	archive := filepath.Join(e.Dir, "app.tar")
+	e.Must(t, "save", "-o", archive, name)
+	there := to.Host + "/app:1"
+	e.Must(t, "tag", name, there)
+	if out := e.Must(t, "push", there); !strings.Contains(out, "digest: "+id) {
+		t.Errorf("the image %s was pushed as\n%s", id, out)
+	}
+	if n := len(from.Requests("GET", "/blobs/")) - asked; n != 0 {
+		t.Errorf("the registry was asked for %d blobs", n)
+	}
+	for _, l := range d {
+		if _, ok := to.Blob("app", digest.Digest(l)); !ok {
+			t.Errorf("the layer %s did not arrive", l)
+		}
+	}
+	if got := blobFiles(t, e); len(got) != 1 || "sha256:"+got[0] != kept[0] {
+		t.Errorf("files of blobs: %v, should be that of %v", got, kept)
+	}
+	other := testkit.Start(t, testkit.Options{})
+	other.Must(t, "load", "-q", "-i", archive)
+	settles(t, other)
+	if got := other.Must(t, "images", "-q", "--no-trunc", name); got != id {
+		t.Errorf("loaded as %s, saved was %s", got, id)
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -18,6 +20,10 @@ type folders struct {
 	dir, boot, driver string
 	trash             *trash
 	maxLayer          int64 // bytes of a layer's archive; 0 is the size of the disk
+
+	unwritten atomic.Int64 // bytes, about
+	writing   atomic.Bool
+	writer    sync.WaitGroup
 }
 
 // choose takes the driver. A store remembers its driver: the two lay files out differently.
@@ -76,6 +82,21 @@ func (f *folders) syncAll() error {
 		return fmt.Errorf("writing the layers to disk: %w", err)
 	}
 	return nil
+}
+
+// writeBackAfter is from how many bytes on the disk begins to write while more is unpacked.
+const writeBackAfter = 64 << 20
+
+// wrote tells of bytes that were unpacked. Many are written to disk behind that, so that few are left when all has to be there.
+func (f *folders) wrote(n int64) {
+	if f.unwritten.Add(n) < writeBackAfter || !f.writing.CompareAndSwap(false, true) {
+		return
+	}
+	f.unwritten.Store(0)
+	f.writer.Go(func() {
+		defer f.writing.Store(false)
+		_ = f.syncAll() // done again, and heeded, when it matters
+	})
 }
 
 // spread asks the file system to put what is made in dir into parts of the disk of its own, where it can (ext4). Layers that

@@ -91,5 +91,6 @@ func (s *Store) sweep() error {
 func (s *Store) Close() error {
 	s.spare.kept.Stop()
 	s.trash.close()
+	s.writer.Wait()
 	return nil
 }

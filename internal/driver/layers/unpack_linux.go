@@ -342,6 +342,7 @@ func (s *stacks) extract(ctx context.Context, archive func(ctx context.Context) 
 	x.Stats, err = tarfs.Extract(ctx, root, stream, tarfs.ExtractOptions{Whiteouts: w})
 	recorded, recErr := rec.close()
 	x.recorded = recorded
+	s.wrote(x.Size)
 	return x, digest.NewDigest(digest.SHA256, sum), errors.Join(err, recErr)
 }
 

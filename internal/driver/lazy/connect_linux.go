@@ -12,7 +12,7 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
-	"github.com/gantry-engine/gantry/internal/driver/helper"
+	"github.com/gantry-engine/gantry/internal/kit/sibling"
 	"github.com/gantry-engine/gantry/internal/lazyproto"
 )
 
@@ -67,7 +67,7 @@ func (d *Driver) meet(ctx context.Context, start bool) (*link, error) {
 	if err := os.MkdirAll(filepath.Dir(d.cfg.Socket), 0o711); err != nil {
 		return nil, err
 	}
-	if err := helper.Start(program(d.cfg.Exe, d.cfg.Socket)); err != nil {
+	if err := sibling.Start(program(d.cfg.Exe, d.cfg.Socket)); err != nil {
 		return nil, err
 	}
 	if l, err = dial(d.cfg.Socket, d.heard); err != nil {

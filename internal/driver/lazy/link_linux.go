@@ -12,7 +12,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
-	"github.com/gantry-engine/gantry/internal/driver/helper"
+	"github.com/gantry-engine/gantry/internal/kit/sibling"
 	"github.com/gantry-engine/gantry/internal/lazyproto"
 )
 
@@ -135,8 +135,8 @@ func (l *link) ask(ctx context.Context, req lazyproto.Request, files ...*os.File
 }
 
 // program is gantry-lazy. It speaks to registries as this daemon does.
-func program(exe, socket string) helper.Program {
-	p := helper.Program{Exe: exe, Network: "unixpacket", Socket: socket, Env: []string{"GOGC=50"}, Stderr: os.Stderr} // the last words of a crash belong into the daemon's log
+func program(exe, socket string) sibling.Program {
+	p := sibling.Program{Exe: exe, Network: "unixpacket", Socket: socket, Env: []string{"GOGC=50"}, Stderr: os.Stderr} // the last words of a crash belong into the daemon's log
 	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR"} {
 		if v, ok := os.LookupEnv(name); ok {
 			p.Env = append(p.Env, name+"="+v)

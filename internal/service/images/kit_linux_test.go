@@ -53,7 +53,7 @@ func open(t testing.TB, dir, driver string) *house {
 	}
 	h := &house{content: c, layers: l, dir: dir}
 	c.MakeBy(recall.NewMaker(l, c, nil))
-	h.recall = images.Recall{Layers: l, Shelf: c, Dropper: recall.NewDropper(l, c, slog.New(slog.DiscardHandler))}
+	h.recall = images.Recall{Layers: l, Shelf: c, Dropper: recall.NewDropper(l, c, c.Blobs(), slog.New(slog.DiscardHandler))}
 	t.Cleanup(func() {
 		h.recall.Dropper.Close()
 		_ = l.Close()

@@ -8,8 +8,8 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/gantry-engine/gantry/internal/driver/helper"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
+	"github.com/gantry-engine/gantry/internal/kit/sibling"
 	"github.com/gantry-engine/gantry/internal/netproto"
 )
 
@@ -190,7 +190,7 @@ func (c *Client) connect(ctx context.Context, start bool) error {
 		return err
 	}
 	c.synced = false
-	err = helper.Start(helper.Program{Exe: c.exe, Network: "unix", Socket: c.socket, Env: []string{"GOMAXPROCS=1", "GOGC=50"}})
+	err = sibling.Start(sibling.Program{Exe: c.exe, Network: "unix", Socket: c.socket, Env: []string{"GOMAXPROCS=1", "GOGC=50"}})
 	if err != nil {
 		return errNoHelper(err)
 	}

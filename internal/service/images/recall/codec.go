@@ -2,10 +2,13 @@ package recall
 
 import (
 	"bufio"
+	"bytes"
+	gogzip "compress/gzip"
 	"fmt"
 	"io"
 
 	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/pgzip"
 )
 
 // Codec is a way to compress that gives the same bytes for the same input.
@@ -18,6 +21,21 @@ type Codec struct {
 
 // Gzip is how layers are compressed here: of this encoder's levels the one from which on files get hardly smaller for the time it takes.
 var Gzip = Codec{Name: "klauspost-gzip", Level: 3}
+
+// encoders are the ways to compress that are known, by name. What an encoder makes of some bytes must never change, or blobs
+// that went because of it do not come back: if a new version does otherwise, both need a name.
+var encoders = map[string]func(w io.Writer, level int) (io.WriteCloser, error){
+	"klauspost-gzip": func(w io.Writer, level int) (io.WriteCloser, error) { return gzip.NewWriterLevel(w, level) },
+	"go-gzip":        func(w io.Writer, level int) (io.WriteCloser, error) { return gogzip.NewWriterLevel(w, level) },
+	"pgzip":          func(w io.Writer, level int) (io.WriteCloser, error) { return pgzip.NewWriterLevel(w, level) },
+}
+
+// usual are the codecs that others' blobs are tried with: Docker's, BuildKit's and containerd's, then those of podman, buildah and skopeo, then
+// ours and those of builders that have levels.
+var usual = []Codec{
+	{"go-gzip", 6}, {"pgzip", 6}, {"pgzip", 5}, Gzip, {"klauspost-gzip", 5}, {"klauspost-gzip", 6}, {"go-gzip", 1}, {"go-gzip", 9},
+	{"klauspost-gzip", 1}, {"klauspost-gzip", 9}, {"pgzip", 1}, {"pgzip", 9}, {"go-gzip", 3}, {"klauspost-gzip", 4}, {"klauspost-gzip", 7},
+}
 
 func (c *Codec) String() string { return fmt.Sprintf("%s, level %d", c.Name, c.Level) }
 
@@ -38,8 +56,48 @@ func (c *Codec) Compress(w io.Writer, r io.Reader) error {
 }
 
 func (c *Codec) writer(w io.Writer) (io.WriteCloser, error) {
-	if c.Name != Gzip.Name {
+	encoder := encoders[c.Name]
+	if encoder == nil {
 		return nil, fmt.Errorf("the encoder %q is not known", c.Name)
 	}
-	return gzip.NewWriterLevel(w, c.Level)
+	return encoder(w, c.Level)
+}
+
+// sample is how much of an archive, and of its blob, is looked at to find out by which codec it was compressed. Encoders that
+// work on blocks of a megabyte begin like others.
+const sample = 4 << 20
+
+// identify finds out which codec made a blob of an archive, by their beginnings (of up to sample bytes; shorter ones are all
+// there is). It is a guess, which only compressing all of it proves. It is nil if none of the usual ones did.
+func identify(blob, archive []byte) (*Codec, error) {
+	for _, c := range usual {
+		fits := true
+		for _, n := range []int{128 << 10, len(archive)} { // most can be told from less
+			if n > len(archive) || !fits {
+				continue
+			}
+			var err error
+			if fits, err = c.begins(blob, archive[:n], n == len(archive) && n < sample); err != nil {
+				return nil, err
+			}
+		}
+		if fits {
+			return &c, nil
+		}
+	}
+	return nil, nil //nolint:nilnil // see above
+}
+
+// begins tells whether a blob begins like the first bytes of its archive, compressed.
+func (c *Codec) begins(blob, archive []byte, whole bool) (bool, error) {
+	var made bytes.Buffer
+	if err := c.Compress(&made, bytes.NewReader(archive)); err != nil {
+		return false, err
+	}
+	if whole {
+		return bytes.Equal(made.Bytes(), blob), nil
+	}
+	// The end is that of the bytes, not of the archive.
+	n := min(made.Len()/2, len(blob))
+	return bytes.Equal(made.Bytes()[:n], blob[:n]), nil
 }

@@ -1,11 +1,14 @@
 package recall
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"sync"
 
+	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -23,6 +26,7 @@ type Layer struct {
 type Dropper struct {
 	layers Layers
 	shelf  Shelf
+	blobs  content.Provider
 	log    *slog.Logger
 
 	mu      sync.Mutex
@@ -36,8 +40,8 @@ type Dropper struct {
 }
 
 // NewDropper gives a Dropper without work.
-func NewDropper(l Layers, s Shelf, log *slog.Logger) *Dropper {
-	d := &Dropper{layers: l, shelf: s, log: log, kept: map[digest.Digest]bool{}}
+func NewDropper(l Layers, s Shelf, blobs content.Provider, log *slog.Logger) *Dropper {
+	d := &Dropper{layers: l, shelf: s, blobs: blobs, log: log, kept: map[digest.Digest]bool{}}
 	d.idle = sync.NewCond(&d.mu)
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	return d
@@ -107,7 +111,7 @@ func (d *Dropper) image(ctx context.Context, image []Layer) error {
 		if !ok {
 			continue
 		}
-		err := d.layers.Prove(ctx, l.DiffID)
+		err := d.prove(ctx, l, r)
 		if err == nil {
 			list = append(list, Blob{l.Blob.Digest, r})
 			continue
@@ -135,8 +139,47 @@ func (d *Dropper) recipe(ctx context.Context, l Layer) (Recipe, bool) {
 	r := Recipe{DiffID: l.DiffID, Plain: l.Blob.Digest == l.DiffID}
 	if !r.Plain {
 		r.Source = d.shelf.Source(ctx, l.Blob.Digest)
+		r.Codec = d.codec(ctx, l)
 	}
-	return r, r.Plain || r.Source != ""
+	if !r.Plain && r.Source == "" && r.Codec == nil && ctx.Err() == nil {
+		d.keep(l.Blob.Digest)
+	}
+	return r, r.Plain || r.Source != "" || r.Codec != nil
+}
+
+// codec is by what a blob seems to have been compressed, or nil.
+func (d *Dropper) codec(ctx context.Context, l Layer) *Codec {
+	ra, err := d.blobs.ReaderAt(ctx, l.Blob)
+	if err != nil {
+		return nil
+	}
+	defer ra.Close()
+	head := make([]byte, min(sample, l.Blob.Size))
+	if _, err := ra.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) || !bytes.HasPrefix(head, []byte{0x1f, 0x8b, 8}) {
+		return nil
+	}
+	tar, err := d.layers.Tar(ctx, l.DiffID)
+	if err != nil {
+		return nil
+	}
+	defer tar.Close()
+	raw, err := io.ReadAll(io.LimitReader(tar, sample))
+	if err != nil {
+		return nil
+	}
+	c, err := identify(head, raw)
+	if err != nil {
+		d.log.Warn("finding out how a layer was compressed", "digest", l.Blob.Digest, "error", err)
+	}
+	return c
+}
+
+// prove makes a layer's archive again, and, if nobody gives it, the blob. A codec that was only guessed is no harm where there is a source.
+func (d *Dropper) prove(ctx context.Context, l Layer, r Recipe) error {
+	if r.Plain || r.Source != "" {
+		return d.layers.Prove(ctx, l.DiffID)
+	}
+	return compress(ctx, d.layers, io.Discard, l.Blob, r)
 }
 
 func (d *Dropper) keep(b digest.Digest) {

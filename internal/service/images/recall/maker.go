@@ -129,19 +129,15 @@ func (m *Maker) make(ctx context.Context, d ocispec.Descriptor, r Recipe) (f Scr
 		}
 	}()
 	var tries []error
-	if r.Codec != nil {
-		err := m.compress(ctx, f, d, r)
+	for _, how := range m.ways(r) {
+		if ctx.Err() != nil {
+			break
+		}
+		err := how(ctx, f, d, r)
 		if err == nil {
 			return f, nil
 		}
 		tries = append(tries, err, f.Reset())
-	}
-	if r.Source != "" && m.sources != nil && ctx.Err() == nil {
-		err := m.fetch(ctx, f, d, r.Source)
-		if err == nil {
-			return f, nil
-		}
-		tries = append(tries, err)
 	}
 	if err := context.Cause(ctx); err != nil {
 		return f, err
@@ -152,8 +148,24 @@ func (m *Maker) make(ctx context.Context, d ocispec.Descriptor, r Recipe) (f Scr
 	return f, lost(d, errors.Join(tries...))
 }
 
-func (m *Maker) compress(ctx context.Context, f io.Writer, d ocispec.Descriptor, r Recipe) error {
-	tar, err := m.layers.Tar(ctx, r.DiffID)
+type way = func(ctx context.Context, f io.Writer, d ocispec.Descriptor, r Recipe) error
+
+// ways are how a blob may be had, in this order: to fetch it takes less of this machine than to compress it.
+func (m *Maker) ways(r Recipe) (list []way) {
+	if r.Source != "" && m.sources != nil {
+		list = append(list, m.fetch)
+	}
+	if r.Codec != nil {
+		list = append(list, func(ctx context.Context, f io.Writer, d ocispec.Descriptor, r Recipe) error {
+			return compress(ctx, m.layers, f, d, r)
+		})
+	}
+	return list
+}
+
+// compress makes a blob of its layer's files.
+func compress(ctx context.Context, layers Layers, f io.Writer, d ocispec.Descriptor, r Recipe) error {
+	tar, err := layers.Tar(ctx, r.DiffID)
 	if err != nil {
 		return err
 	}
@@ -168,18 +180,19 @@ func (m *Maker) compress(ctx context.Context, f io.Writer, d ocispec.Descriptor,
 	return nil
 }
 
-func (m *Maker) fetch(ctx context.Context, f io.Writer, d ocispec.Descriptor, source string) error {
-	r, err := m.sources.Fetch(ctx, source, d)
+// fetch gets a blob from where it came from.
+func (m *Maker) fetch(ctx context.Context, f io.Writer, d ocispec.Descriptor, r Recipe) error {
+	from, err := m.sources.Fetch(ctx, r.Source, d)
 	if err != nil {
-		return fmt.Errorf("fetching it again from %s: %w", source, err)
+		return fmt.Errorf("fetching it again from %s: %w", r.Source, err)
 	}
-	defer r.Close()
+	defer from.Close()
 	v := d.Digest.Verifier()
-	if _, err := io.Copy(io.MultiWriter(f, v), io.LimitReader(r, d.Size+1)); err != nil {
-		return fmt.Errorf("fetching it again from %s: %w", source, err)
+	if _, err := io.Copy(io.MultiWriter(f, v), io.LimitReader(from, d.Size+1)); err != nil {
+		return fmt.Errorf("fetching it again from %s: %w", r.Source, err)
 	}
 	if !v.Verified() {
-		return fmt.Errorf("%s gives something else now: %w", source, errdefs.ErrFailedPrecondition)
+		return fmt.Errorf("%s gives something else now: %w", r.Source, errdefs.ErrFailedPrecondition)
 	}
 	return nil
 }

@@ -1,5 +1,4 @@
-// Package helper starts the engine's processes that outlive the daemon and are spoken to over a socket.
-package helper
+package sibling
 
 import (
 	"errors"
