@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gantry-engine/gantry/internal/spec"
 	"github.com/gantry-engine/gantry/internal/testkit"
@@ -55,10 +56,14 @@ func TestDiskIsWhatDuSays(t *testing.T) {
 	r.Break(registry.Fault{Method: "GET", Path: "/blobs/" + d[0], Cut: 6 * mega, Hang: true, Times: 1})
 	stop := pulls(t, e, name)
 	arrived(t, e, d[0], 6*mega)
-	if out, err := exec.Command("sync", "-f", e.DataRoot).CombinedOutput(); err != nil {
-		t.Fatalf("sync: %v: %s", err, out)
+	want := int64(-1)
+	for now := int64(0); now != want; time.Sleep(50 * time.Millisecond) { // until what came is unpacked
+		if out, err := exec.Command("sync", "-f", e.DataRoot).CombinedOutput(); err != nil {
+			t.Fatalf("sync: %v: %s", err, out)
+		}
+		want, now = du(t, e.DataRoot), want
 	}
-	u, want := diskOf(t, e), du(t, e.DataRoot)
+	u := diskOf(t, e)
 	_ = stop()
 	if diff := u.Total - want; diff < -want/50 || diff > want/50 {
 		t.Errorf("system df explains %d bytes, du finds %d: %+v", u.Total, want, u.Parts)
