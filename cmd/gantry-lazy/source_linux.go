@@ -21,7 +21,7 @@ func open(ctx context.Context, l lazyproto.Layer, a lazyproto.Access) (lazy.Sour
 		return nil, fmt.Errorf("the image's name %q: %w", l.Image, err)
 	}
 	client, err := registry.New(registry.Config{
-		Mirrors: a.Mirrors, Insecure: a.Insecure, CertDirs: a.CertDirs, Attempts: a.Attempts, UserAgent: a.UserAgent,
+		Default: a.Default, Mirrors: a.Mirrors, Insecure: a.Insecure, CertDirs: a.CertDirs, Attempts: a.Attempts, UserAgent: a.UserAgent,
 	}, nil)
 	if err != nil {
 		return nil, err

@@ -23,7 +23,7 @@ func newLazy(d *daemon, blobs *content.Store) (*lazy.Driver, error) {
 		Exe: sibling.Path("gantry-lazy"), Version: version.Version + " " + version.Commit, Offer: blobs.Offer, Log: d.log,
 		Access: func() lazyproto.Access {
 			c := registryConfig(d.cfg)
-			return lazyproto.Access{Mirrors: c.Mirrors, Insecure: c.Insecure, CertDirs: c.CertDirs, Attempts: c.Attempts, UserAgent: c.UserAgent}
+			return lazyproto.Access{Default: c.Default, Mirrors: c.Mirrors, Insecure: c.Insecure, CertDirs: c.CertDirs, Attempts: c.Attempts, UserAgent: c.UserAgent}
 		},
 	})
 }

@@ -161,7 +161,7 @@ func (e *engine) enforce(c *config.Config) error {
 // registryConfig says how registries are reached.
 func registryConfig(c *config.Config) registry.Config {
 	return registry.Config{
-		Mirrors: c.RegistryMirrors, Insecure: c.InsecureRegistries, CertDirs: []string{"/etc/gantry/certs.d", "/etc/docker/certs.d", "/etc/containerd/certs.d"},
+		Default: c.DefaultRegistry, Mirrors: c.RegistryMirrors, Insecure: c.InsecureRegistries, CertDirs: []string{"/etc/gantry/certs.d", "/etc/docker/certs.d", "/etc/containerd/certs.d"},
 		Attempts: c.MaxRetries, UserAgent: "gantry/" + version.Version + " (" + runtime.GOOS + ")",
 	}
 }

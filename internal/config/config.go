@@ -66,8 +66,9 @@ type Config struct {
 	InsecureRegistries, RegistryMirrors  []string
 	ImagePolicy                          string // file that says whose signatures images need; empty for none
 	MaxDownloads, MaxUploads, MaxRetries int
-	DiskBudget                           int64 // bytes; 0 is none
-	LazyPull                             bool  // an addition: pull images lazily that can be
+	DiskBudget                           int64  // bytes; 0 is none
+	DefaultRegistry                      string // an addition: asked in the place of Docker Hub
+	LazyPull                             bool   // an addition: pull images lazily that can be
 
 	// Networks.
 	Bridge, BridgeName    string

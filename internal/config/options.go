@@ -60,6 +60,7 @@ var Options = []Option{
 	{Flag: "default-gateway-v6", Key: "default-gateway-v6", Type: "ip", Status: Refused, Usage: "Default gateway IPv6 address for the default bridge network: " + laterIPv6},
 	{Flag: "default-ipc-mode", Key: "default-ipc-mode", Type: "string", Status: Works, Usage: "Default mode for containers ipc (\"shareable\" | \"private\")", field: func(c *Config) any { return &c.DefaultIpcMode }},
 	{Flag: "default-network-opt", Key: "default-network-opts", Type: "mapmap", Status: Refused, Usage: "Default network options: " + laterNet},
+	{Flag: "default-registry", Key: "default-registry", Type: "string", Status: Works, Reload: true, Own: true, Usage: "Registry that names without a host are of, in the place of Docker Hub: host[:port][/path]", field: func(c *Config) any { return &c.DefaultRegistry }},
 	{Flag: "default-runtime", Key: "default-runtime", Type: "string", Status: Works, Reload: true, Usage: "Default OCI runtime for containers (\"gantry\", also called \"runc\")", field: func(c *Config) any { return &c.DefaultRuntime }},
 	{Flag: "default-shm-size", Key: "default-shm-size", Type: "bytes", Status: Works, Reload: true, Usage: "Default shm size for containers", field: func(c *Config) any { return bytesField{&c.DefaultShmSize} }},
 	{Flag: "default-stop-timeout", Key: "default-stop-timeout", Type: "int", Status: Works, Reload: true, Usage: "Default timeout in seconds to stop a container before killing it (default 10)", field: func(c *Config) any { return &c.DefaultStopTimeout }},

@@ -29,6 +29,7 @@ type Place struct {
 // Access is how the registry is reached, and as whom.
 type Access struct {
 	Auth      registry.AuthConfig `json:"auth"`
+	Default   string              `json:"default,omitempty"`
 	Mirrors   []string            `json:"mirrors,omitempty"`
 	Insecure  []string            `json:"insecure,omitempty"`
 	CertDirs  []string            `json:"certDirs,omitempty"`

@@ -33,7 +33,7 @@ unit_tests() {
     [ -e "$t" ] || continue
     mkdir -p /tmp/cwd && cd /tmp/cwd || exit 1
     # shellcheck disable=SC2046 # one word per flag
-    GANTRY_BIN=/payload/bin check "$(basename "$t" .test)" "$t" -test.timeout 20m $(cat "${t%.test}.flags")
+    PATH=$PATH:/payload/bin GANTRY_BIN=/payload/bin check "$(basename "$t" .test)" "$t" -test.timeout 20m $(cat "${t%.test}.flags")
   done
 }
 

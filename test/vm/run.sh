@@ -44,6 +44,7 @@ bin=$(realpath "${GANTRY_BIN:-bin}")
 only=${VM_ONLY:-tests first-run package reboot}
 mkdir -p "$work/payload/tests" "$work/payload/packaging" "$work/payload/old"
 cp -r "$bin" "$work/payload/bin"
+cp -L "$(command -v docker)" "$work/payload/bin/" # the client of the tests of images
 cp test/vm/inside.sh test/vm/package.sh "$work/payload/"
 cp packaging/first-run.sh "$work/payload/packaging/"
 echo "$only" >"$work/payload/only"

@@ -11,6 +11,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/kit/keylock"
 )
 
@@ -215,6 +216,7 @@ func (s *stacks) Collect(ctx context.Context, keep [][]digest.Digest) (freed int
 			return freed, err
 		}
 		delete(s.chains, name)
+		failpoint.Hit("gantryd.gc-chain")
 	}
 	for name, l := range s.layers {
 		if used[name] || s.held[name] > 0 {
@@ -227,6 +229,7 @@ func (s *stacks) Collect(ctx context.Context, keep [][]digest.Digest) (freed int
 		if err := s.trash.discard(filepath.Join(s.dir, "layers", name)); err != nil {
 			return freed, err
 		}
+		failpoint.Hit("gantryd.gc-layer")
 		delete(s.layers, name)
 		freed += l.Size
 	}

@@ -16,6 +16,8 @@ import (
 
 // Config says how registries are reached. It may be changed while the engine runs.
 type Config struct {
+	// Default is asked in the place of Docker Hub: a host, with a port or a path below which its repositories lie; "" is Docker Hub.
+	Default string
 	// Mirrors are asked before a registry: a URL mirrors Docker Hub, "host=URL" another registry.
 	Mirrors []string
 	// Insecure are hosts (host, host:port, or a range of addresses) whose certificates are not checked, or that speak plain HTTP.
@@ -75,13 +77,15 @@ func (c *Client) Open(ctx context.Context, name reference.Named, auth registry.A
 // Repository is Open for callers that need more than a service does.
 func (c *Client) Repository(ctx context.Context, name reference.Named, auth registry.AuthConfig) (*Repository, error) {
 	cfg := c.cfg.Load()
-	hosts, err := cfg.hosts(ctx, reference.Domain(name), auth)
+	domain, path := cfg.place(name)
+	hosts, err := cfg.hosts(ctx, domain, auth)
 	if err != nil {
 		return nil, err
 	}
 	return &Repository{
-		name: reference.Path(name), familiar: reference.FamiliarName(name), hosts: hosts,
+		name: path, familiar: reference.FamiliarName(name), hosts: hosts,
 		exchange: &exchange{userAgent: cfg.UserAgent, attempts: cfg.Attempts, log: c.log, sleep: c.sleep},
+		below:    func(path string) string { return cfg.path(reference.Domain(name), path) },
 	}, nil
 }
 
@@ -90,7 +94,8 @@ type Repository struct {
 	*exchange
 	name     string // below its hosts
 	familiar string
-	hosts    []docker.RegistryHost // in the order in which they are asked
+	below    func(path string) string // the name of another repository of the registry, as here
+	hosts    []docker.RegistryHost    // in the order in which they are asked
 }
 
 // Close gives the connections back.

@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/containerd/v2/core/remotes/docker/config"
 	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/registry"
 )
 
@@ -26,6 +27,13 @@ const (
 
 func (cfg *Config) check() error {
 	var errs []error
+	if d := cfg.Default; d != "" {
+		named, err := reference.ParseNormalizedNamed(d + "/name")
+		host, _, _ := strings.Cut(d, "/")
+		if err != nil || reference.Domain(named) != host || reference.Path(named) != strings.TrimPrefix(d[len(host):]+"/name", "/") {
+			errs = append(errs, fmt.Errorf("default registry %q: a host is needed, such as registry.example.com, registry.example.com:5000 or registry.example.com/path: %w", d, errdefs.ErrInvalidArgument))
+		}
+	}
 	for _, m := range cfg.Mirrors {
 		if _, _, err := parseMirror(m); err != nil {
 			errs = append(errs, err)
@@ -37,6 +45,30 @@ func (cfg *Config) check() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// host is the registry that is meant by one.
+func (cfg *Config) host(domain string) string {
+	if domain != Hub || cfg.Default == "" {
+		return domain
+	}
+	host, _, _ := strings.Cut(cfg.Default, "/")
+	return host
+}
+
+// path is where in its registry a repository lies.
+func (cfg *Config) path(domain, path string) string {
+	if domain != Hub || cfg.Default == "" {
+		return path
+	}
+	_, below, _ := strings.Cut(cfg.Default, "/")
+	return strings.TrimPrefix(below+"/"+strings.TrimPrefix(path, "library/"), "/") // what Docker Hub alone has
+}
+
+// place is where a name's repository is asked for.
+func (cfg *Config) place(name reference.Named) (host, path string) {
+	domain := reference.Domain(name)
+	return cfg.host(domain), cfg.path(domain, reference.Path(name))
 }
 
 // parseMirror reads "URL" or "host=URL".

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/registry"
 
 	fake "github.com/gantry-engine/gantry/internal/testkit/registry"
@@ -278,5 +279,34 @@ func TestWhatARegistrySaysDoesNotMoveTheCursor(t *testing.T) {
 	wants(t, err, errdefs.ErrInvalidArgument, "x y:  [2Jgone  1Aüü")
 	if strings.ContainsAny(err.Error(), "\x1b\n\u009b") || len(err.Error()) > 1010 || !utf8.ValidString(err.Error()) {
 		t.Errorf("%d bytes: %q", len(err.Error()), err)
+	}
+}
+
+func TestDefaultRegistry(t *testing.T) {
+	for def, want := range map[string][2]string{
+		"":                         {"docker.io docker.io quay.io", "library/app team/app team/app"},
+		"reg.example.com":          {"reg.example.com reg.example.com quay.io", "app team/app team/app"},
+		"reg.example.com:5000/a/b": {"reg.example.com:5000 reg.example.com:5000 quay.io", "a/b/app a/b/team/app team/app"},
+		"localhost":                {"localhost localhost quay.io", "app team/app team/app"},
+	} {
+		cfg := Config{Default: def}
+		if err := cfg.check(); err != nil {
+			t.Errorf("%q: %v", def, err)
+			continue
+		}
+		var hosts, paths []string
+		for _, n := range []string{"app", "team/app", "quay.io/team/app"} {
+			named, _ := reference.ParseNormalizedNamed(n)
+			h, p := cfg.place(named)
+			hosts, paths = append(hosts, h), append(paths, p)
+		}
+		if got := [2]string{strings.Join(hosts, " "), strings.Join(paths, " ")}; got != want {
+			t.Errorf("%q: %q, want %q", def, got, want)
+		}
+	}
+	for _, def := range []string{"https://reg.example.com", "nohost", "reg.example.com/", "reg.example.com/UP", "reg.example.com:5000:1", " "} {
+		if err := (&Config{Default: def}).check(); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), "a host is needed") {
+			t.Errorf("%q: %v", def, err)
+		}
 	}
 }

@@ -15,8 +15,8 @@ import (
 
 // Login tries credentials, and gives the identity token that stands for them if the registry gives one.
 func (c *Client) Login(ctx context.Context, auth registry.AuthConfig) (identityToken string, err error) {
-	host := ServerHost(auth.ServerAddress)
 	cfg := c.cfg.Load()
+	host := cfg.host(ServerHost(auth.ServerAddress))
 	hosts, err := cfg.configured(ctx, host, "", auth)
 	if err != nil {
 		return "", err

@@ -42,7 +42,7 @@ func (r *Repository) Upload(ctx context.Context, d ocispec.Descriptor, from []st
 	ctx = r.pushing(ctx)
 	u := &upload{r: r, d: d, open: open}
 	for _, repo := range from {
-		if ok, err := u.mount(ctx, repo); err != nil || ok {
+		if ok, err := u.mount(ctx, r.below(repo)); err != nil || ok {
 			return repo, r.pushError(err)
 		}
 		if u.session != nil {

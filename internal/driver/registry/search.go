@@ -35,11 +35,11 @@ func (c *Client) Search(ctx context.Context, term string, limit int, auth regist
 	if strings.Contains(term, "://") {
 		return nil, classed.Invalid("invalid term %q: it begins with a host, without http:// or https://", term)
 	}
-	host := Hub
+	cfg := c.cfg.Load()
+	host := cfg.host(Hub)
 	if first, rest, ok := strings.Cut(term, "/"); ok && (strings.ContainsAny(first, ".:") || first == "localhost") {
 		host, term = first, rest
 	}
-	cfg := c.cfg.Load()
 	hosts, err := cfg.configured(ctx, host, "", auth)
 	if err != nil {
 		return nil, err

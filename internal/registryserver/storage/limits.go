@@ -1,6 +1,9 @@
 package storage
 
 import (
+	"sync"
+	"sync/atomic"
+
 	"github.com/docker/go-units"
 
 	"github.com/gantry-engine/gantry/internal/registryserver/naming"
@@ -48,22 +51,31 @@ func exceeded(what string, used, add, limit int64) error {
 
 func size(n int64) string { return units.HumanSize(float64(n)) }
 
+// account is what repositories take, and what they may. The rows of the database are added up at the start, and followed by each commit.
+type account struct {
+	limits Limits
+	spare  func(repository string) bool // Collect spares it
+
+	mu     sync.RWMutex
+	used   map[string]int64 // bytes that a repository links to
+	total  int64            // bytes of all content, each once
+	coming atomic.Int64     // bytes of all uploads
+}
+
 // room refuses bytes that are about to come, to an upload that has some already.
-func (s *Store) room(name string, has, more int64) error {
-	if s.limits.Total == 0 && len(s.limits.Rules) == 0 {
+func (a *account) room(name string, has, more int64) error {
+	if a.limits.Total == 0 && len(a.limits.Rules) == 0 {
 		return nil
 	}
-	s.umu.Lock()
-	coming := s.coming
-	s.umu.Unlock()
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.limits.over(name, func(n string) int64 { return s.used[n] }, s.sum, s.total+coming-has, has+more)
+	coming := a.coming.Load()
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.limits.over(name, func(n string) int64 { return a.used[n] }, a.sum, a.total+coming-has, has+more)
 }
 
 // sum is what the repositories of a pattern use. The caller holds mu.
-func (s *Store) sum(p naming.Pattern) (n int64) {
-	for name, used := range s.used {
+func (a *account) sum(p naming.Pattern) (n int64) {
+	for name, used := range a.used {
 		if p.Match(name) {
 			n += used
 		}
@@ -98,11 +110,11 @@ func (t *txn) within(name string) error {
 }
 
 // Spared is what the repositories take that Collect spares.
-func (s *Store) Spared() (n int64) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	for name, used := range s.used {
-		if s.spare(name) {
+func (a *account) Spared() (n int64) {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	for name, used := range a.used {
+		if a.spare(name) {
 			n += used
 		}
 	}
@@ -110,10 +122,10 @@ func (s *Store) Spared() (n int64) {
 }
 
 // Usage is what a repository takes.
-func (s *Store) Usage(name string) int64 {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.used[name]
+func (a *account) Usage(name string) int64 {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.used[name]
 }
 
 // Totals are figures of the whole store.
@@ -127,7 +139,7 @@ type Totals struct {
 // Totals gives the figures of now.
 func (s *Store) Totals() Totals {
 	s.umu.Lock()
-	t := Totals{Uploads: len(s.uploads), Coming: s.coming}
+	t := Totals{Uploads: len(s.uploads), Coming: s.coming.Load()}
 	s.umu.Unlock()
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -49,11 +49,10 @@ type Options struct {
 // Store is an open store. It holds the folder's lock until Close.
 type Store struct {
 	Catalog
-	dir    string
+	*account
+	folder
 	lock   *os.File
 	log    *slog.Logger
-	limits Limits
-	spare  func(string) bool
 	opened time.Time
 
 	commits *committer
@@ -62,13 +61,8 @@ type Store struct {
 	touched *touched
 	gate    sync.RWMutex // held for reading while somebody is told what is here, for writing while Collect removes
 
-	mu    sync.RWMutex
-	used  map[string]int64 // bytes that a repository links to
-	total int64            // bytes of all content, each once
-
 	umu     sync.Mutex
 	uploads map[string]*Upload // those that this process knows, by file name
-	coming  int64              // bytes of all uploads
 }
 
 // schema is the version of the file's layout.
@@ -99,8 +93,8 @@ func Open(o Options) (_ *Store, err error) {
 		}
 	}
 	s := &Store{
-		dir: o.Dir, log: o.Log, limits: o.Limits, spare: o.Spare, opened: time.Now(),
-		bodies: newBodies(32 << 20), touched: newTouched(), used: map[string]int64{}, uploads: map[string]*Upload{},
+		account: &account{limits: o.Limits, spare: o.Spare, used: map[string]int64{}}, folder: folder{o.Dir}, log: o.Log, opened: time.Now(),
+		bodies: newBodies(32 << 20), touched: newTouched(), uploads: map[string]*Upload{},
 	}
 	if s.lock, err = lockDir(o.Dir); err != nil {
 		return nil, err
@@ -193,45 +187,6 @@ func (s *Store) count() error {
 func (s *Store) Close() error {
 	s.commits.stop()
 	return errors.Join(s.db.Close(), s.lock.Close())
-}
-
-// Dir is the folder.
-func (s *Store) Dir() string { return s.dir }
-
-// path is where content lies.
-func (s *Store) path(d digest.Digest) string {
-	hex := d.Encoded()
-	return filepath.Join(s.dir, "blobs", d.Algorithm().String(), hex[:2], hex)
-}
-
-// place renames a synced file to where a digest's content lies. The folder is to be synced before a row speaks of it. The
-// caller holds the digest's lock.
-func (s *Store) place(file string, d digest.Digest) (folder string, err error) {
-	path := s.path(d)
-	folder = filepath.Dir(path)
-	err = os.Rename(file, path)
-	if errors.Is(err, os.ErrNotExist) {
-		if err = os.MkdirAll(folder, 0o750); err != nil {
-			return "", err
-		}
-		if err = syncDir(filepath.Dir(folder)); err != nil {
-			return "", err
-		}
-		if err = syncDir(filepath.Dir(filepath.Dir(folder))); err != nil {
-			return "", err
-		}
-		err = os.Rename(file, path)
-	}
-	return folder, err
-}
-
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return f.Sync()
 }
 
 // drop removes the files of content that lost its last link, unless it has been linked again since.

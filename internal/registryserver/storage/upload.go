@@ -122,7 +122,7 @@ func (s *Store) findUploads() error {
 		u := s.upload("", "")
 		u.name, u.size, u.used = e.Name(), info.Size(), info.ModTime()
 		s.uploads[u.name] = u
-		s.coming += u.size
+		s.coming.Add(u.size)
 	}
 	return nil
 }
@@ -234,9 +234,7 @@ func (u *Upload) add(b []byte) error {
 	u.size += int64(len(b))
 	u.used = time.Now()
 	u.mu.Unlock()
-	u.s.umu.Lock()
-	u.s.coming += int64(len(b))
-	u.s.umu.Unlock()
+	u.s.coming.Add(int64(len(b)))
 	return nil
 }
 
@@ -333,8 +331,8 @@ func (u *Upload) forget() {
 	}
 	u.s.umu.Lock()
 	delete(u.s.uploads, u.name)
-	u.s.coming -= u.Size()
 	u.s.umu.Unlock()
+	u.s.coming.Add(-u.Size())
 }
 
 // GiveUp drops uploads that nobody has touched since then, and tells how many there were and what they took.

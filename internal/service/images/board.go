@@ -9,6 +9,8 @@ import (
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/gantry-engine/gantry/internal/service/images/transfer"
 )
 
 // interval is how often a client is told how far a layer is.
@@ -59,30 +61,30 @@ func (b *board) complete(d digest.Digest) {
 }
 
 // follow tells of a transfer until it has ended.
-func (b *board) follow(ctx context.Context, t *transfer) {
+func (b *board) follow(ctx context.Context, t *transfer.Blob) {
 	if b.out.w == nil {
 		return
 	}
 	go func() {
-		var told stage
+		var told transfer.Stage
 		var last time.Time
 		for {
-			s, at, changed, err := t.state()
+			s, at, changed, err := t.State()
 			if err != nil {
 				return
 			}
 			switch {
-			case s == waiting && told != waiting:
-			case s == waiting && last.IsZero():
-				b.step(t.d.Digest, "Waiting")
+			case s == transfer.Waiting && told != transfer.Waiting:
+			case s == transfer.Waiting && last.IsZero():
+				b.step(t.Desc.Digest, "Waiting")
 				last = time.Now()
-			case s == downloading && time.Since(last) >= interval && at > 0:
-				b.bytes(t.d.Digest, "Downloading", at, t.d.Size)
+			case s == transfer.Downloading && time.Since(last) >= interval && at > 0:
+				b.bytes(t.Desc.Digest, "Downloading", at, t.Desc.Size)
 				last = time.Now()
-			case s == verifying && told != verifying:
-				b.step(t.d.Digest, "Verifying Checksum")
-			case s == arrived:
-				b.step(t.d.Digest, "Download complete")
+			case s == transfer.Verifying && told != transfer.Verifying:
+				b.step(t.Desc.Digest, "Verifying Checksum")
+			case s == transfer.Arrived:
+				b.step(t.Desc.Digest, "Download complete")
 				return
 			}
 			told = s
@@ -120,14 +122,14 @@ func (c *readSoFar) Read(p []byte) (int, error) {
 }
 
 // extracting tells how much of a layer was unpacked, once all of it is here: until then its client sees the download.
-func (b *board) extracting(d ocispec.Descriptor, r io.Reader) io.Reader {
+func (b *board) extracting(d ocispec.Descriptor, r *transfer.Reader) io.Reader {
 	return &unpacked{b: b, d: d, r: r}
 }
 
 type unpacked struct {
 	b    *board
 	d    ocispec.Descriptor
-	r    io.Reader
+	r    *transfer.Reader
 	at   int64
 	last time.Time
 }
@@ -135,11 +137,9 @@ type unpacked struct {
 func (u *unpacked) Read(p []byte) (int, error) {
 	n, err := u.r.Read(p)
 	u.at += int64(n)
-	if f, ok := u.r.(*follower); ok {
-		if s, _, _, _ := f.t.state(); s == arrived && (time.Since(u.last) >= interval || u.at == u.d.Size) && n > 0 {
-			u.last = time.Now()
-			u.b.bytes(u.d.Digest, "Extracting", u.at, u.d.Size)
-		}
+	if u.r.Arrived() && (time.Since(u.last) >= interval || u.at == u.d.Size) && n > 0 {
+		u.last = time.Now()
+		u.b.bytes(u.d.Digest, "Extracting", u.at, u.d.Size)
 	}
 	return n, err
 }

@@ -14,6 +14,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 )
 
 // danglingPrefix begins the names of images without a name of their own.
@@ -224,7 +226,9 @@ func (c *catalog) sweep(ctx context.Context) {
 	c.sweeps.Add(1)
 	ctx = context.WithoutCancel(ctx)
 	_, err := c.layers.Collect(ctx, c.chains())
+	failpoint.Hit("gantryd.gc-layers")
 	if err = errors.Join(err, c.content.Collect(ctx)); err != nil {
 		c.log.Error("collecting what no image uses", "error", err)
 	}
+	failpoint.Hit("gantryd.gc-blobs")
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/gantry-engine/gantry/internal/service/images/transfer"
 	"github.com/gantry-engine/gantry/internal/service/images/trust"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
@@ -37,18 +38,8 @@ type Content interface {
 	Collect(ctx context.Context) error
 }
 
-// Incoming is the file of a blob on its way in. Close keeps what is there for the next download.
-type Incoming interface {
-	io.Writer
-	io.ReaderAt
-	io.Closer
-	// Size is how many bytes are here.
-	Size() int64
-	// Reset drops them.
-	Reset() error
-	// Discard drops the file; what is open stays readable until Close.
-	Discard() error
-}
+// Incoming is the file of a blob on its way in.
+type Incoming = transfer.File
 
 // Landing is the file of a blob that comes in before its digest is known. Close drops it, unless it was named.
 type Landing interface {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/gantry-engine/gantry/internal/kit/classed"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
+	"github.com/gantry-engine/gantry/internal/service/images/transfer"
 	"github.com/gantry-engine/gantry/internal/service/images/trust"
 )
 
@@ -41,13 +42,13 @@ type intake struct {
 
 	source   string    // the repository, if it gives to everybody
 	arrivals []Arrival // children before parents
-	layers   map[digest.Digest]*transfer
+	layers   map[digest.Digest]*transfer.Blob
 }
 
 // leave ends the part in what is still under way.
 func (in *intake) leave() {
 	for _, t := range in.layers {
-		in.transfers.leave(t)
+		in.transfers.Leave(t)
 	}
 	in.layers = nil
 	for _, s := range in.served {
@@ -203,11 +204,11 @@ func document[T any](ctx context.Context, in *intake, d ocispec.Descriptor, limi
 
 // put lets a document come in.
 func (in *intake) put(d ocispec.Descriptor, b []byte) error {
-	t := in.transfers.join(d, func(context.Context, ocispec.Descriptor, int64) (io.ReadCloser, error) {
+	t := in.transfers.Join(d, func(context.Context, ocispec.Descriptor, int64) (io.ReadCloser, error) {
 		return io.NopCloser(&late{b: b}), nil
 	})
-	defer in.transfers.leave(t)
-	return t.wait(context.Background())
+	defer in.transfers.Leave(t)
+	return diskFull(t.Wait(context.Background()))
 }
 
 // plausible checks a descriptor before anything is asked for.
@@ -243,7 +244,7 @@ func (in *intake) begin(ctx context.Context, m *manifest) error {
 	if err != nil {
 		return err
 	}
-	in.layers = map[digest.Digest]*transfer{}
+	in.layers = map[digest.Digest]*transfer.Blob{}
 	in.serve(ctx, m, here)
 	_, unpacked := in.store.layers.Unpacked(m.image.RootFS.DiffIDs)
 	seen := map[digest.Digest]bool{}
@@ -263,7 +264,7 @@ func (in *intake) begin(ctx context.Context, m *manifest) error {
 			continue
 		}
 		in.board.step(l.Digest, "Pulling fs layer")
-		t := in.transfers.join(l, in.repo.Fetch)
+		t := in.transfers.Join(l, in.repo.Fetch)
 		in.layers[l.Digest] = t
 		in.board.follow(ctx, t)
 	}
@@ -285,9 +286,9 @@ func (in *intake) unpack(ctx context.Context, m *manifest) (done func(), err err
 	}
 	for _, l := range m.layers {
 		if t := in.layers[l.Digest]; t != nil {
-			if err := t.wait(ctx); err != nil {
+			if err := t.Wait(ctx); err != nil {
 				done()
-				return nil, err
+				return nil, diskFull(err)
 			}
 			in.board.complete(l.Digest)
 		}
@@ -303,7 +304,7 @@ func (in *intake) cause(ctx context.Context, err error) error {
 	wait, cancel := context.WithTimeout(ctx, causePatience)
 	defer cancel()
 	for _, t := range in.layers {
-		if terr := t.wait(wait); terr != nil && wait.Err() == nil {
+		if terr := t.Wait(wait); terr != nil && wait.Err() == nil {
 			return terr
 		}
 	}
@@ -316,7 +317,7 @@ func (in *intake) open(ctx context.Context, l ocispec.Descriptor, diffID digest.
 	if t == nil {
 		return in.store.openLayer(ctx, l, diffID)
 	}
-	z, err := decompress(in.board.extracting(l, t.reader(ctx)))
+	z, err := decompress(in.board.extracting(l, t.Reader(ctx)))
 	if err != nil {
 		return nil, err
 	}
@@ -332,9 +333,9 @@ func (in *intake) figure(m *manifest, err error) error {
 	for _, l := range m.layers {
 		all += l.Size
 		if t := in.layers[l.Digest]; t != nil {
-			_, at, _, _ := t.state()
+			_, at, _, _ := t.State()
 			rest += l.Size - at
-			in.transfers.giveUp(t) // containers that run need what room there is
+			in.transfers.GiveUp(t) // containers that run need what room there is
 		}
 	}
 	return fmt.Errorf("the image's layers are %d bytes compressed, %d of them still to come, and take more when they are unpacked: %w", all, rest, err)

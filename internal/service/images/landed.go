@@ -11,6 +11,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/gantry-engine/gantry/internal/service/images/transfer"
 )
 
 // unloading are the layers of an archive that is being read: each is written to a file, and unpacked while the archive is
@@ -22,7 +24,7 @@ type unloading struct {
 	store  *blobs
 	ctx    context.Context //nolint:containedctx // of the work beside the reading, until close
 	cancel context.CancelFunc
-	slots  *slots
+	slots  *transfer.Slots
 	work   sync.WaitGroup
 
 	all []*landed
@@ -31,13 +33,13 @@ type unloading struct {
 // landed is one layer's file.
 type landed struct {
 	Arrival
-	t      *transfer
+	t      *transfer.Blob
 	file   Landing
 	staged Staged
 }
 
 func newUnloading(ctx context.Context, store *blobs) *unloading {
-	u := &unloading{store: store, slots: &slots{max: max(2, runtime.NumCPU())}}
+	u := &unloading{store: store, slots: transfer.NewSlots(max(2, runtime.NumCPU()))}
 	u.ctx, u.cancel = context.WithCancel(ctx)
 	return u
 }
@@ -56,25 +58,25 @@ func (u *unloading) take(name string, r *bufio.Reader, expected digest.Digest, b
 	if err != nil {
 		return d, diskFull(err)
 	}
-	l := &landed{file: file, t: &transfer{changed: make(chan struct{}), file: file, stage: downloading}}
+	l := &landed{file: file, t: transfer.Into(file)}
 	u.all = append(u.all, l)
 	defer func() {
 		if err != nil {
-			l.t.change(func() { l.t.err = err })
+			l.t.Fail(err)
 		}
 	}()
 	if len(u.all) <= maxLayers {
 		u.work.Go(func() { u.stage(l) })
 	}
-	hash := digest.SHA256.Hash()
+	hash, size := digest.SHA256.Hash(), int64(0)
 	for {
 		n, err := r.Read(buf)
 		if n > 0 {
 			hash.Write(buf[:n])
-			if _, err := file.Write(buf[:n]); err != nil {
+			if _, err := l.t.Write(buf[:n]); err != nil {
 				return d, diskFull(err)
 			}
-			l.t.change(func() { l.t.at += int64(n) })
+			size += int64(n)
 		}
 		if errors.Is(err, io.EOF) {
 			break
@@ -83,25 +85,25 @@ func (u *unloading) take(name string, r *bufio.Reader, expected digest.Digest, b
 			return d, err
 		}
 	}
-	d = ocispec.Descriptor{Digest: digest.NewDigest(digest.SHA256, hash), Size: l.t.at}
+	d = ocispec.Descriptor{Digest: digest.NewDigest(digest.SHA256, hash), Size: size}
 	if expected != "" && d.Digest != expected {
 		return d, mismatch(name, expected, d.Digest)
 	}
 	l.Arrival = Arrival{Digest: d.Digest, Size: d.Size}
-	l.t.change(func() { l.t.stage = arrived })
+	l.t.End()
 	u.work.Go(func() { _ = file.Sync() }) // so that little is left to write at the end; Adopt tells of errors
 	return d, file.Named(d.Digest)
 }
 
 // stage unpacks a layer while it comes. What cannot be unpacked is told when an image asks for it.
 func (u *unloading) stage(l *landed) {
-	release, err := u.slots.acquire(u.ctx)
+	release, err := u.slots.Acquire(u.ctx)
 	if err != nil {
 		return
 	}
 	defer release()
 	staged, err := u.store.layers.Stage(u.ctx, func(ctx context.Context) (io.ReadCloser, error) {
-		return decompress(l.t.reader(ctx))
+		return decompress(l.t.Reader(ctx))
 	})
 	if err == nil {
 		l.staged = staged

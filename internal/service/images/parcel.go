@@ -94,7 +94,7 @@ func (g *outgo) send(ctx context.Context) error {
 					return err
 				}
 			}
-			release, err := g.slots.acquire(ctx)
+			release, err := g.slots.Acquire(ctx)
 			if err != nil {
 				return err
 			}
@@ -107,7 +107,7 @@ func (g *outgo) send(ctx context.Context) error {
 
 // press has a layer sent compressed by us.
 func (g *outgo) press(ctx context.Context, p *parcel) error {
-	release, err := g.presses.acquire(ctx)
+	release, err := g.presses.Acquire(ctx)
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/gantry-engine/gantry/internal/kit/classed"
+	"github.com/gantry-engine/gantry/internal/service/images/transfer"
 	"github.com/gantry-engine/gantry/internal/service/images/trust"
 )
 
@@ -25,7 +26,7 @@ type puller struct {
 	store     *blobs
 	registry  Registry
 	sentry    *sentry
-	transfers *transfers
+	transfers *transfer.Transfers
 	announce  announcer
 
 	lazyAlways atomic.Bool // pull every image lazily that can be

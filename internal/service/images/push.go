@@ -18,6 +18,7 @@ import (
 
 	"github.com/gantry-engine/gantry/internal/kit/classed"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
+	"github.com/gantry-engine/gantry/internal/service/images/transfer"
 )
 
 // pusher sends images to registries.
@@ -26,8 +27,8 @@ type pusher struct {
 	store    *blobs
 	registry Registry
 	sentry   *sentry
-	slots    *slots
-	presses  *slots // bounds how many layers are compressed at once
+	slots    *transfer.Slots
+	presses  *transfer.Slots // bounds how many layers are compressed at once
 	announce announcer
 }
 

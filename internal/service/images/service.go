@@ -8,8 +8,8 @@ import (
 	"runtime"
 
 	"github.com/containerd/platforms"
-	"github.com/opencontainers/go-digest"
 
+	"github.com/gantry-engine/gantry/internal/service/images/transfer"
 	"github.com/gantry-engine/gantry/internal/service/images/trust"
 )
 
@@ -73,9 +73,9 @@ func New(ctx context.Context, d Deps) (*Service, error) {
 		loader: &loader{c, store, guard, tell}, saver: &saver{c, store, guard, tell}, sentry: guard, users: u,
 	}
 	s.puller = &puller{catalog: c, store: store, registry: d.Registry, sentry: guard, announce: tell,
-		transfers: &transfers{content: d.Content, slots: &slots{max: defaultDownloads}, all: map[digest.Digest]*transfer{}}}
+		transfers: transfer.New(d.Content, defaultDownloads)}
 	s.arriver = &arriver{c, store, tell, log}
-	s.pusher = &pusher{c, store, d.Registry, guard, &slots{max: defaultUploads}, &slots{max: max(2, runtime.NumCPU())}, tell}
+	s.pusher = &pusher{c, store, d.Registry, guard, transfer.NewSlots(defaultUploads), transfer.NewSlots(max(2, runtime.NumCPU())), tell}
 	s.budget = newBudget(d, c, u, s.remover, c.uses, log)
 	c.changed = s.budget.look
 	s.accountant = &accountant{s.querier}
@@ -101,8 +101,8 @@ const (
 
 // Bound changes how many blobs come in and go out at once; 0 is the default.
 func (s *Service) Bound(downloads, uploads int) {
-	s.puller.transfers.slots.resize(cmp.Or(max(downloads, 0), defaultDownloads))
-	s.pusher.slots.resize(cmp.Or(max(uploads, 0), defaultUploads))
+	s.puller.transfers.Bound(cmp.Or(max(downloads, 0), defaultDownloads))
+	s.pusher.slots.Resize(cmp.Or(max(uploads, 0), defaultUploads))
 }
 
 // Close ends what goes on in the background.
