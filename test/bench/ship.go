@@ -251,6 +251,7 @@ func ship(b *bench) (out []result, err error) {
 		{"push", "push of the same image to another, empty registry", "≤ 0.5× the best peer"},
 		{"orphan", "– when the registry it came from is gone", "reported"},
 		{"save", "save of it to a file", "≤ 0.5× the best peer"},
+		{"raw", "push of it after a load, its layers never compressed here", "≤ 0.5× the best peer"},
 		{"load", "load of it, from an archive in docker save's form", "≤ 0.5× the best peer"},
 	}
 	got := map[string]map[string]sample{"alone": {}}
@@ -282,7 +283,7 @@ func ship(b *bench) (out []result, err error) {
 		do     func(s *shipment, round int) error
 	}{
 		{shipRounds, (*shipment).pull}, {1, (*shipment).used}, {10, (*shipment).current}, {3 * shipRounds, (*shipment).more},
-		{shipRounds, (*shipment).save}, {shipRounds, (*shipment).push}, {2, (*shipment).orphan}, {shipRounds, (*shipment).load},
+		{shipRounds, (*shipment).save}, {shipRounds, (*shipment).push}, {2, (*shipment).orphan}, {shipRounds, (*shipment).load}, {2, (*shipment).raw},
 	} {
 		for round := range step.rounds { // in turn, so that a machine that drifts drifts for all
 			for _, s := range all {
@@ -425,6 +426,20 @@ func (s *shipment) orphan(round int) error {
 		s.source()
 	}
 	return s.pushed("orphan", round)
+}
+
+// raw pushes what was loaded.
+func (s *shipment) raw(round int) error {
+	if round > 0 { // an engine may know by now what its layers become
+		if err := s.load(round); err != nil {
+			return err
+		}
+	}
+	if _, err := s.e.must("tag", shipHost+"/big:1", emptyHost+"/big:1"); err != nil {
+		return err
+	}
+	err := s.pushed("raw", round)
+	return errors.Join(err, s.drop(emptyHost+"/big:1"))
 }
 
 func (s *shipment) pushed(key string, round int) error {

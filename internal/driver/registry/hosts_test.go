@@ -310,3 +310,31 @@ func TestDefaultRegistry(t *testing.T) {
 		}
 	}
 }
+
+func TestTheDefaultRegistryStandsForDockerHub(t *testing.T) {
+	reg := fake.New(t)
+	reg.Require(fake.Auth{Scheme: "basic", User: "u", Password: "p"})
+	d := reg.AddImage("team/app", "1", fake.Image{Layers: [][]byte{[]byte("x")}})
+	cl, _ := client(t, Config{Default: reg.Host + "/team"})
+	auth := registry.AuthConfig{Username: "u", Password: "p", ServerAddress: "https://index.docker.io/v1/"}
+	if _, err := cl.Login(t.Context(), auth); err != nil {
+		t.Errorf("login: %v", err)
+	}
+	auth.Password = "wrong"
+	if _, err := cl.Login(t.Context(), auth); !errdefs.IsUnauthorized(err) {
+		t.Errorf("login with a wrong password: %v", err)
+	}
+	auth.Password = "p"
+	r := repository(t, cl, "app", auth)
+	if got, err := r.Resolve(t.Context(), "1"); err != nil || got.Digest != d.Digest {
+		t.Errorf("app:1 is %v, %v; it should be %v", got.Digest, err, d.Digest)
+	}
+	// What lies in another of its repositories is mounted by the name that it has there.
+	blob := reg.AddBlob("team/lib/base", noise(100))
+	if mounted, err := r.Upload(t.Context(), blob, []string{"lib/base"}, nil); err != nil || mounted != "lib/base" {
+		t.Errorf("mounted from %q, %v", mounted, err)
+	}
+	if _, err := cl.Search(t.Context(), "app", 5, auth); err == nil || !strings.Contains(err.Error(), "searching "+reg.Host) {
+		t.Errorf("searched elsewhere than in the default registry, which has no search: %v", err)
+	}
+}

@@ -54,7 +54,11 @@ func (r *Repository) Upload(ctx context.Context, d ocispec.Descriptor, from []st
 			return "", r.pushError(err)
 		}
 	}
-	return "", r.pushError(u.send(ctx))
+	err = u.send(ctx)
+	if errors.As(err, new(sourceError)) {
+		u.cancel(ctx)
+	}
+	return "", r.pushError(err)
 }
 
 // upload is a blob on its way out.
@@ -65,6 +69,16 @@ type upload struct {
 	session *url.URL // where the registry wants to be told more
 	at      int64    // bytes that it has
 	broken  int      // times in a row without progress
+}
+
+// cancel tells the registry that no more will come: there is nothing to send. That it does not hear of it costs it disk space for a
+// while, nothing else.
+func (u *upload) cancel(ctx context.Context) {
+	ctx, stop := context.WithTimeout(ctx, 5*time.Second)
+	defer stop()
+	if resp, err := u.r.do(ctx, u.r.registry(), request{method: http.MethodDelete, location: u.session, once: true}); err == nil {
+		drain(resp)
+	}
 }
 
 // mount asks for the blob from another repository of the registry.

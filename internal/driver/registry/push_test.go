@@ -157,6 +157,22 @@ func TestAnUploadWhoseSessionIsLostBeginsAnew(t *testing.T) {
 	}
 }
 
+func TestAnUploadThatCannotBeReadIsCancelled(t *testing.T) {
+	reg := fake.New(t)
+	r, _ := app(t, reg)
+	c := &content{bytes: noise(100)}
+	gone := errors.New("gone")
+	_, err := r.Upload(t.Context(), c.descriptor(), nil, func(int64) (io.ReadCloser, error) { return nil, gone })
+	if !errors.Is(err, gone) {
+		t.Errorf("told %v", err)
+	}
+	count(t, reg, "PATCH", "", 0)
+	count(t, reg, "DELETE", "/uploads/", 1)
+	if cancelled := reg.Requests("DELETE", "/uploads/"); len(cancelled) == 1 && cancelled[0].Status != 204 {
+		t.Errorf("cancelled with %d", cancelled[0].Status)
+	}
+}
+
 func TestAnUploadNeedsToKnowWhereToGo(t *testing.T) {
 	for location, text := range map[string]string{"": "does not say where to send", "http://example.com/x": "without encryption at example.com"} {
 		reg := fake.NewTLS(t)
