@@ -37,6 +37,15 @@ func (a *archives) Tar(_ context.Context, diff digest.Digest) (io.ReadCloser, er
 	return &heldStream{r, drop}, nil
 }
 
+// Peek implements recall.Layers.
+func (a *archives) Peek(_ context.Context, diff digest.Digest) (io.ReadCloser, error) {
+	name, ok := a.recorded(diff)
+	if !ok {
+		return nil, fmt.Errorf("the layer %s is not here in a form that its archive can be made of: %w", diff, errdefs.ErrNotFound)
+	}
+	return a.openTar(name)
+}
+
 // Prove implements recall.Layers.
 func (a *archives) Prove(ctx context.Context, diff digest.Digest) error {
 	name, ok := a.recorded(diff)

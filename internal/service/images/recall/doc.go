@@ -38,6 +38,8 @@ type Layers interface {
 	// Tar is the archive that a layer was unpacked from, byte for byte, made again of its files; ErrNotFound if it cannot be.
 	// The layer stays while it is open.
 	Tar(ctx context.Context, diffID digest.Digest) (io.ReadCloser, error)
+	// Peek is Tar for who does not keep the layer from collection: reading fails if it goes meanwhile.
+	Peek(ctx context.Context, diffID digest.Digest) (io.ReadCloser, error)
 	// Prove makes the archive and compares its digest: ErrNotFound if there is nothing to make it of, ErrDataLoss if it is
 	// another one. It does not keep the layer from collection.
 	Prove(ctx context.Context, diffID digest.Digest) error

@@ -139,39 +139,39 @@ func (d *Dropper) recipe(ctx context.Context, l Layer) (Recipe, bool) {
 	r := Recipe{DiffID: l.DiffID, Plain: l.Blob.Digest == l.DiffID}
 	if !r.Plain {
 		r.Source = d.shelf.Source(ctx, l.Blob.Digest)
-		r.Codec = d.codec(ctx, l)
-	}
-	if !r.Plain && r.Source == "" && r.Codec == nil && ctx.Err() == nil {
-		d.keep(l.Blob.Digest)
+		c, err := d.codec(ctx, l)
+		if err == nil && c == nil && r.Source == "" {
+			d.keep(l.Blob.Digest) // nothing will ever make it again
+		}
+		r.Codec = c
 	}
 	return r, r.Plain || r.Source != "" || r.Codec != nil
 }
 
-// codec is by what a blob seems to have been compressed, or nil.
-func (d *Dropper) codec(ctx context.Context, l Layer) *Codec {
+// codec is by what a blob seems to have been compressed, or nil. An error says that this is not known now: the blob or the layer is not here.
+func (d *Dropper) codec(ctx context.Context, l Layer) (*Codec, error) {
 	ra, err := d.blobs.ReaderAt(ctx, l.Blob)
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	defer ra.Close()
 	head := make([]byte, min(sample, l.Blob.Size))
-	if _, err := ra.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) || !bytes.HasPrefix(head, []byte{0x1f, 0x8b, 8}) {
-		return nil
+	if _, err := ra.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
 	}
-	tar, err := d.layers.Tar(ctx, l.DiffID)
+	if !bytes.HasPrefix(head, []byte{0x1f, 0x8b, 8}) {
+		return nil, nil //nolint:nilnil // see above
+	}
+	tar, err := d.layers.Peek(ctx, l.DiffID)
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	defer tar.Close()
 	raw, err := io.ReadAll(io.LimitReader(tar, sample))
 	if err != nil {
-		return nil
+		return nil, err
 	}
-	c, err := identify(head, raw)
-	if err != nil {
-		d.log.Warn("finding out how a layer was compressed", "digest", l.Blob.Digest, "error", err)
-	}
-	return c
+	return identify(head, raw)
 }
 
 // prove makes a layer's archive again, and, if nobody gives it, the blob. A codec that was only guessed is no harm where there is a source.
@@ -179,7 +179,16 @@ func (d *Dropper) prove(ctx context.Context, l Layer, r Recipe) error {
 	if r.Plain || r.Source != "" {
 		return d.layers.Prove(ctx, l.DiffID)
 	}
-	return compress(ctx, d.layers, io.Discard, l.Blob, r)
+	err := compress(ctx, d.layers.Peek, io.Discard, l.Blob, r)
+	if err == nil {
+		return nil
+	}
+	if tar, gone := d.layers.Peek(ctx, l.DiffID); gone != nil {
+		err = errors.Join(gone, err) // it was collected meanwhile
+	} else {
+		_ = tar.Close()
+	}
+	return err
 }
 
 func (d *Dropper) keep(b digest.Digest) {

@@ -157,15 +157,18 @@ func (m *Maker) ways(r Recipe) (list []way) {
 	}
 	if r.Codec != nil {
 		list = append(list, func(ctx context.Context, f io.Writer, d ocispec.Descriptor, r Recipe) error {
-			return compress(ctx, m.layers, f, d, r)
+			return compress(ctx, m.layers.Tar, f, d, r)
 		})
 	}
 	return list
 }
 
+// archiveOf opens the archive of a layer, by its diff ID.
+type archiveOf = func(context.Context, digest.Digest) (io.ReadCloser, error)
+
 // compress makes a blob of its layer's files.
-func compress(ctx context.Context, layers Layers, f io.Writer, d ocispec.Descriptor, r Recipe) error {
-	tar, err := layers.Tar(ctx, r.DiffID)
+func compress(ctx context.Context, open archiveOf, f io.Writer, d ocispec.Descriptor, r Recipe) error {
+	tar, err := open(ctx, r.DiffID)
 	if err != nil {
 		return err
 	}
