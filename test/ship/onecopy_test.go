@@ -3,6 +3,7 @@ package ship
 import (
 	"bytes"
 	"compress/gzip"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -156,6 +157,17 @@ func TestOneCopyOfAPulledImage(t *testing.T) {
 	}
 	from.Mend()
 	settles(t, e)
+	// A registry that has what was compressed for it is sent nothing, and nothing stays open of it.
+	fifth := testkit.Start(t, testkit.Options{})
+	fifth.Must(t, "load", "-q", "-i", plain)
+	fifth.Must(t, "tag", name, third.Host+"/app:2")
+	fifth.Must(t, "push", third.Host+"/app:2")
+	if held := deletedFiles(t, fifth); len(held) > 0 {
+		t.Errorf("open after the push: %v", held)
+	}
+	if held := deletedFiles(t, e); len(held) > 0 {
+		t.Errorf("open after all: %v", held)
+	}
 	for what, have := range map[string]func(*testkit.Engine){
 		"archive":        func(o *testkit.Engine) { o.Must(t, "load", "-q", "-i", archive) },
 		"archive, plain": func(o *testkit.Engine) { o.Must(t, "load", "-q", "-i", plain) },
@@ -227,4 +239,19 @@ func TestOneCopyOfAPrivateImage(t *testing.T) {
 	if got := other.Must(t, "images", "-q", "--no-trunc", name); got != id {
 		t.Errorf("loaded as %s, saved was %s", got, id)
 	}
+}
+
+// deletedFiles are what an engine holds open of files that have no name any more, below its data root.
+func deletedFiles(t *testing.T, e *testkit.Engine) (held []string) {
+	t.Helper()
+	all, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", e.PID()))
+	if err != nil || len(all) == 0 {
+		t.Fatal(all, err)
+	}
+	for _, fd := range all {
+		if to, err := os.Readlink(fd); err == nil && strings.HasPrefix(to, e.DataRoot) && strings.HasSuffix(to, "(deleted)") {
+			held = append(held, to)
+		}
+	}
+	return held
 }

@@ -2,6 +2,7 @@ package images
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -17,12 +18,9 @@ import (
 // compressedLabel marks, at a layer, the blob that is the same compressed here: it lives as long, and is not made twice.
 const compressedLabel = gcChild + "gzip"
 
-// opener opens a blob.
-type opener = func() (content.ReaderAt, error)
-
-// compressed is a layer's archive, compressed here: as it was the last time, unless that is to be done anew, or now. What
-// was made now is open until it is closed, and is made again of the layer's files later.
-func (s *blobs) compressed(ctx context.Context, l ocispec.Descriptor, diffID digest.Digest, anew bool) (d ocispec.Descriptor, open opener, err error) {
+// compressed is a layer's archive, compressed here: as it was the last time, unless that is to be done anew, or now. The store
+// has it then; made is what was made now without a file of the store, if that was so, and the caller's.
+func (s *blobs) compressed(ctx context.Context, l ocispec.Descriptor, diffID digest.Digest, anew bool) (d ocispec.Descriptor, made content.ReaderAt, err error) {
 	blobs := s.content.Blobs()
 	i, err := blobs.Info(ctx, l.Digest)
 	if err != nil {
@@ -31,21 +29,22 @@ func (s *blobs) compressed(ctx context.Context, l ocispec.Descriptor, diffID dig
 	if known := digest.Digest(i.Labels[compressedLabel]); known != "" && !anew {
 		if i, err := blobs.Info(ctx, known); err == nil {
 			d = ocispec.Descriptor{MediaType: gzipType(l.MediaType), Digest: known, Size: i.Size}
-			return d, func() (content.ReaderAt, error) { return blobs.ReaderAt(ctx, d) }, s.keep(ctx, i)
+			return d, nil, s.keep(ctx, i)
 		}
 	}
-	d, made, err := s.compressFiles(ctx, diffID)
-	open = func() (content.ReaderAt, error) { return made, nil }
+	d, made, err = s.compressFiles(ctx, diffID)
 	if _, dropped := s.recall.dropped(l.Digest); err != nil && !dropped && ctx.Err() == nil {
 		d, err = s.compressBlob(ctx, l)
-		open = func() (content.ReaderAt, error) { return blobs.ReaderAt(ctx, d) }
 	}
 	if err != nil {
 		return d, nil, fmt.Errorf("compressing the layer %s: %w", l.Digest, diskFull(err))
 	}
 	d.MediaType = gzipType(l.MediaType)
 	_, err = blobs.Update(ctx, content.Info{Digest: l.Digest, Labels: map[string]string{compressedLabel: d.Digest.String()}}, "labels."+compressedLabel)
-	return d, open, err
+	if err != nil && made != nil {
+		return d, nil, errors.Join(err, made.Close())
+	}
+	return d, made, err
 }
 
 // gzipType is the type of a layer that was compressed, of the same family.
@@ -85,7 +84,10 @@ func (s *blobs) compressFiles(ctx context.Context, diffID digest.Digest) (d ocis
 	}
 	d = ocispec.Descriptor{Digest: digest.NewDigest(digest.SHA256, hash), Size: count.n}
 	how := recall.Gzip
-	return d, scratched{f, count.n}, s.recall.Shelf.Enter(ctx, d, recall.Recipe{DiffID: diffID, Codec: &how})
+	if err := s.recall.Shelf.Enter(ctx, d, recall.Recipe{DiffID: diffID, Codec: &how}); err != nil {
+		return d, nil, err
+	}
+	return d, scratched{f, count.n}, nil
 }
 
 // compressBlob compresses a layer's blob, which is its archive.

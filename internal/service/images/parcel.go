@@ -22,7 +22,7 @@ type parcel struct {
 	diffID             digest.Digest // of an image's layer, else ""
 
 	sent  ocispec.Descriptor // as the registry has it: another one if it was compressed for this
-	open  opener
+	open  func() (content.ReaderAt, error)
 	from  content.ReaderAt // once it was opened
 	lost  bool             // it is not to be had any more as it came
 	stale bool             // what was compressed the last time cannot be made again
@@ -45,6 +45,7 @@ func (p *parcel) read() (content.ReaderAt, error) {
 func (p *parcel) close() {
 	if p.from != nil {
 		_ = p.from.Close()
+		p.from = nil
 	}
 }
 
@@ -112,7 +113,9 @@ func (g *outgo) press(ctx context.Context, p *parcel) error {
 		return err
 	}
 	defer release()
-	p.sent, p.open, err = g.store.compressed(ctx, p.Descriptor, p.diffID, p.stale)
+	p.close()
+	p.sent, p.from, err = g.store.compressed(ctx, p.Descriptor, p.diffID, p.stale)
+	p.open = func() (content.ReaderAt, error) { return g.store.content.Blobs().ReaderAt(ctx, p.sent) }
 	return err
 }
 
