@@ -190,6 +190,57 @@ func TestTakenUpWhereItBrokeOff(t *testing.T) {
 	}
 }
 
+// Who comes while a transfer is being broken off begins anew where that ends, and hears nothing of it.
+func TestJoinedWhileItIsBrokenOff(t *testing.T) {
+	content := bytes.Repeat([]byte("twice "), 1000)
+	d, disk := described(content), newDisk()
+	ts := New(disk, 3)
+	entered, end := make(chan struct{}), make(chan struct{})
+	slow := &source{content: content, half: 2000, gate: make(chan struct{})}
+	first := ts.Join(d, func(ctx context.Context, d ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
+		rc, err := slow.fetch(ctx, d, offset)
+		return lingering{rc, entered, end}, err
+	})
+	reached(t, first, 2000)
+	left := make(chan struct{})
+	go func() {
+		ts.Leave(first)
+		close(left)
+	}()
+	<-entered // it is told to end, and takes its time
+	s := &source{content: content}
+	second := ts.Join(d, s.fetch)
+	third := ts.Join(d, s.fetch)
+	close(end)
+	if err := second.Wait(t.Context()); err != nil {
+		t.Errorf("the one that came meanwhile was told %v", err)
+	}
+	<-left
+	ts.Leave(second)
+	ts.Leave(third)
+	if got := s.asked(); len(got) != 1 || got[0] != 2000 {
+		t.Errorf("fetched from %v", got)
+	}
+	if b, open := disk.here(d.Digest); !bytes.Equal(b, content) || open != 0 {
+		t.Errorf("%d bytes of %d are left, %d files open", len(b), len(content), open)
+	}
+	if len(ts.all)+len(ts.leaving) != 0 {
+		t.Errorf("known still: %v, %v", ts.all, ts.leaving)
+	}
+}
+
+// lingering is a stream whose Close takes until end.
+type lingering struct {
+	io.ReadCloser
+	entered, end chan struct{}
+}
+
+func (l lingering) Close() error {
+	close(l.entered)
+	<-l.end
+	return l.ReadCloser.Close()
+}
+
 func TestWhatIsNotWhatItShouldBeGoes(t *testing.T) {
 	content := []byte("what came in")
 	d := described([]byte("what should!"))

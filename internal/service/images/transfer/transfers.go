@@ -37,11 +37,13 @@ type Transfers struct {
 
 	mu  sync.Mutex
 	all map[digest.Digest]*Blob
+	// leaving are those that were broken off, until nothing writes to their file any more. Who wants one of these begins anew, after that.
+	leaving map[digest.Digest]chan struct{}
 }
 
 // New gives Transfers that download that many blobs at once; 0 is without bound.
 func New(files Files, atOnce int) *Transfers {
-	return &Transfers{files: files, slots: NewSlots(atOnce), all: map[digest.Digest]*Blob{}}
+	return &Transfers{files: files, slots: NewSlots(atOnce), all: map[digest.Digest]*Blob{}, leaving: map[digest.Digest]chan struct{}{}}
 }
 
 // Bound changes how many blobs are downloaded at once.
@@ -58,8 +60,12 @@ func (ts *Transfers) Join(d ocispec.Descriptor, fetch Fetcher) *Blob {
 	ctx, cancel := context.WithCancel(context.Background())
 	t := &Blob{Desc: d, users: 1, cancel: cancel, changed: make(chan struct{}), ended: make(chan struct{})}
 	ts.all[d.Digest] = t
+	before := ts.leaving[d.Digest]
 	go func() {
 		defer close(t.ended)
+		if before != nil {
+			<-before
+		}
 		if err := ts.run(ctx, t, fetch); err != nil {
 			ts.forget(t) // whoever comes now begins anew
 			t.change(func() { t.err = err })
@@ -79,26 +85,30 @@ func (ts *Transfers) forget(t *Blob) {
 // Leave ends the part in a transfer. The last one to leave waits until nothing writes any more.
 func (ts *Transfers) Leave(t *Blob) {
 	ts.mu.Lock()
-	t.users--
-	last := t.users == 0
-	ts.mu.Unlock()
-	if !last {
+	defer ts.mu.Unlock()
+	if t.users--; t.users > 0 {
 		return
+	}
+	name := t.Desc.Digest
+	if ts.all[name] == t {
+		delete(ts.all, name)
+		gone := make(chan struct{})
+		ts.leaving[name] = gone
+		defer func() {
+			if ts.leaving[name] == gone {
+				delete(ts.leaving, name)
+			}
+			close(gone)
+		}()
 	}
 	t.cancel()
+	ts.mu.Unlock()
 	<-t.ended
 	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	if t.users > 0 { // somebody joined meanwhile, and finds it ended
-		return
-	}
-	if ts.all[t.Desc.Digest] == t {
-		delete(ts.all, t.Desc.Digest)
-	}
 	if t.file == nil {
 		return
 	}
-	if t.futile {
+	if t.futile && ts.all[name] == nil { // else another one goes on with the file
 		_ = t.file.Discard()
 	}
 	_ = t.file.Close()
