@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"bytes"
 	gogzip "compress/gzip"
+	"encoding/binary"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/pgzip"
@@ -66,6 +68,20 @@ func (c *Codec) writer(w io.Writer) (io.WriteCloser, error) {
 // sample is how much of an archive, and of its blob, is looked at to find out by which codec it was compressed. Encoders that
 // work on blocks of a megabyte begin like others.
 const sample = 4 << 20
+
+// gzipHeader is the length of a gzip member's header that has neither a name nor anything else that may be in it.
+const gzipHeader = 10
+
+// ours tells by its header whether a member may come from an encoder that is known: they write no flags, and "unknown" for the
+// operating system, where zlib's write its name. The time is none, or what the zero [time.Time] becomes in 32 bits, which
+// klauspost's and pgzip write.
+func ours(head []byte) bool {
+	if len(head) != gzipHeader || !bytes.Equal(head[:4], []byte{0x1f, 0x8b, 8, 0}) || head[9] != 255 {
+		return false
+	}
+	mtime := binary.LittleEndian.Uint32(head[4:8])
+	return mtime == 0 || mtime == uint32(time.Time{}.Unix()&0xffffffff)
+}
 
 // identify finds out which codec made a blob of an archive, by their beginnings (of up to sample bytes; shorter ones are all
 // there is). It is a guess, which only compressing all of it proves. It is nil if none of the usual ones did.

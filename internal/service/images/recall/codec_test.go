@@ -78,8 +78,15 @@ func TestEncodersMakeTheSameBytesForever(t *testing.T) {
 func TestIdentify(t *testing.T) {
 	for _, files := range []int{0, 1, 10, 160} {
 		raw := archive(2, files)
-		for _, c := range usual {
+		tried := usual
+		if files > 100 { // one of each encoder: it is their blocks that tell them apart there
+			tried = []Codec{{"go-gzip", 6}, {"pgzip", 6}, {"klauspost-gzip", 6}}
+		}
+		for _, c := range tried {
 			blob := compressedBy(t, c, raw)
+			if !ours(blob[:gzipHeader]) {
+				t.Errorf("%v: its header is % x", &c, blob[:gzipHeader])
+			}
 			got, err := identify(blob[:min(len(blob), sample)], raw[:min(len(raw), sample)])
 			if err != nil {
 				t.Fatal(err)
@@ -111,6 +118,14 @@ func TestIdentifyKnowsWhatItDoesNotKnow(t *testing.T) {
 		_ = z.Close()
 		if got, err := identify(b.Bytes(), raw); got != nil || err != nil {
 			t.Errorf("%s: taken for %v, %v", what, got, err)
+		}
+	}
+	for what, head := range map[string][]byte{
+		"zlib's": {0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3}, "with a name": {0x1f, 0x8b, 8, 8, 0, 0, 0, 0, 0, 255}, "with a time": {0x1f, 0x8b, 8, 0, 1, 2, 3, 4, 0, 255},
+		"zstd's": {0x28, 0xb5, 0x2f, 0xfd, 0, 0, 0, 0, 0, 255}, "short": {0x1f, 0x8b, 8},
+	} {
+		if ours(head) {
+			t.Errorf("a header %s is taken for one of ours", what)
 		}
 	}
 	other := compressedBy(t, Gzip, archive(4, 50))

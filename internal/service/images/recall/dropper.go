@@ -1,7 +1,6 @@
 package recall
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -155,12 +154,16 @@ func (d *Dropper) codec(ctx context.Context, l Layer) (*Codec, error) {
 		return nil, err
 	}
 	defer ra.Close()
-	head := make([]byte, min(sample, l.Blob.Size))
+	head := make([]byte, min(gzipHeader, l.Blob.Size))
 	if _, err := ra.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
-	if !bytes.HasPrefix(head, []byte{0x1f, 0x8b, 8}) {
+	if !ours(head) {
 		return nil, nil //nolint:nilnil // see above
+	}
+	head = make([]byte, min(sample, l.Blob.Size))
+	if _, err := ra.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
 	}
 	tar, err := d.layers.Peek(ctx, l.DiffID)
 	if err != nil {
