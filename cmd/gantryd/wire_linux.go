@@ -84,7 +84,7 @@ func wire(ctx context.Context, d *daemon) (_ *engine, _ []httpapi.Router, err er
 	routers := []httpapi.Router{
 		eventsroute.New(e.events), pluginsroute.New(), swarmroute.New(),
 		buildroute.New(), sessionroute.New(), registriesroute.New(registriesservice.New(e.registry)),
-		imagesroute.New(e.images), volumesroute.New(e.volumes), networksroute.New(e.networks),
+		imagesroute.New(e.images), volumesroute.New(e.volumes),
 	}
 	host, err := newHostPorts(d)
 	if err != nil {
@@ -97,7 +97,7 @@ func wire(ctx context.Context, d *daemon) (_ *engine, _ []httpapi.Router, err er
 	ports.Checks, ports.Records = e.images, d.store
 	ports.Disk = e.disk
 	ports.Containers = containerCounter{e.containers}
-	routers = append(routers, containersroute.New(e.containers), execroute.New(e.containers))
+	routers = append(routers, networksroute.New(e.networks, e.containers), containersroute.New(e.containers), execroute.New(e.containers))
 	if err := e.networks.Start(ctx); err != nil {
 		return nil, nil, err
 	}
@@ -180,7 +180,7 @@ func (e *engine) wireNetworks(ctx context.Context, d *daemon) error {
 	n := network.Config{
 		ExecRoot: c.ExecRoot, GantryNet: sibling.Path("gantry-net"), Bridge: c.BridgeName, Gateway: c.DefaultGateway, HostIP: c.IP, MTU: c.MTU,
 		NoICC: !c.ICC, NoMasq: !c.IPMasq, NoIPTables: !c.IPTables, NoIPForward: !c.IPForward, ForwardNoDrop: c.ForwardNoDrop,
-		Table: c.FirewallTable, PoolSize: poolSize,
+		Table: c.FirewallTable, PoolSize: poolSize, Engine: d.id,
 	}
 	if c.Bridge != "" {
 		n.Bridge, n.External = c.Bridge, true
@@ -200,7 +200,7 @@ func (e *engine) wireNetworks(ctx context.Context, d *daemon) error {
 	if err != nil {
 		return err
 	}
-	deps.Events = e.events
+	deps.Events, deps.Records = e.events, d.store.Bucket("networks")
 	e.networks, err = networksservice.New(networksservice.Config{
 		Seed: d.id, Created: d.born(), DNS: c.DNS, DNSSearch: c.DNSSrc, DNSOptions: c.DNSOpts, Name: e.containerName,
 	}, deps)

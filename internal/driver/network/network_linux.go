@@ -3,6 +3,8 @@
 package network
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -12,9 +14,12 @@ import (
 	"github.com/gantry-engine/gantry/internal/driver/network/bridge"
 	"github.com/gantry-engine/gantry/internal/driver/network/firewall"
 	"github.com/gantry-engine/gantry/internal/driver/network/host"
+	"github.com/gantry-engine/gantry/internal/driver/network/inside"
+	"github.com/gantry-engine/gantry/internal/driver/network/ipam"
 	"github.com/gantry-engine/gantry/internal/driver/network/null"
 	"github.com/gantry-engine/gantry/internal/driver/network/publish"
 	"github.com/gantry-engine/gantry/internal/service/networks"
+	"github.com/gantry-engine/gantry/internal/spec"
 	"github.com/gantry-engine/gantry/internal/sys/netlink"
 )
 
@@ -32,9 +37,18 @@ type Config struct {
 	FixedCIDR netip.Prefix // --fixed-cidr
 	Gateway   netip.Addr   // --default-gateway
 	HostIP    netip.Addr   // --ip
-	MTU       int          // --mtu, 0 is 1500
-	NoICC     bool         // --icc=false
-	NoMasq    bool         // --ip-masq=false
+
+	IPv6       bool         // --ipv6: the default network has it too
+	Address6   netip.Prefix // --bip6
+	FixedCIDR6 netip.Prefix // --fixed-cidr-v6
+	Gateway6   netip.Addr   // --default-gateway-v6
+
+	Engine   string        // tells this engine from others on the same host
+	Supplies []ipam.Supply // --default-address-pool; none are the usual ones
+
+	MTU    int  // --mtu, 0 is 1500
+	NoICC  bool // --icc=false
+	NoMasq bool // --ip-masq=false
 
 	NoIPTables      bool   // --iptables=false: no packet rules at all
 	NoIPForward     bool   // --ip-forward=false
@@ -47,8 +61,8 @@ type Config struct {
 // DefaultBridge is the default network's interface.
 const DefaultBridge = "gantry0"
 
-// New opens what the drivers need and gives the service's ports; Events is left to
-// the caller. The bridge is made at once, as the packet rules name its subnet.
+// New opens what the drivers need and gives the service's ports; Records and Events are left to
+// the caller.
 func New(cfg Config) (networks.Deps, error) {
 	if cfg.Bridge == "" {
 		cfg.Bridge = DefaultBridge
@@ -61,26 +75,36 @@ func New(cfg Config) (networks.Deps, error) {
 	}
 	client := publish.NewClient(cfg.GantryNet, filepath.Join(cfg.ExecRoot, "gantry-net.sock"))
 	pub := publish.Config{HostIP: cfg.HostIP, IPv6: !cfg.NoIPv6Forwarder}
-	deps := networks.Deps{Host: host.New(), None: null.New(cfg.PoolSize)}
+	supplies := ipam.Supplies(cfg.Supplies, cfg.Engine)
+	bridges := bridge.Kind{Engine: short(cfg.Engine), LocalPorts: !cfg.NoIPTables, MTU: cfg.MTU, PoolSize: cfg.PoolSize}
+	deps := networks.Deps{
+		Namespaces: inside.Namespaces{}, Kinds: map[string]networks.Kind{"bridge": bridges},
+		IPAM: map[string]networks.IPAM{"default": ipam.NewManager(supplies, used), "null": ipam.Null{}},
+	}
+	others := []networks.Predefined{
+		{Network: spec.Network{Name: "host", Driver: "host", EnableIPv4: true}, Driver: host.New()},
+		{Network: spec.Network{Name: "none", Driver: "null", EnableIPv4: true}, Driver: null.New(cfg.PoolSize)},
+	}
 	if cfg.Bridge == "none" {
-		deps.Ports = publish.New(pub, nil, client)
+		deps.Ports, deps.Predefined = publish.New(pub, nil, client), others
 		return deps, nil
 	}
-	br := bridge.New(bridge.Config{
+	standard, err := bridges.Default(bridge.Default{
 		Name: cfg.Bridge, External: cfg.External, Address: cfg.Address, Range: cfg.FixedCIDR, Gateway: cfg.Gateway,
-		MTU: cfg.MTU, NoICC: cfg.NoICC, NoMasq: cfg.NoMasq, HostIP: cfg.HostIP, LocalPorts: !cfg.NoIPTables, PoolSize: cfg.PoolSize,
-	})
-	deps.Bridge = br
-	if err := br.Prepare(); err != nil {
+		IPv6: cfg.IPv6, Address6: cfg.Address6, Range6: cfg.FixedCIDR6, Gateway6: cfg.Gateway6,
+		NoICC: cfg.NoICC, NoMasq: cfg.NoMasq, HostIP: cfg.HostIP,
+	}, supplies)
+	if err != nil {
 		return networks.Deps{}, err
 	}
+	deps.Predefined = append([]networks.Predefined{standard}, others...)
 	switchedOn, err := enableForwarding(cfg)
 	if err != nil || cfg.NoIPTables {
 		deps.Ports = publish.New(pub, nil, client)
 		return deps, err
 	}
 	fw, err := firewall.New(firewall.Config{
-		Table: cfg.Table, Bridge: cfg.Bridge, Subnet: br.Subnet().Masked(),
+		Table: cfg.Table, Bridge: cfg.Bridge, Subnet: standard.Network.Pools[0].Subnet,
 		Masquerade: !cfg.NoMasq, ICC: !cfg.NoICC, NoRouter: switchedOn && !cfg.ForwardNoDrop,
 	})
 	if err != nil {
@@ -88,6 +112,22 @@ func New(cfg Config) (networks.Deps, error) {
 	}
 	deps.Ports = publish.New(pub, fw, client)
 	return deps, nil
+}
+
+// short is an engine's mark on interfaces.
+func short(engine string) string {
+	sum := sha256.Sum256([]byte(engine))
+	return hex.EncodeToString(sum[:4])
+}
+
+// used are the subnets that the host has.
+func used() ([]netip.Prefix, error) {
+	c, err := netlink.Open(nil)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	return bridge.Used(c)
 }
 
 // enableForwarding lets the host pass packets between interfaces, and tells whether

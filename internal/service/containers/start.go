@@ -117,6 +117,7 @@ func (c *Container) began(r spec.Running, held notes.Run) {
 	st.ExitCode, st.Error, st.OOMKilled, st.StoppedBy, st.Health = 0, "", false, StoppedBySelf, nil
 	c.Sandbox, c.Cgroup = held.Sandbox, held.Cgroup
 	c.Sandbox.NetNS = nil
+	c.Networks = onNetworks(c.Networks, held.Sandbox)
 }
 
 // launchTries bounds how often a start is tried that a keeper's death cut short.
@@ -226,7 +227,7 @@ func (a *attempt) network(ctx context.Context) error {
 	if a.rec.HostConfig.NetworkMode.IsContainer() {
 		return nil
 	}
-	sb, err := a.Networks.Attach(ctx, sandboxRequest(a.rec))
+	sb, err := a.Networks.Attach(ctx, a.sandboxRequest(a.rec))
 	if err != nil {
 		return fmt.Errorf("failed to set up container networking: %w", err)
 	}
