@@ -53,9 +53,6 @@ type change struct{ add, remove []element }
 
 func (c *change) empty() bool { return len(c.add)+len(c.remove) == 0 }
 
-// undone is the change that takes this one back.
-func (c *change) undone() *change { return &change{add: c.remove, remove: c.add} }
-
 func (w *wanted) hold(c *change, es []element) {
 	for _, e := range es {
 		if w.elements[e]++; w.elements[e] == 1 {
