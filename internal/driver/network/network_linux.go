@@ -3,12 +3,11 @@
 package network
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"net/netip"
-	"os"
 	"path/filepath"
 
 	"github.com/gantry-engine/gantry/internal/driver/network/bridge"
@@ -76,17 +75,29 @@ func New(cfg Config) (networks.Deps, error) {
 	client := publish.NewClient(cfg.GantryNet, filepath.Join(cfg.ExecRoot, "gantry-net.sock"))
 	pub := publish.Config{HostIP: cfg.HostIP, IPv6: !cfg.NoIPv6Forwarder}
 	supplies := ipam.Supplies(cfg.Supplies, cfg.Engine)
-	bridges := bridge.Kind{Engine: short(cfg.Engine), LocalPorts: !cfg.NoIPTables, MTU: cfg.MTU, PoolSize: cfg.PoolSize}
-	deps := networks.Deps{
-		Namespaces: inside.Namespaces{}, Kinds: map[string]networks.Kind{"bridge": bridges},
-		IPAM: map[string]networks.IPAM{"default": ipam.NewManager(supplies, used), "null": ipam.Null{}},
+	forward, err := enableForwarding(cfg)
+	if err != nil {
+		return networks.Deps{}, err
 	}
-	others := []networks.Predefined{
-		{Network: spec.Network{Name: "host", Driver: "host", EnableIPv4: true}, Driver: host.New()},
-		{Network: spec.Network{Name: "none", Driver: "null", EnableIPv4: true}, Driver: null.New(cfg.PoolSize)},
+	bridges := bridge.Kind{Engine: short(cfg.Engine), LocalPorts: !cfg.NoIPTables, MTU: cfg.MTU, PoolSize: cfg.PoolSize, Forward6: forward.ipv6}
+	var rules publish.Rules
+	if !cfg.NoIPTables {
+		fw, err := firewall.New(firewall.Config{Table: cfg.Table, NoRouter: forward.switched4 && !cfg.ForwardNoDrop, NoRouter6: forward.switches6() && !cfg.ForwardNoDrop})
+		if err != nil {
+			return networks.Deps{}, err
+		}
+		rules, bridges.Rules = fw, fw
+	}
+	manager := ipam.NewManager(supplies, used)
+	deps := networks.Deps{
+		Namespaces: inside.Namespaces{}, Kinds: map[string]networks.Kind{"bridge": bridges}, IPAM: map[string]networks.IPAM{"default": manager, "null": ipam.Null{}},
+		Ports: publish.New(pub, rules, client),
+		Predefined: []networks.Predefined{
+			{Network: spec.Network{Name: "host", Driver: "host", EnableIPv4: true}, Driver: host.New()},
+			{Network: spec.Network{Name: "none", Driver: "null", EnableIPv4: true}, Driver: null.New(cfg.PoolSize)},
+		},
 	}
 	if cfg.Bridge == "none" {
-		deps.Ports, deps.Predefined = publish.New(pub, nil, client), others
 		return deps, nil
 	}
 	standard, err := bridges.Default(bridge.Default{
@@ -95,22 +106,10 @@ func New(cfg Config) (networks.Deps, error) {
 		NoICC: cfg.NoICC, NoMasq: cfg.NoMasq, HostIP: cfg.HostIP,
 	}, supplies)
 	if err != nil {
-		return networks.Deps{}, err
+		return networks.Deps{}, errors.Join(err, deps.Ports.Close(context.Background(), false))
 	}
-	deps.Predefined = append([]networks.Predefined{standard}, others...)
-	switchedOn, err := enableForwarding(cfg)
-	if err != nil || cfg.NoIPTables {
-		deps.Ports = publish.New(pub, nil, client)
-		return deps, err
-	}
-	fw, err := firewall.New(firewall.Config{
-		Table: cfg.Table, Bridge: cfg.Bridge, Subnet: standard.Network.Pools[0].Subnet,
-		Masquerade: !cfg.NoMasq, ICC: !cfg.NoICC, NoRouter: switchedOn && !cfg.ForwardNoDrop,
-	})
-	if err != nil {
-		return networks.Deps{}, err
-	}
-	deps.Ports = publish.New(pub, fw, client)
+	manager.Hold(standard.Network)
+	deps.Predefined = append([]networks.Predefined{standard}, deps.Predefined...)
 	return deps, nil
 }
 
@@ -128,27 +127,4 @@ func used() ([]netip.Prefix, error) {
 	}
 	defer c.Close()
 	return bridge.Used(c)
-}
-
-// enableForwarding lets the host pass packets between interfaces, and tells whether
-// this engine is the one who did, now or before a restart: a file in the exec root
-// remembers it until the next boot, as long as the setting itself lasts.
-func enableForwarding(cfg Config) (switchedOn bool, err error) {
-	const name = "net.ipv4.ip_forward"
-	if cfg.NoIPForward {
-		return false, nil
-	}
-	now, err := netlink.ReadSysctl(name)
-	if err != nil {
-		return false, err
-	}
-	marker := filepath.Join(cfg.ExecRoot, "ip-forward-switched-on")
-	if now != "0" {
-		_, err := os.Stat(marker)
-		return err == nil, nil
-	}
-	if err := netlink.WriteSysctl(name, "1"); err != nil {
-		return false, errors.Join(fmt.Errorf("containers would not reach other hosts, start with --ip-forward=false to accept that"), err)
-	}
-	return true, os.WriteFile(marker, nil, 0o600)
 }

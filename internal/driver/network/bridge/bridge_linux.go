@@ -9,6 +9,7 @@ import (
 	"os"
 	"sync/atomic"
 
+	"github.com/gantry-engine/gantry/internal/driver/network/firewall"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/service/networks"
 	"github.com/gantry-engine/gantry/internal/spec"
@@ -27,28 +28,16 @@ type Kind struct {
 	// PoolSize is how many namespaces are kept ready for each network while nothing happens; up to growth
 	// times as many under load. 0 keeps none.
 	PoolSize int
+	// Forward6 lets the host pass IPv6 packets between interfaces; nil leaves it as it is.
+	Forward6 func() error
 	// Rules are told which networks there are; nil without packet rules.
 	Rules Rules
 }
 
 // Rules is the part of the firewall that a network needs.
 type Rules interface {
-	// Admit makes the rules of a network, or changes them.
-	Admit(f Facts) error
-	// Expel takes them away.
-	Expel(bridge string) error
-}
-
-// Facts is what packet rules need to know of a network.
-type Facts struct {
-	Bridge            string // the interface
-	Subnets           []netip.Prefix
-	Mode4, Mode6      Mode
-	Masquerade        bool
-	Source4           netip.Addr // instead of masquerading; invalid is none
-	Source6           netip.Addr
-	ICC, Internal     bool
-	TrustedInterfaces []string
+	AddNetwork(n firewall.Network) error
+	RemoveNetwork(bridge string) error
 }
 
 // Settle implements networks.Kind.
@@ -107,7 +96,12 @@ func (d *Driver) Open(context.Context) (err error) {
 	}()
 	failpoint.Hit("gantryd.bridge-made")
 	if d.kind.Rules != nil {
-		if err := d.kind.Rules.Admit(d.facts()); err != nil {
+		if err := d.kind.Rules.AddNetwork(d.rules()); err != nil {
+			return err
+		}
+	}
+	if d.kind.Forward6 != nil && d.net.EnableIPv6 && !d.net.Internal {
+		if err := d.kind.Forward6(); err != nil {
 			return err
 		}
 	}
@@ -120,15 +114,20 @@ func (d *Driver) Open(context.Context) (err error) {
 	return nil
 }
 
-func (d *Driver) facts() Facts {
-	f := Facts{
-		Bridge: d.opts.name, Mode4: d.opts.mode4, Mode6: d.opts.mode6, Masquerade: d.opts.masquerade, Source4: d.opts.source4, Source6: d.opts.source6,
-		ICC: d.opts.icc, Internal: d.net.Internal, TrustedInterfaces: d.opts.trusted,
+// rules is the network as the firewall sees it.
+func (d *Driver) rules() firewall.Network {
+	n := firewall.Network{
+		Bridge: d.opts.name, Mode4: d.opts.mode4, Mode6: d.opts.mode6, Masquerade: d.opts.masquerade, HostIPv4: d.opts.source4, HostIPv6: d.opts.source6,
+		ICC: d.opts.icc, Internal: d.net.Internal, Trusted: d.opts.trusted,
 	}
 	for _, p := range d.net.Pools {
-		f.Subnets = append(f.Subnets, p.Subnet)
+		if p.Subnet.Addr().Is4() {
+			n.V4 = append(n.V4, p.Subnet)
+		} else {
+			n.V6 = append(n.V6, p.Subnet)
+		}
 	}
-	return f
+	return n
 }
 
 // Ready implements networks.Driver: fills the pool and, meanwhile, deletes what dead
@@ -155,7 +154,7 @@ func (d *Driver) Close(_ context.Context, remove bool) error {
 	d.sweeper.clear(0)
 	var err error
 	if d.kind.Rules != nil {
-		err = d.kind.Rules.Expel(d.opts.name)
+		err = d.kind.Rules.RemoveNetwork(d.opts.name)
 	}
 	if cerr := d.dev.close(true); err == nil {
 		err = cerr
@@ -194,7 +193,7 @@ func (d *Driver) gateway(a netip.Addr) netip.Addr {
 	if a.Is6() {
 		mode, aux = d.opts.mode6, defaultGateway6
 	}
-	if !a.IsValid() || d.net.Internal || mode == Isolated {
+	if !a.IsValid() || d.net.Internal || mode == firewall.Isolated {
 		return netip.Addr{}
 	}
 	for _, p := range d.net.Pools {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/gantry-engine/gantry/internal/driver/network/firewall"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/spec"
 	"github.com/gantry-engine/gantry/internal/sys/netlink"
@@ -44,7 +45,7 @@ func newDevice(n spec.Network, o options, engine string, external bool) *device 
 		if p.Gateway.Is6() {
 			mode = o.mode6
 		}
-		if p.Gateway.IsValid() && mode != Isolated && !(p.Gateway.Is4() && o.noIPv4) {
+		if p.Gateway.IsValid() && mode != firewall.Isolated && !(p.Gateway.Is4() && o.noIPv4) {
 			d.addresses = append(d.addresses, netip.PrefixFrom(p.Gateway, p.Subnet.Bits()))
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/gantry-engine/gantry/internal/driver/network/firewall"
 	"github.com/gantry-engine/gantry/internal/spec"
 )
 
@@ -33,24 +34,11 @@ const (
 	defaultGateway6 = "DefaultGatewayIPv6"
 )
 
-// Mode is how containers of a network and the world outside reach each other, for one family.
-type Mode string
-
-// Modes. NAT hides containers behind the host's address, and opens published ports alone; with NATUnprotected all ports can be
-// reached at the containers' own addresses, too. Routed translates nothing, and opens published ports at the containers'
-// addresses. Isolated has no address on the host: for internal networks.
-const (
-	NAT            Mode = "nat"
-	NATUnprotected Mode = "nat-unprotected"
-	Routed         Mode = "routed"
-	Isolated       Mode = "isolated"
-)
-
 // options are what a network's options say.
 type options struct {
 	name             string // of the interface
 	icc, masquerade  bool
-	mode4, mode6     Mode
+	mode4, mode6     firewall.Mode
 	noIPv4           bool // the bridge gets no IPv4 address
 	trusted          []string
 	mtu              int
@@ -59,7 +47,7 @@ type options struct {
 
 // parse reads a network's options, and tells what is wrong with them.
 func parse(n *spec.Network) (options, error) {
-	o := options{name: "br-" + n.ID[:min(12, len(n.ID))], icc: true, masquerade: true, mode4: NAT, mode6: NAT, mtu: 1500}
+	o := options{name: "br-" + n.ID[:min(12, len(n.ID))], icc: true, masquerade: true, mode4: firewall.NAT, mode6: firewall.NAT, mtu: 1500}
 	r := reader{values: n.Options}
 	if v, ok := n.Options[optName]; ok && v != "" {
 		if len(v) > 15 || strings.ContainsAny(v, "/: \t\n%") || v == "." || v == ".." {
@@ -126,18 +114,18 @@ func (r *reader) flag(key string, to *bool) {
 	*to = b
 }
 
-func (r *reader) mode(key string, to *Mode, internal bool) {
+func (r *reader) mode(key string, to *firewall.Mode, internal bool) {
 	v, ok := r.values[key]
 	if !ok || v == "" {
 		return
 	}
-	m := Mode(v)
+	m := firewall.Mode(v)
 	switch {
-	case !slices.Contains([]Mode{NAT, NATUnprotected, Routed, Isolated}, m):
+	case !slices.Contains([]firewall.Mode{firewall.NAT, firewall.NATUnprotected, firewall.Routed, firewall.Isolated}, m):
 		r.wrong(key, v, "nat, nat-unprotected, routed or isolated is needed")
-	case m == Isolated && !internal:
+	case m == firewall.Isolated && !internal:
 		r.wrong(key, v, "only an internal network can be isolated")
-	case internal && m != Isolated && m != NAT:
+	case internal && m != firewall.Isolated && m != firewall.NAT:
 		r.wrong(key, v, "an internal network is reached by nobody: nat or isolated is needed")
 	default:
 		*to = m

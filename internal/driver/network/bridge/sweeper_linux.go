@@ -176,7 +176,7 @@ func (k Kind) Sweep(_ context.Context, known func(id string) bool) error {
 		if l.Kind == "bridge" && (ours && !known(id) || unnamed) {
 			errs = append(errs, c.Delete(l))
 			if k.Rules != nil {
-				errs = append(errs, k.Rules.Expel(l.Name))
+				errs = append(errs, k.Rules.RemoveNetwork(l.Name))
 			}
 		}
 	}

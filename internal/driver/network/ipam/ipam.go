@@ -67,6 +67,15 @@ func (m *Manager) Reserve(_ context.Context, n *spec.Network) (networks.Space, e
 	return space, nil
 }
 
+// Hold notes the subnets of a network that is not reserved here: the default one.
+func (m *Manager) Hold(n spec.Network) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, p := range n.Pools {
+		m.inUse[p.Subnet] = n.Name
+	}
+}
+
 // spaceOf makes the address spaces of the families that the network has.
 func spaceOf(pools []spec.Pool, n *spec.Network) (out networks.Space, err error) {
 	var four, six []spec.Pool
