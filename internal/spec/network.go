@@ -15,6 +15,17 @@ type Port struct {
 	HostPortEnd   uint16     // end of a range in a request, 0 if none
 }
 
+// PortTarget is where a container's published ports lead.
+type PortTarget struct {
+	// Interface is the host's interface of the network: by it packets go to the container.
+	Interface  string
+	IPv4, IPv6 netip.Addr // of the container; invalid if it has none of that family
+	// HostIPv4 and HostIPv6 are where ports are published that name no address; invalid is the daemon's default.
+	HostIPv4, HostIPv6 netip.Addr
+	// Routed4 and Routed6: a published port is open at the container's own address, and takes none of the host.
+	Routed4, Routed6 bool
+}
+
 // EndpointRequest asks for one network in a container's sandbox.
 type EndpointRequest struct {
 	Network    string // ID or name

@@ -65,9 +65,9 @@ type Facts struct {
 type Ports interface {
 	// Publish reserves and opens the ports, all or none, and tells them as bound.
 	// A *PortTakenError says who has one.
-	Publish(ctx context.Context, container string, to netip.Addr, ports []spec.Port) ([]spec.Port, error)
+	Publish(ctx context.Context, container string, to spec.PortTarget, ports []spec.Port) ([]spec.Port, error)
 	// Restore does the same for ports that a former daemon opened; it takes effect with Ready.
-	Restore(ctx context.Context, container string, to netip.Addr, ports []spec.Port) error
+	Restore(ctx context.Context, container string, to spec.PortTarget, ports []spec.Port) error
 	// Ready opens all restored ports at once and closes what nobody owns.
 	Ready(ctx context.Context) error
 	// Withdraw closes all ports of a container; nothing published is no error.

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 
 	"github.com/containerd/errdefs"
@@ -116,7 +115,7 @@ func (s *sandboxes) join(ctx context.Context, sb *spec.Sandbox, want spec.Endpoi
 
 func (s *sandboxes) publish(ctx context.Context, req spec.SandboxRequest, sb *spec.Sandbox) error {
 	to, ep := target(sb.Endpoints)
-	if len(req.Ports) == 0 || !to.IsValid() {
+	if len(req.Ports) == 0 || !to.IPv4.IsValid() {
 		return nil // ports mean nothing with the host's network or none, as in Docker
 	}
 	bound, err := s.ports.Publish(ctx, req.Container, to, req.Ports)
@@ -143,7 +142,7 @@ func (s *sandboxes) Restore(ctx context.Context, container string, sb spec.Sandb
 		}
 		errs = append(errs, n.driver.Restore(ctx, ep))
 	}
-	if to, _ := target(sb.Endpoints); to.IsValid() && len(sb.Ports) > 0 {
+	if to, _ := target(sb.Endpoints); to.IPv4.IsValid() && len(sb.Ports) > 0 {
 		errs = append(errs, s.ports.Restore(ctx, container, to, sb.Ports))
 	}
 	sb.NetNS = nil
@@ -172,13 +171,13 @@ func (s *sandboxes) Release(ctx context.Context, container string, sb spec.Sandb
 }
 
 // target is the endpoint that published ports lead to.
-func target(eps []spec.Endpoint) (netip.Addr, spec.Endpoint) {
+func target(eps []spec.Endpoint) (spec.PortTarget, spec.Endpoint) {
 	for _, ep := range eps {
 		if ep.IPv4.IsValid() {
-			return ep.IPv4.Addr(), ep
+			return spec.PortTarget{IPv4: ep.IPv4.Addr()}, ep
 		}
 	}
-	return netip.Addr{}, spec.Endpoint{}
+	return spec.PortTarget{}, spec.Endpoint{}
 }
 
 func closeNS(f *os.File) error {

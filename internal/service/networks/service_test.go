@@ -55,10 +55,10 @@ func (d fakeDriver) Detach(context.Context, spec.Endpoint) error  { return d.do(
 
 type fakePorts struct{ *log }
 
-func (p fakePorts) Publish(_ context.Context, _ string, _ netip.Addr, ports []spec.Port) ([]spec.Port, error) {
+func (p fakePorts) Publish(_ context.Context, _ string, _ spec.PortTarget, ports []spec.Port) ([]spec.Port, error) {
 	return ports, p.do("publish")
 }
-func (p fakePorts) Restore(context.Context, string, netip.Addr, []spec.Port) error {
+func (p fakePorts) Restore(context.Context, string, spec.PortTarget, []spec.Port) error {
 	return p.do("restore ports")
 }
 func (p fakePorts) Ready(context.Context) error            { return p.do("ports ready") }

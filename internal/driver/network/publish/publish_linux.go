@@ -70,10 +70,10 @@ func New(cfg Config, rules Rules, reserver Reserver) *Publisher {
 }
 
 // Publish implements networks.Ports.
-func (p *Publisher) Publish(ctx context.Context, container string, to netip.Addr, ports []spec.Port) (_ []spec.Port, err error) {
+func (p *Publisher) Publish(ctx context.Context, container string, target spec.PortTarget, ports []spec.Port) (_ []spec.Port, err error) {
 	var steps undo.Stack
 	defer steps.OnError(ctx, &err)
-	bound := p.defaults(ports)
+	to, bound := target.IPv4, p.defaults(ports)
 	got, err := p.net.Reserve(ctx, container, p.wants(bound, to))
 	if err != nil {
 		return nil, p.explain(err, bound)
@@ -113,10 +113,10 @@ func (p *Publisher) add(m []firewall.Mapping) error {
 }
 
 // Restore implements networks.Ports.
-func (p *Publisher) Restore(_ context.Context, container string, to netip.Addr, ports []spec.Port) error {
+func (p *Publisher) Restore(_ context.Context, container string, target spec.PortTarget, ports []spec.Port) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	m := mappings(ports, to)
+	m := mappings(ports, target.IPv4)
 	p.open[container] = m
 	wants := make([]netproto.Want, len(m))
 	for i, x := range m {

@@ -112,7 +112,7 @@ func TestPublishAndWithdraw(t *testing.T) {
 		{Proto: "TCP", ContainerPort: 80, HostPort: 8080, HostPortEnd: 8090},
 		{Proto: "udp", ContainerPort: 53, HostIP: netip.IPv6Unspecified()},
 	}
-	got, err := p.Publish(ctx, "c", to, asked)
+	got, err := p.Publish(ctx, "c", spec.PortTarget{IPv4: to}, asked)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +147,7 @@ func TestFailedStepsAreUndone(t *testing.T) {
 		w := newWorld()
 		w.fail = fail
 		p := New(Config{}, w, w)
-		if _, err := p.Publish(ctx, "c", to, []spec.Port{{Proto: "tcp", ContainerPort: 80}}); err == nil {
+		if _, err := p.Publish(ctx, "c", spec.PortTarget{IPv4: to}, []spec.Port{{Proto: "tcp", ContainerPort: 80}}); err == nil {
 			t.Errorf("%s failing: no error", fail)
 		}
 		if !slices.Equal(w.log, want) || len(p.open)+len(w.held) != 0 {
@@ -160,7 +160,7 @@ func TestRestore(t *testing.T) {
 	w := newWorld()
 	p := New(Config{}, w, w)
 	ports := []spec.Port{{Proto: "tcp", ContainerPort: 80, HostPort: 8080, HostIP: netip.IPv4Unspecified()}}
-	if err := p.Restore(ctx, "c", to, ports); err != nil {
+	if err := p.Restore(ctx, "c", spec.PortTarget{IPv4: to}, ports); err != nil {
 		t.Fatal(err)
 	}
 	w.fail = "sync" // a port that cannot be reserved stops nobody
@@ -204,7 +204,7 @@ func TestPortTaken(t *testing.T) {
 		{netproto.Taken{Port: 9400, Owner: "other"}, ""},
 	} {
 		w.taken = &c.taken
-		_, err := p.Publish(ctx, "c", to, []spec.Port{{Proto: "udp", ContainerPort: 53, HostPort: 9400, HostPortEnd: 9401}})
+		_, err := p.Publish(ctx, "c", spec.PortTarget{IPv4: to}, []spec.Port{{Proto: "udp", ContainerPort: 53, HostPort: 9400, HostPortEnd: 9401}})
 		var taken *networks.PortTakenError
 		if !errors.As(err, &taken) || taken.Cause != c.cause || taken.Owner != c.taken.Owner || taken.Port.HostPort != c.taken.Port {
 			t.Errorf("%+v: %+v, want cause %q", c.taken, taken, c.cause)
