@@ -34,9 +34,6 @@ func NewConn(c *net.UnixConn) *Conn { return &Conn{c: c} }
 // Close ends the connection; a waiting Receive returns. It does not wait.
 func (c *Conn) Close() error { return c.c.Close() }
 
-// Socket is the connection itself, for deadlines.
-func (c *Conn) Socket() *net.UnixConn { return c.c }
-
 // Send writes a message, with descriptors that stay the caller's. A Request says in FDs how many there are.
 func (c *Conn) Send(m any, files ...*os.File) error {
 	line, err := json.Marshal(m)
