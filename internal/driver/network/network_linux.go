@@ -80,12 +80,14 @@ func New(cfg Config) (networks.Deps, error) {
 		deps.Ports = publish.New(pub, nil, client)
 		return deps, err
 	}
-	fw, err := firewall.New(firewall.Config{
-		Table: cfg.Table, Bridge: cfg.Bridge, Subnet: br.Subnet().Masked(),
-		Masquerade: !cfg.NoMasq, ICC: !cfg.NoICC, NoRouter: switchedOn && !cfg.ForwardNoDrop,
-	})
+	fw, err := firewall.New(firewall.Config{Table: cfg.Table, NoRouter: switchedOn && !cfg.ForwardNoDrop})
 	if err != nil {
 		return networks.Deps{}, err
+	}
+	if err := fw.AddNetwork(firewall.Network{
+		Bridge: cfg.Bridge, V4: []netip.Prefix{br.Subnet().Masked()}, Masquerade: !cfg.NoMasq, ICC: !cfg.NoICC,
+	}); err != nil {
+		return networks.Deps{}, errors.Join(err, fw.Close(false))
 	}
 	deps.Ports = publish.New(pub, fw, client)
 	return deps, nil

@@ -73,14 +73,19 @@ func toLink(l nl.Link) Link {
 // Link finds an interface by name; os.ErrNotExist if there is none.
 func (c *Conn) Link(name string) (Link, error) {
 	l, err := c.h.LinkByName(name)
-	var missing nl.LinkNotFoundError
-	switch {
-	case errors.As(err, &missing):
-		return Link{}, fmt.Errorf("network interface %s: %w", name, os.ErrNotExist)
-	case err != nil:
-		return Link{}, fmt.Errorf("looking for network interface %s: %w", name, err)
+	if err != nil {
+		return Link{}, missing(name, err)
 	}
 	return toLink(l), nil
+}
+
+// missing words why an interface was not found.
+func missing(name string, err error) error {
+	var none nl.LinkNotFoundError
+	if errors.As(err, &none) {
+		return fmt.Errorf("network interface %s: %w", name, os.ErrNotExist)
+	}
+	return fmt.Errorf("looking for network interface %s: %w", name, err)
 }
 
 // Links lists all interfaces of the namespace.

@@ -1,147 +1,346 @@
-// Package firewall keeps the engine's packet rules in one nftables table of its
-// own, over netlink, one atomic transaction per change. Published ports are
-// elements of two maps, so that adding one costs the same whatever their number.
+// Package firewall keeps the packet rules of all networks of the engine in two
+// nftables tables of its own, one per address family, over netlink. One transaction
+// per change covers both.
 //
-// The rules as nft lists them are in testdata.
+// The firewall knows the wanted state: networks and published ports. What a network
+// is and which ports are open are elements of sets and maps, so that a change costs
+// the same whatever their number, and so does a packet. When the tables are found
+// damaged they are built again, all at once.
+//
+// The rules as nft lists them are in testdata; docs/firewall.md tells users what
+// they mean.
 package firewall
 
 import (
 	"errors"
 	"fmt"
-	"net/netip"
+	"log/slog"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/google/nftables"
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/gantry-engine/gantry/internal/kit/trouble"
+	rtnetlink "github.com/gantry-engine/gantry/internal/sys/netlink"
 )
 
-// Config is a table's fixed content.
+// Config is what holds for all networks.
 type Config struct {
-	Table  string // name of our table in the family ip
-	Bridge string // interface of the network
-	Subnet netip.Prefix
-	// Masquerade hides containers behind the host's addresses (--ip-masq).
-	Masquerade bool
-	// ICC lets containers of the bridge talk to each other (--icc).
-	ICC bool
-	// NoRouter drops what would pass between two physical interfaces: the daemon
-	// switched forwarding on, and that must not make the host a router.
-	NoRouter bool
-	// NSFd selects a network namespace by descriptor, for tests; 0 is the caller's.
-	NSFd int
+	Table string // name of our tables in the families ip and ip6
+	// NoRouter and NoRouter6 drop what would pass between two physical interfaces: the
+	// daemon switched forwarding on, and that must not make the host a router.
+	NoRouter, NoRouter6 bool
+	// DirectRouting lets everybody reach published ports at containers' own addresses
+	// (--allow-direct-routing).
+	DirectRouting bool
 }
 
-// Mapping is one published port.
-type Mapping struct {
-	Proto  string     // "tcp" or "udp"
-	Host   netip.Addr // unspecified: every address of the host
-	Port   uint16
-	Target netip.AddrPort
-}
-
-// Firewall changes one table.
+// Firewall changes our tables. Until Rebuild it only notes what is wanted.
 type Firewall struct {
 	cfg Config
 
-	mu   sync.Mutex
-	conn *nftables.Conn
-	sets *sets // nil before Rebuild
+	mu     sync.Mutex
+	conn   *nftables.Conn
+	routes *rtnetlink.Conn
+	wanted *wanted
+	tables map[*family]*table // what the kernel has; nil before Rebuild
+	built  shape
+
+	port     uint32      // of conn: notifications of our own changes come from there
+	damaged  atomic.Bool // another program has changed our tables
+	watcher  *watcher    // nil before Rebuild
+	troubles trouble.Log
 }
+
+// sendBuffer holds the largest transaction: one with some 50,000 ports.
+const sendBuffer = 8 << 20
 
 // New opens a lasting nftables socket. Nothing is changed before Rebuild.
 func New(cfg Config) (*Firewall, error) {
-	opts := []nftables.ConnOption{nftables.AsLasting()}
-	if cfg.NSFd != 0 {
-		opts = append(opts, nftables.WithNetNSFd(cfg.NSFd))
-	}
-	c, err := nftables.New(opts...)
+	f := &Firewall{cfg: cfg, wanted: newWanted(cfg)}
+	var err error
+	f.conn, err = nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(c *netlink.Conn) error {
+		return errors.Join(c.SetWriteBuffer(sendBuffer), f.learnPort(c))
+	}))
 	if err != nil {
-		return nil, fmt.Errorf("opening an nftables socket: %w", err)
+		return nil, fmt.Errorf("opening an nftables socket (the kernel needs CONFIG_NF_TABLES): %w", err)
 	}
-	return &Firewall{cfg: cfg, conn: c}, nil
+	if f.routes, err = rtnetlink.Open(nil); err != nil {
+		return nil, errors.Join(err, f.conn.CloseLasting())
+	}
+	return f, nil
 }
 
-// Rebuild replaces the whole table by one with these ports, in one transaction:
-// no packet ever sees half of it. Open connections go on.
-func (f *Firewall) Rebuild(ports []Mapping) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	t := f.conn.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: f.cfg.Table})
-	f.conn.DelTable(t) // deleting fails where there is none: hence the line above
-	t = f.conn.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: f.cfg.Table})
-	s, err := f.addSets(t)
-	if err == nil {
-		err = f.elements(s, ports, f.conn.SetAddElements)
-	}
+// learnPort notes the socket's netlink port.
+func (f *Firewall) learnPort(c *netlink.Conn) error {
+	raw, err := c.SyscallConn()
 	if err != nil {
-		return fmt.Errorf("building table ip %s: %w", f.cfg.Table, err)
+		return err
 	}
-	f.addChains(t, s)
-	if err := f.conn.Flush(); err != nil {
-		return fmt.Errorf("building table ip %s: %w", f.cfg.Table, err)
+	var name unix.Sockaddr
+	var nameErr error
+	if err := raw.Control(func(fd uintptr) { name, nameErr = unix.Getsockname(int(fd)) }); err != nil || nameErr != nil {
+		return errors.Join(err, nameErr)
 	}
-	f.sets = s
+	if nl, ok := name.(*unix.SockaddrNetlink); ok {
+		f.port = nl.Pid
+	}
 	return nil
 }
 
-// Add opens ports.
-func (f *Firewall) Add(ports []Mapping) error {
-	return f.change("publishing", ports, f.conn.SetAddElements)
+// AddNetwork lets a network's packets pass as its modes say. Its interface need not
+// be there yet. The same network again is no change; one of the same interface with
+// other settings, or one whose subnet overlaps another's, is an error of the class
+// already exists.
+func (f *Firewall) AddNetwork(n Network) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c, err := f.wanted.addNetwork(n)
+	if err != nil || c.empty() {
+		return err
+	}
+	if err := f.apply(c, func(t *table) { t.addNetwork(n) }, nil); err != nil {
+		f.wanted.removeNetwork(n.Bridge)
+		return fmt.Errorf("packet rules for bridge %s: %w", n.Bridge, err)
+	}
+	f.joinGroup(n.Bridge)
+	return nil
 }
 
-// Remove closes ports. Open connections through them are cut off with the container.
+// RemoveNetwork takes a network's rules away, and those of its ports; one that is
+// not known is no error.
+func (f *Firewall) RemoveNetwork(bridge string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c, n, ports := f.wanted.removeNetwork(bridge)
+	if c.empty() {
+		return nil
+	}
+	if err := f.apply(c, nil, func(t *table) { t.removeNetwork(n) }); err != nil {
+		_, _ = f.wanted.addNetwork(n)
+		_, _, _ = f.wanted.addPorts(ports)
+		return fmt.Errorf("removing the packet rules of bridge %s: %w", bridge, err)
+	}
+	return nil
+}
+
+// Add opens ports, all or none. A port that is open already is no change; one that
+// leads elsewhere is an error of the class already exists.
+func (f *Firewall) Add(ports []Mapping) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c, added, err := f.wanted.addPorts(ports)
+	if err != nil || c.empty() {
+		return err
+	}
+	if err := f.apply(c, nil, nil); err != nil {
+		f.wanted.removePorts(&change{}, added)
+		return fmt.Errorf("publishing ports: %w", err)
+	}
+	return nil
+}
+
+// Remove closes ports; one that is not open is no error. Open connections through
+// them are cut off with the container.
 func (f *Firewall) Remove(ports []Mapping) error {
-	err := f.change("withdrawing", ports, f.conn.SetDeleteElements)
-	if errors.Is(err, unix.ENOENT) {
-		return nil // somebody flushed our table
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c := &change{}
+	removed := f.wanted.removePorts(c, ports)
+	if c.empty() {
+		return nil
+	}
+	if err := f.apply(c, nil, nil); err != nil {
+		_, _, _ = f.wanted.addPorts(removed)
+		return fmt.Errorf("withdrawing ports: %w", err)
+	}
+	return nil
+}
+
+// apply brings a change of the wanted state to the kernel: its elements, with chains
+// made before or removed after them. Where that fails, because another program has
+// changed our tables, all is built again. The caller holds the lock.
+func (f *Firewall) apply(c *change, before, after func(*table)) error {
+	if f.tables == nil {
+		return nil
+	}
+	if f.built != f.wanted.shape() {
+		return f.rebuild()
+	}
+	err := f.write(c, before, after)
+	if err == nil {
+		return nil
+	}
+	if again := f.rebuild(); again != nil {
+		return again
+	}
+	slog.Warn("the packet rules were not as we left them and have been made again", "table", f.cfg.Table, "error", err)
+	return nil
+}
+
+func (f *Firewall) write(c *change, before, after func(*table)) error {
+	for _, t := range f.tables {
+		if before != nil {
+			before(t)
+		}
+		for _, step := range []struct {
+			es []element
+			do func(*nftables.Set, []nftables.SetElement) error
+		}{{c.remove, f.conn.SetDeleteElements}, {c.add, f.conn.SetAddElements}} {
+			es := slices.DeleteFunc(slices.Clone(step.es), func(e element) bool { return e.family != t.family })
+			slices.SortFunc(es, element.compare)
+			if err := t.elements(es, step.do); err != nil {
+				return err
+			}
+		}
+		if after != nil {
+			after(t)
+		}
+	}
+	return f.conn.Flush()
+}
+
+// Rebuild replaces our tables by what is wanted, in one transaction: no packet ever
+// sees half of it. Open connections go on. A table of former releases goes too. From
+// then on what other programs change is put right as soon as they have done it.
+func (f *Firewall) Rebuild() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.rebuild(); err != nil {
+		return err
+	}
+	f.troubles.Say(troubleForeign, f.acceptForeign())
+	if f.watcher == nil {
+		var err error
+		f.watcher, err = f.watch()
+		return err
+	}
+	return nil
+}
+
+// What is logged when it begins and when it is over.
+const (
+	troubleOwn     = "the packet rules of networks and published ports cannot be repaired"
+	troubleForeign = "packet rules of other programs keep containers from being reached"
+)
+
+// look repairs what needs it, and logs what cannot be.
+func (f *Firewall) look() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.tables == nil {
+		return
+	}
+	f.troubles.Say(troubleOwn, f.repairOwn())
+	f.troubles.Say(troubleForeign, f.acceptForeign())
+}
+
+func (f *Firewall) rebuild() error {
+	shape := f.wanted.shape()
+	tables := map[*family]*table{}
+	for _, fam := range families {
+		t := newTable(fam, f.conn, f.cfg.Table)
+		t.remove()
+		if fam == ip6 && !shape.v6 && !f.cfg.NoRouter6 {
+			continue
+		}
+		tables[fam] = t
+		if err := t.build(f.wanted); err != nil {
+			return fmt.Errorf("building table %s %s: %w", fam.name, f.cfg.Table, err)
+		}
+	}
+	if err := f.conn.Flush(); err != nil {
+		return fmt.Errorf("building the nftables tables %s: %w", f.cfg.Table, explain(err))
+	}
+	f.tables, f.built = tables, shape
+	return nil
+}
+
+// explain says what an errno of nftables means for the host.
+func explain(err error) error {
+	switch {
+	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.ENOENT):
+		return fmt.Errorf("the kernel lacks a part of nftables (CONFIG_NF_TABLES_IPV4, _IPV6, NFT_NAT, NFT_MASQ, NFT_CT, NFT_FIB_IPV4, _IPV6 are needed; "+
+			"--iptables=false does without): %w", err)
+	case errors.Is(err, unix.EPERM):
+		return fmt.Errorf("the daemon must be root of its network namespace (CAP_NET_ADMIN): %w", err)
 	}
 	return err
 }
 
-func (f *Firewall) change(doing string, ports []Mapping, do func(*nftables.Set, []nftables.SetElement) error) error {
-	if len(ports) == 0 {
-		return nil
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.sets == nil {
-		return fmt.Errorf("%s ports: table ip %s has not been built yet", doing, f.cfg.Table)
-	}
-	if err := f.elements(f.sets, ports, do); err != nil {
-		return fmt.Errorf("%s ports: %w", doing, err)
-	}
-	if err := f.conn.Flush(); err != nil {
-		return fmt.Errorf("%s ports in table ip %s: %w", doing, f.cfg.Table, err)
-	}
-	return nil
-}
-
-// Present tells whether our table is there: other programs may flush the rule set.
+// Present tells whether our tables are there: other programs may flush the rule set.
 func (f *Firewall) Present() (bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	tables, err := f.conn.ListTablesOfFamily(nftables.TableFamilyIPv4)
-	if err != nil {
-		return false, err
-	}
-	for _, t := range tables {
-		if t.Name == f.cfg.Table {
-			return true, nil
-		}
-	}
-	return false, nil
+	return f.present()
 }
 
-// Teardown removes the table and our accepts in foreign chains.
+func (f *Firewall) present() (bool, error) {
+	for fam := range f.tables {
+		all, err := f.conn.ListTablesOfFamily(fam.table)
+		if err != nil {
+			return false, fmt.Errorf("listing nftables tables: %w", err)
+		}
+		if !slices.ContainsFunc(all, func(t *nftables.Table) bool { return t.Name == f.cfg.Table }) {
+			return false, nil
+		}
+	}
+	return f.tables != nil, nil
+}
+
+// Teardown removes our tables and our accepts in foreign chains. What is wanted is
+// kept: a later Rebuild makes it again.
 func (f *Firewall) Teardown() error {
-	err := f.withdrawAccepts()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.sets = nil
-	t := f.conn.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: f.cfg.Table})
-	f.conn.DelTable(t)
+	err := f.withdrawAccepts()
+	f.tables = nil
+	for _, fam := range families {
+		newTable(fam, f.conn, f.cfg.Table).remove()
+	}
 	return errors.Join(err, f.conn.Flush())
 }
 
-// Close closes the socket; the rules stay.
-func (f *Firewall) Close() error { return f.conn.CloseLasting() }
+// Repair puts back what other programs have removed: our tables, and our accepts in
+// their chains. It changes nothing when all is in place. The watcher does the same.
+func (f *Firewall) Repair() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.repairOwn(); err != nil {
+		return err
+	}
+	return f.acceptForeign()
+}
+
+func (f *Firewall) repairOwn() error {
+	damaged := f.damaged.Swap(false)
+	there, err := f.present()
+	if err == nil && f.tables != nil && (damaged || !there) {
+		slog.Warn("another program has changed our nftables tables: they are made again", "table", f.cfg.Table)
+		err = f.rebuild()
+	}
+	if err != nil && damaged {
+		f.damaged.Store(true)
+	}
+	return err
+}
+
+// Close ends watching and closes the sockets. The rules stay, or go with remove.
+func (f *Firewall) Close(remove bool) error {
+	f.mu.Lock()
+	w := f.watcher
+	f.watcher = nil
+	f.mu.Unlock()
+	var errs []error
+	if w != nil {
+		errs = append(errs, w.close())
+	}
+	if remove {
+		errs = append(errs, f.Teardown())
+	}
+	f.routes.Close()
+	return errors.Join(append(errs, f.conn.CloseLasting())...)
+}

@@ -1,131 +1,294 @@
 package firewall
 
 import (
-	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
+	"github.com/google/nftables/xt"
 	"golang.org/x/sys/unix"
 
 	"github.com/gantry-engine/gantry/internal/sys/netlink"
 )
 
-// A verdict of accept in our table does not overrule a drop in another's. Where a
-// foreign FORWARD chain drops what nobody accepted (as Docker's does), two accepts
-// are appended to it, one for each direction of our bridge: our own chain has
-// already dropped what must not pass. They have the form that iptables-nft makes,
-// so that its listings keep working.
+// A verdict of accept in our tables does not overrule a drop in another's. Where a
+// foreign forward chain drops what nobody accepted (as Docker's and ufw's do by their
+// policy, firewalld's by its last rule), two accepts are put where that would happen,
+// one for each direction: our own chain has already dropped what must not pass.
+//
+// They know our bridges by their device group, so two are enough for any number of
+// networks. A bridge that the user has put into another group gets two of its own.
 
-// Repair puts back what other programs have flushed: accepts in foreign chains
-// with policy drop. Called now and then; changes nothing when all is in place. The
-// old iptables cannot be changed from here: the error says what to do there.
-func (f *Firewall) Repair() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	chains, err := f.foreignForward()
-	if err != nil {
-		return err
+// bridgeGroup is the device group of our bridges: "gnt" in ASCII.
+const bridgeGroup = 0x676e74
+
+// joinGroup puts a bridge into our group, if it is in none. Where that does not work
+// it has rules by name.
+func (f *Firewall) joinGroup(bridge string) {
+	if now, err := f.routes.Group(bridge); err == nil && now == 0 {
+		_ = f.routes.SetGroup(bridge, bridgeGroup)
 	}
-	for _, c := range chains {
-		if c.Policy == nil || *c.Policy != nftables.ChainPolicyDrop {
-			continue
-		}
-		present, err := f.ours(c)
-		if err != nil {
-			return err
-		}
-		if len(present) == 2 {
-			continue
-		}
-		for _, r := range present {
-			if err := f.conn.DelRule(r); err != nil {
-				return err
-			}
-		}
-		for _, key := range []expr.MetaKey{expr.MetaKeyIIFNAME, expr.MetaKeyOIFNAME} {
-			name := append([]byte(f.cfg.Bridge), 0)
-			f.conn.AddRule(&nftables.Rule{Table: c.Table, Chain: c, UserData: f.mark(), Exprs: []expr.Any{
-				&expr.Meta{Key: key, Register: 1},
-				&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: name},
-				&expr.Counter{},
-				&expr.Verdict{Kind: expr.VerdictAccept},
-			}})
-		}
-		if err := f.conn.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
-			return fmt.Errorf("accepting the traffic of %s in chain %s of table %s: %w", f.cfg.Bridge, c.Name, c.Table.Name, err)
-		}
-	}
-	if f.cfg.NSFd != 0 {
-		return nil
-	}
-	drops, err := netlink.LegacyForwardDrops(f.cfg.Bridge)
-	if drops {
-		return fmt.Errorf("chain FORWARD of the old iptables has policy DROP: accept containers' traffic there with "+
-			"'iptables-legacy -I FORWARD -i %[1]s -j ACCEPT; iptables-legacy -I FORWARD -o %[1]s -j ACCEPT'", f.cfg.Bridge)
-	}
-	return err
 }
 
-func (f *Firewall) withdrawAccepts() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	chains, err := f.foreignForward()
+// elsewhere are our bridges that the rule for our group does not cover.
+func (f *Firewall) elsewhere() ([]string, error) {
+	groups, err := f.routes.Groups()
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for name := range f.wanted.networks {
+		group, there := groups[name]
+		if there && group == 0 {
+			if err := f.routes.SetGroup(name, bridgeGroup); err == nil || errors.Is(err, os.ErrNotExist) {
+				continue
+			}
+		}
+		if there && group != bridgeGroup {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+// acceptForeign puts our accepts into foreign chains, and takes away those that are not
+// needed any more. It changes nothing when all is in place. The caller holds the lock.
+func (f *Firewall) acceptForeign() error {
+	chains, err := f.foreign(nftables.ChainHookForward)
 	if err != nil {
 		return err
 	}
-	for _, c := range chains {
-		present, err := f.ours(c)
-		if err != nil {
+	var names []string
+	if len(f.wanted.networks) > 0 && len(chains) > 0 {
+		if names, err = f.elsewhere(); err != nil {
 			return err
 		}
-		for _, r := range present {
-			if err := f.conn.DelRule(r); err != nil {
-				return err
+	}
+	var errs []error
+	for _, c := range chains {
+		var want []accepts
+		if end, ok := c.closes(); ok && len(f.wanted.networks) > 0 {
+			want = f.acceptsIn(c, names)
+			for i := range want {
+				want[i].before = end
 			}
 		}
+		if err := f.settle(c, want); err != nil {
+			errs = append(errs, fmt.Errorf("accepting containers' traffic in chain %s of nftables table %s %s, which drops it: %w", c.Name, familyName(c.Table.Family), c.Table.Name, err))
+		}
+	}
+	return errors.Join(append(errs, f.legacy())...)
+}
+
+// accepts is one rule of ours in a foreign chain.
+type accepts struct {
+	mark   string // its comment, by which it is known again
+	match  []expr.Any
+	before uint64 // handle of the rule it goes in front of; 0 is the chain's end
+}
+
+func (f *Firewall) acceptsIn(c foreignChain, names []string) (out []accepts) {
+	add := func(what string, match ...expr.Any) {
+		out = append(out, accepts{mark: f.cfg.Table + " " + what, match: match})
+	}
+	if c.iptables() { // in the form of iptables-nft, so that its listings keep working
+		add("from containers", deviceGroup(true))
+		add("to containers", deviceGroup(false))
+	} else {
+		group := binaryutil.NativeEndian.PutUint32(bridgeGroup)
+		add("from containers", &expr.Meta{Key: expr.MetaKeyIIFGROUP, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: group})
+		add("to containers", &expr.Meta{Key: expr.MetaKeyOIFGROUP, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: group})
+	}
+	for _, name := range names {
+		exact := append([]byte(name), 0) // as iptables-nft writes it
+		add("from "+name, &expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: exact})
+		add("to "+name, &expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: exact})
+	}
+	return out
+}
+
+// deviceGroup is iptables' -m devgroup (struct xt_devgroup_info: flags, then group and
+// mask of the source and of the destination interface).
+func deviceGroup(source bool) expr.Any {
+	info := make(xt.Unknown, 24) // 20, aligned
+	n := binary.NativeEndian
+	flag, at := uint32(1), 4 // XT_DEVGROUP_MATCH_SRC
+	if !source {
+		flag, at = 4, 12 // XT_DEVGROUP_MATCH_DST
+	}
+	n.PutUint32(info, flag)
+	n.PutUint32(info[at:], bridgeGroup)
+	n.PutUint32(info[at+4:], ^uint32(0))
+	return &expr.Match{Name: "devgroup", Rev: 0, Info: &info}
+}
+
+// settle makes our rules in a foreign chain those wanted, in one transaction. A chain
+// that vanishes meanwhile is no error.
+func (f *Firewall) settle(c foreignChain, want []accepts) error {
+	missing := map[string]bool{}
+	for _, w := range want {
+		missing[w.mark] = true
+	}
+	steps := 0
+	for _, r := range c.rules {
+		mark, ours := f.marked(r)
+		if !ours {
+			continue
+		}
+		if missing[mark] {
+			delete(missing, mark)
+			continue
+		}
+		if err := f.conn.DelRule(r); err != nil {
+			return err
+		}
+		steps++
+	}
+	for _, w := range want {
+		if !missing[w.mark] {
+			continue
+		}
+		steps++
+		r := &nftables.Rule{
+			Table: c.Table, Chain: c.Chain, UserData: userdata.AppendString(nil, userdata.TypeComment, w.mark),
+			Exprs: append(slices.Clone(w.match), &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictAccept}), Position: w.before,
+		}
+		if w.before != 0 {
+			f.conn.InsertRule(r)
+		} else {
+			f.conn.AddRule(r)
+		}
+	}
+	if steps == 0 {
+		return nil
 	}
 	if err := f.conn.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("withdrawing accepts for %s: %w", f.cfg.Bridge, err)
+		return err
 	}
 	return nil
 }
 
-func (f *Firewall) foreignForward() ([]*nftables.Chain, error) {
-	var out []*nftables.Chain
-	for _, family := range []nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyINet} {
+// marked tells whether a rule is ours, and which.
+func (f *Firewall) marked(r *nftables.Rule) (mark string, ours bool) {
+	mark, ok := userdata.GetString(r.UserData, userdata.TypeComment)
+	return mark, ok && strings.HasPrefix(mark, f.cfg.Table+" ")
+}
+
+// withdrawAccepts takes all our rules out of foreign chains. The caller holds the lock.
+func (f *Firewall) withdrawAccepts() error {
+	chains, err := f.foreign(nftables.ChainHookForward)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, c := range chains {
+		if err := f.settle(c, nil); err != nil {
+			errs = append(errs, fmt.Errorf("withdrawing accepts from chain %s of nftables table %s: %w", c.Name, c.Table.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// foreignChain is another program's base chain of type filter.
+type foreignChain struct {
+	*nftables.Chain
+	rules []*nftables.Rule
+}
+
+// iptables tells whether iptables-nft keeps the chain.
+func (c foreignChain) iptables() bool {
+	return c.Table.Family != nftables.TableFamilyINet && c.Table.Name == "filter" && c.Name == strings.ToUpper(c.Name)
+}
+
+// closes tells whether the chain drops or rejects what none of its rules accepted: by
+// its policy (handle 0) or by an unconditional last rule, whose handle it gives.
+func (c foreignChain) closes() (last uint64, ok bool) {
+	if c.Policy != nil && *c.Policy == nftables.ChainPolicyDrop {
+		return 0, true
+	}
+	if len(c.rules) == 0 {
+		return 0, false
+	}
+	r := c.rules[len(c.rules)-1]
+	for i, e := range r.Exprs {
+		switch x := e.(type) {
+		case *expr.Counter, *expr.Log, *expr.Limit:
+			continue
+		case *expr.Reject:
+			return r.Handle, true
+		case *expr.Verdict:
+			return r.Handle, i == len(r.Exprs)-1 && x.Kind == expr.VerdictDrop
+		case *expr.Target:
+			return r.Handle, x.Name == "REJECT"
+		default:
+			return 0, false
+		}
+	}
+	return 0, false
+}
+
+func familyName(f nftables.TableFamily) string {
+	switch f {
+	case nftables.TableFamilyIPv4:
+		return "ip"
+	case nftables.TableFamilyIPv6:
+		return "ip6"
+	}
+	return "inet"
+}
+
+// foreign lists other programs' filter chains of a hook.
+func (f *Firewall) foreign(hook *nftables.ChainHook) ([]foreignChain, error) {
+	var out []foreignChain
+	for _, family := range []nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6, nftables.TableFamilyINet} {
 		chains, err := f.conn.ListChainsOfTableFamily(family)
 		if err != nil {
 			return nil, fmt.Errorf("listing nftables chains: %w", err)
 		}
 		for _, c := range chains {
-			if c.Table.Name != f.cfg.Table && c.Type == nftables.ChainTypeFilter && c.Hooknum != nil && *c.Hooknum == *nftables.ChainHookForward {
-				c.Table.Family = family
-				out = append(out, c)
+			if f.own(c.Table.Name) || c.Type != nftables.ChainTypeFilter || c.Hooknum == nil || *c.Hooknum != *hook {
+				continue
 			}
+			c.Table.Family = family
+			rules, err := f.conn.GetRules(c.Table, c)
+			if errors.Is(err, unix.ENOENT) || err != nil && strings.Contains(err.Error(), unix.ENOENT.Error()) {
+				continue // gone meanwhile; the library does not wrap this error
+			}
+			if err != nil {
+				return nil, fmt.Errorf("listing chain %s of table %s: %w", c.Name, c.Table.Name, err)
+			}
+			for _, r := range rules {
+				r.Table, r.Chain = c.Table, c
+			}
+			out = append(out, foreignChain{c, rules})
 		}
 	}
 	return out, nil
 }
 
-func (f *Firewall) ours(c *nftables.Chain) ([]*nftables.Rule, error) {
-	rules, err := f.conn.GetRules(c.Table, c)
-	if err != nil {
-		return nil, fmt.Errorf("listing chain %s of table %s: %w", c.Name, c.Table.Name, err)
-	}
-	var out []*nftables.Rule
-	for _, r := range rules {
-		if bytes.Equal(r.UserData, f.mark()) {
-			r.Table, r.Chain = c.Table, c
-			out = append(out, r)
+// own tells whether a table is ours.
+func (f *Firewall) own(table string) bool { return table == f.cfg.Table }
+
+// legacy tells what to do where the old iptables drops: it cannot be changed over nftables.
+func (f *Firewall) legacy() error {
+	for _, bridge := range slices.Sorted(maps.Keys(f.wanted.networks)) {
+		drops, err := netlink.LegacyForwardDrops(bridge)
+		if err != nil {
+			return err
+		}
+		if drops {
+			return fmt.Errorf("chain FORWARD of the old iptables has policy DROP: accept containers' traffic there with "+
+				"'iptables-legacy -I FORWARD -i %[1]s -j ACCEPT; iptables-legacy -I FORWARD -o %[1]s -j ACCEPT'", bridge)
 		}
 	}
-	return out, nil
-}
-
-// mark is the comment by which we know our rules again.
-func (f *Firewall) mark() []byte {
-	return userdata.AppendString(nil, userdata.TypeComment, f.cfg.Table+" "+f.cfg.Bridge)
+	return nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/gantry-engine/gantry/internal/driver/network/firewall"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
+	"github.com/gantry-engine/gantry/internal/kit/trouble"
 	"github.com/gantry-engine/gantry/internal/kit/undo"
 	"github.com/gantry-engine/gantry/internal/netproto"
 	"github.com/gantry-engine/gantry/internal/service/networks"
@@ -23,11 +24,12 @@ import (
 
 // Rules is the part of the firewall that is needed. nil rules mean --iptables=false.
 type Rules interface {
-	Rebuild(ports []firewall.Mapping) error
+	// Add opens ports, all or none; before Rebuild it only notes them.
 	Add(ports []firewall.Mapping) error
 	Remove(ports []firewall.Mapping) error
-	Repair() error
-	Present() (bool, error)
+	// Rebuild makes all rules anew, at once, and keeps them so.
+	Rebuild() error
+	Close(remove bool) error
 }
 
 // Reserver is the client's side of gantry-net.
@@ -57,13 +59,12 @@ type Publisher struct {
 	stop  context.CancelFunc            // ends watch; nil before Ready
 	ended chan struct{}
 
-	saidMu sync.Mutex
-	said   map[string]string // troubles logged and not over
+	troubles trouble.Log
 }
 
 // New makes a publisher. rules is nil with --iptables=false.
 func New(cfg Config, rules Rules, reserver Reserver) *Publisher {
-	return &Publisher{cfg: cfg, rules: rules, net: reserver, open: map[string][]firewall.Mapping{}, said: map[string]string{}}
+	return &Publisher{cfg: cfg, rules: rules, net: reserver, open: map[string][]firewall.Mapping{}}
 }
 
 // Publish implements networks.Ports.
@@ -83,30 +84,15 @@ func (p *Publisher) Publish(ctx context.Context, container string, target spec.P
 	m := mappings(bound, to)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := p.add(m); err != nil {
-		return nil, err
+	if p.rules != nil {
+		if err := p.rules.Add(m); err != nil {
+			return nil, err
+		}
 	}
 	failpoint.Hit("gantryd.net-published")
 	p.open[container] = m
 	forgetFlows(m)
 	return bound, nil
-}
-
-// add opens ports, in a table made again if another program has just removed ours.
-// The caller holds the lock.
-func (p *Publisher) add(m []firewall.Mapping) error {
-	if p.rules == nil {
-		return nil
-	}
-	err := p.rules.Add(m)
-	if err == nil {
-		return nil
-	}
-	if there, lookErr := p.rules.Present(); there || lookErr != nil {
-		return err
-	}
-	slog.Warn("another program removed our nftables table: it is made again")
-	return p.rules.Rebuild(append(p.all(), m...))
 }
 
 // Restore implements networks.Ports.
@@ -130,46 +116,23 @@ func (p *Publisher) Ready(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.rules != nil {
-		if err := p.rules.Rebuild(p.all()); err != nil {
+		for id, m := range p.open {
+			if err := p.rules.Add(m); err != nil {
+				slog.Error("the ports of a running container cannot be published again", "container", id, "error", err)
+			}
+		}
+		if err := p.rules.Rebuild(); err != nil {
 			return err
 		}
-		p.say("packet rules of other programs keep containers from being reached", p.rules.Repair())
 	}
 	failpoint.Hit("gantryd.net-rebuilt")
-	p.say("published ports are not all reserved", p.net.Sync(ctx))
+	p.troubles.Say(troublePorts, p.net.Sync(ctx))
 	if p.stop == nil {
 		watching, stop := context.WithCancel(context.WithoutCancel(ctx))
 		p.stop, p.ended = stop, make(chan struct{})
 		go p.watch(watching, p.ended)
 	}
 	return nil
-}
-
-func (p *Publisher) all() []firewall.Mapping {
-	var all []firewall.Mapping
-	for _, m := range p.open {
-		all = append(all, m...)
-	}
-	return all
-}
-
-// say logs a trouble once, however often it is met, and when it is over.
-func (p *Publisher) say(trouble string, err error) {
-	p.saidMu.Lock()
-	defer p.saidMu.Unlock()
-	text := ""
-	if err != nil {
-		text = err.Error()
-	}
-	switch {
-	case text == p.said[trouble]:
-		return
-	case text != "":
-		slog.Warn(trouble, "error", text)
-	default:
-		slog.Info("no longer: " + trouble)
-	}
-	p.said[trouble] = text
 }
 
 // Withdraw implements networks.Ports.
@@ -201,17 +164,17 @@ func (p *Publisher) Close(_ context.Context, remove bool) error {
 		<-ended
 	}
 	var errs []error
-	if f, ok := p.rules.(*firewall.Firewall); ok && f != nil {
-		if remove {
-			errs = append(errs, f.Teardown())
-		}
-		errs = append(errs, f.Close())
+	if p.rules != nil {
+		errs = append(errs, p.rules.Close(remove))
 	}
 	return errors.Join(append(errs, p.net.Close())...)
 }
 
-// watchEvery is how often foreign changes are looked for: firewall reloads that
-// flush our table or our accepts. The end of gantry-net is noticed at once.
+// troublePorts is logged when it begins and when it is over.
+const troublePorts = "published ports are not all reserved"
+
+// watchEvery is how often ports that could not be reserved are tried again. The end of
+// gantry-net is noticed at once.
 const watchEvery = 5 * time.Second
 
 func (p *Publisher) watch(ctx context.Context, ended chan<- struct{}) {
@@ -225,26 +188,10 @@ func (p *Publisher) watch(ctx context.Context, ended chan<- struct{}) {
 		case <-p.net.Lost():
 		case <-tick.C:
 		}
-		p.repair(ctx)
+		if err := p.net.Sync(ctx); ctx.Err() == nil {
+			p.troubles.Say(troublePorts, err)
+		}
 	}
-}
-
-func (p *Publisher) repair(ctx context.Context) {
-	if err := p.net.Sync(ctx); ctx.Err() == nil {
-		p.say("published ports are not all reserved", err)
-	}
-	if p.rules == nil {
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	there, err := p.rules.Present()
-	if err == nil && !there {
-		slog.Warn("another program removed our nftables table: it is made again")
-		err = p.rules.Rebuild(p.all())
-	}
-	p.say("the packet rules of published ports cannot be repaired", err)
-	p.say("packet rules of other programs keep containers from being reached", p.rules.Repair())
 }
 
 func (p *Publisher) defaults(ports []spec.Port) []spec.Port {

@@ -51,13 +51,7 @@ func (w *world) do(format string, args ...any) error {
 
 func key(m firewall.Mapping) string { return fmt.Sprintf("%s %s:%d", m.Proto, m.Host, m.Port) }
 
-func (w *world) Rebuild(ports []firewall.Mapping) error {
-	w.rules = map[string]string{}
-	for _, m := range ports {
-		w.rules[key(m)] = m.Target.String()
-	}
-	return w.do("rebuild")
-}
+func (w *world) Rebuild() error { return w.do("rebuild") }
 
 func (w *world) Add(ports []firewall.Mapping) error {
 	if err := w.do("add"); err != nil {
@@ -75,8 +69,11 @@ func (w *world) Remove(ports []firewall.Mapping) error {
 	}
 	return w.do("remove")
 }
-func (w *world) Repair() error          { return w.do("repair") }
-func (w *world) Present() (bool, error) { return true, nil }
+
+// rulesOf is the side of the world that the firewall has.
+type rulesOf struct{ *world }
+
+func (r rulesOf) Close(remove bool) error { return r.do("close rules, remove %t", remove) }
 
 func (w *world) Reserve(_ context.Context, owner string, wants []netproto.Want) ([]uint16, error) {
 	if w.taken != nil {
@@ -108,7 +105,7 @@ var to = netip.MustParseAddr("172.17.0.2")
 
 func TestPublishAndWithdraw(t *testing.T) {
 	w := newWorld()
-	p := New(Config{HostIP: netip.MustParseAddr("127.0.0.1"), IPv6: true}, w, w)
+	p := New(Config{HostIP: netip.MustParseAddr("127.0.0.1"), IPv6: true}, rulesOf{w}, w)
 	asked := []spec.Port{
 		{Proto: "TCP", ContainerPort: 80, HostPort: 8080, HostPortEnd: 8090},
 		{Proto: "udp", ContainerPort: 53, HostIP: netip.IPv6Unspecified()},
@@ -147,7 +144,7 @@ func TestFailedStepsAreUndone(t *testing.T) {
 	for fail, want := range map[string][]string{"reserve": {"reserve"}, "add": {"reserve", "add", "release"}} {
 		w := newWorld()
 		w.fail = fail
-		p := New(Config{}, w, w)
+		p := New(Config{}, rulesOf{w}, w)
 		if _, err := p.Publish(ctx, "c", spec.PortTarget{IPv4: to}, []spec.Port{{Proto: "tcp", ContainerPort: 80}}); err == nil {
 			t.Errorf("%s failing: no error", fail)
 		}
@@ -159,7 +156,7 @@ func TestFailedStepsAreUndone(t *testing.T) {
 
 func TestRestore(t *testing.T) {
 	w := newWorld()
-	p := New(Config{}, w, w)
+	p := New(Config{}, rulesOf{w}, w)
 	ports := []spec.Port{{Proto: "tcp", ContainerPort: 80, HostPort: 8080, HostIP: netip.IPv4Unspecified()}}
 	if err := p.Restore(ctx, "c", spec.PortTarget{IPv4: to}, ports); err != nil {
 		t.Fatal(err)
@@ -182,14 +179,14 @@ func TestRestore(t *testing.T) {
 func TestReadyNeedsItsRules(t *testing.T) {
 	w := newWorld()
 	w.fail = "rebuild"
-	if err := New(Config{}, w, w).Ready(ctx); err == nil {
+	if err := New(Config{}, rulesOf{w}, w).Ready(ctx); err == nil {
 		t.Error("no packet rules, and nobody says so")
 	}
 }
 
 func TestPortTaken(t *testing.T) {
 	w := newWorld()
-	p := New(Config{}, w, w)
+	p := New(Config{}, rulesOf{w}, w)
 	l, err := net.ListenPacket("udp4", ":9400")
 	if err != nil {
 		t.Fatal(err)

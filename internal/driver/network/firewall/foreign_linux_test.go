@@ -1,0 +1,161 @@
+package firewall
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestForeignChains(t *testing.T) {
+	for _, family := range []string{"ip", "ip6"} {
+		nft(t, "add", "table", family, "filter")
+		nft(t, "add", "chain", family, "filter", "FORWARD", "{ type filter hook forward priority 0; policy drop; }")
+	}
+	nft(t, "add", "table", "inet", "open")
+	nft(t, "add", "chain", "inet", "open", "through", "{ type filter hook forward priority 0; policy accept; }")
+	nft(t, "add", "table", "inet", "closing")
+	nft(t, "add", "chain", "inet", "closing", "through", "{ type filter hook forward priority 10; policy accept; }")
+	nft(t, "add", "rule", "inet", "closing", "through", "iifname", "eth7", "accept")
+	nft(t, "add", "rule", "inet", "closing", "through", "reject", "with", "icmpx", "admin-prohibited")
+	t.Cleanup(func() { nft(t, "flush", "ruleset") })
+	f := open(t, Config{}, network("gtest0", 0), network("gtest1", 1))
+	must(t, f.Rebuild())
+	state := func(when string) {
+		t.Helper()
+		for _, table := range []string{"ip filter", "ip6 filter", "inet closing"} {
+			got := nft(t, append([]string{"list", "table"}, strings.Fields(table)...)...)
+			if strings.Count(got, "comment \""+testTable+" ") != 2 {
+				t.Errorf("%s: two accepts are needed in table %s:\n%s", when, table, got)
+			}
+			if table == "inet closing" && strings.Index(got, testTable) > strings.Index(got, "reject") {
+				t.Errorf("%s: they must go before the rejecting rule:\n%s", when, got)
+			}
+		}
+		if got := nft(t, "list", "table", "inet", "open"); strings.Contains(got, testTable) {
+			t.Errorf("%s: an accepting chain was changed:\n%s", when, got)
+		}
+	}
+	state("at first")
+	must(t, f.Repair())
+	state("again")
+	for _, iptables := range []string{"iptables-nft", "ip6tables-nft"} { // its listing keeps working, and shows them
+		out, err := exec.Command(iptables, "-S", "FORWARD").CombinedOutput()
+		if err != nil || strings.Count(string(out), "-m devgroup") != 2 {
+			t.Errorf("%s lists %v:\n%s", iptables, err, out)
+		}
+	}
+	nft(t, "flush", "chain", "ip", "filter", "FORWARD")
+	must(t, f.Repair())
+	state("flushed")
+	must(t, f.RemoveNetwork("gtest0"))
+	must(t, f.RemoveNetwork("gtest1"))
+	must(t, f.Repair())
+	for _, table := range []string{"filter", "closing"} {
+		if got := nft(t, "list", "ruleset"); strings.Contains(got, "comment \""+testTable) {
+			t.Errorf("without networks %s has accepts:\n%s", table, got)
+		}
+	}
+}
+
+// TestBridgesInAGroup: a bridge whose group is the user's keeps it, and gets rules of its own.
+func TestBridgesInAGroup(t *testing.T) {
+	ip(t, "link", "add", "gtest0", "type", "bridge")
+	ip(t, "link", "add", "gtest1", "type", "bridge")
+	ip(t, "link", "set", "gtest1", "group", "77")
+	nft(t, "add", "table", "ip", "filter")
+	nft(t, "add", "chain", "ip", "filter", "FORWARD", "{ type filter hook forward priority 0; policy drop; }")
+	t.Cleanup(func() { ip(t, "link", "del", "gtest0"); ip(t, "link", "del", "gtest1"); nft(t, "flush", "ruleset") })
+	f := open(t, Config{}, network("gtest0", 0), network("gtest1", 1))
+	must(t, f.Rebuild())
+	for bridge, group := range map[string]string{"gtest0": "group 6778484", "gtest1": "group 77"} {
+		if got := ip(t, "link", "show", "dev", bridge); !strings.Contains(got, group) {
+			t.Errorf("bridge %s is not in %s: %s", bridge, group, got)
+		}
+	}
+	got := nft(t, "list", "table", "ip", "filter")
+	if strings.Count(got, `"gtest1"`) != 2 || strings.Contains(got, `"gtest0"`) {
+		t.Errorf("only the bridge in another group needs rules by name:\n%s", got)
+	}
+	ip(t, "link", "set", "gtest1", "group", "0")
+	must(t, f.Repair())
+	if got := nft(t, "list", "table", "ip", "filter"); strings.Contains(got, `"gtest1"`) {
+		t.Errorf("rules by name are left:\n%s", got)
+	}
+}
+
+func ip(t testing.TB, args ...string) string {
+	t.Helper()
+	out, err := exec.Command("ip", args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("ip %v: %v\n%s", args, err, out)
+	}
+	return string(out)
+}
+
+func TestOldIptables(t *testing.T) {
+	old := func(args ...string) {
+		t.Helper()
+		if out, err := exec.Command("iptables-legacy", args...).CombinedOutput(); err != nil {
+			t.Fatalf("iptables-legacy %v: %v\n%s", args, err, out)
+		}
+	}
+	f := open(t, Config{}, network("gtest0", 0))
+	must(t, f.Rebuild())
+	old("-P", "FORWARD", "DROP")
+	t.Cleanup(func() { old("-F", "FORWARD"); old("-P", "FORWARD", "ACCEPT") })
+	err := f.Repair()
+	if err == nil || !strings.Contains(err.Error(), "iptables-legacy -I FORWARD -i gtest0 -j ACCEPT") {
+		t.Fatalf("a dropping old table: %v", err)
+	}
+	old("-I", "FORWARD", "-i", "gtest0", "-j", "ACCEPT")
+	old("-I", "FORWARD", "-o", "gtest0", "-j", "ACCEPT")
+	if err := f.Repair(); err != nil {
+		t.Fatalf("after what the error advised: %v", err)
+	}
+}
+
+// TestWatching: what others change is put right without anybody asking.
+func TestWatching(t *testing.T) {
+	nft(t, "add", "table", "ip", "filter")
+	nft(t, "add", "chain", "ip", "filter", "FORWARD", "{ type filter hook forward priority 0; policy drop; }")
+	t.Cleanup(func() { nft(t, "flush", "ruleset") })
+	f := open(t, Config{}, network("gtest0", 0))
+	must(t, f.Rebuild())
+	must(t, f.Add([]Mapping{web, local, web6, one6}))
+	want := ours(t)
+	for what, change := range map[string][][]string{
+		"the rule set flushed":     {{"flush", "ruleset"}},
+		"one of our tables":        {{"delete", "table", "ip6", testTable}},
+		"one of our elements":      {{"delete", "element", "ip", testTable, "published", "{ tcp . 8080 }"}},
+		"one of our rules":         {{"flush", "chain", "ip", testTable, "forward"}},
+		"an element of somebody's": {{"add", "element", "ip", testTable, "published", "{ tcp . 9999 : 172.30.0.9 . 9 }"}},
+		"our accepts":              {{"flush", "chain", "ip", "filter", "FORWARD"}},
+		"a new dropping chain":     {{"add", "table", "inet", "late"}, {"add", "chain", "inet", "late", "f", "{ type filter hook forward priority 0; policy drop; }"}},
+	} {
+		if what == "our accepts" {
+			nft(t, "add", "table", "ip", "filter")
+			nft(t, "add", "chain", "ip", "filter", "FORWARD", "{ type filter hook forward priority 0; policy drop; }")
+		}
+		for _, c := range change {
+			nft(t, c...)
+		}
+		good := func() bool {
+			if ours(t) != want {
+				return false
+			}
+			for _, chain := range []string{"FORWARD", "f"} {
+				all := nft(t, "list", "ruleset")
+				if i := strings.Index(all, "chain "+chain+" {"); i >= 0 && !strings.Contains(all[i:], "comment \""+testTable) {
+					return false
+				}
+			}
+			return true
+		}
+		for end := time.Now().Add(20 * time.Second); !good(); time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%s: not repaired:\n%s", what, nft(t, "list", "ruleset"))
+			}
+		}
+	}
+}
