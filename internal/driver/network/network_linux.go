@@ -12,6 +12,7 @@ import (
 
 	"github.com/gantry-engine/gantry/internal/driver/network/bridge"
 	"github.com/gantry-engine/gantry/internal/driver/network/firewall"
+	"github.com/gantry-engine/gantry/internal/driver/network/gantrynet"
 	"github.com/gantry-engine/gantry/internal/driver/network/host"
 	"github.com/gantry-engine/gantry/internal/driver/network/inside"
 	"github.com/gantry-engine/gantry/internal/driver/network/ipam"
@@ -72,7 +73,7 @@ func New(cfg Config) (networks.Deps, error) {
 			cfg.Table += "_" + cfg.Bridge
 		}
 	}
-	client := publish.NewClient(cfg.GantryNet, filepath.Join(cfg.ExecRoot, "gantry-net.sock"))
+	client := publish.NewClient(gantrynet.New(cfg.GantryNet, filepath.Join(cfg.ExecRoot, "gantry-net.sock")))
 	pub := publish.Config{HostIP: cfg.HostIP, IPv6: !cfg.NoIPv6Forwarder}
 	supplies := ipam.Supplies(cfg.Supplies, cfg.Engine)
 	forward, err := enableForwarding(cfg)
