@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"runtime"
 	"time"
@@ -180,7 +182,7 @@ func (e *engine) wireNetworks(ctx context.Context, d *daemon) error {
 	n := network.Config{
 		ExecRoot: c.ExecRoot, GantryNet: sibling.Path("gantry-net"), Bridge: c.BridgeName, Gateway: c.DefaultGateway, HostIP: c.IP, MTU: c.MTU,
 		NoICC: !c.ICC, NoMasq: !c.IPMasq, NoIPTables: !c.IPTables, NoIPForward: !c.IPForward, ForwardNoDrop: c.ForwardNoDrop,
-		Table: c.FirewallTable, PoolSize: poolSize, Engine: d.id,
+		Table: c.FirewallTable, PoolSize: poolSize, Engine: d.id, Namespace: e.namespaceOf,
 	}
 	if c.Bridge != "" {
 		n.Bridge, n.External = c.Bridge, true
@@ -301,6 +303,18 @@ func (e *engine) containerName(id string) string {
 		return ""
 	}
 	return rec.Name
+}
+
+// namespaceOf opens the network namespace of a running container by its ID.
+func (e *engine) namespaceOf(id string) (*os.File, error) {
+	rec, err := e.containers.Snapshot(context.Background(), id)
+	if err != nil {
+		return nil, err
+	}
+	if rec.State.Pid == 0 {
+		return nil, os.ErrNotExist
+	}
+	return os.Open(fmt.Sprintf("/proc/%d/ns/net", rec.State.Pid))
 }
 
 func (e *engine) states() map[string]int {

@@ -132,7 +132,8 @@ type Endpoint struct {
 type Sandbox struct {
 	ID        string
 	Endpoints []Endpoint
-	Ports     []Port // as bound: HostPort is never 0
+	Ports     []Port       // as bound: HostPort is never 0
+	Servers   []NameServer `json:",omitempty"` // whom names go to that no network has
 
 	// NetNS is the namespace to launch the container in. The network service
 	// owns it until Release; nil after a restart of the daemon.

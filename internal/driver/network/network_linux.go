@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"net/netip"
+	"os"
 	"path/filepath"
 
 	"github.com/gantry-engine/gantry/internal/driver/network/bridge"
@@ -16,6 +17,7 @@ import (
 	"github.com/gantry-engine/gantry/internal/driver/network/host"
 	"github.com/gantry-engine/gantry/internal/driver/network/inside"
 	"github.com/gantry-engine/gantry/internal/driver/network/ipam"
+	"github.com/gantry-engine/gantry/internal/driver/network/names"
 	"github.com/gantry-engine/gantry/internal/driver/network/null"
 	"github.com/gantry-engine/gantry/internal/driver/network/publish"
 	"github.com/gantry-engine/gantry/internal/service/networks"
@@ -27,6 +29,8 @@ import (
 type Config struct {
 	ExecRoot  string // where gantry-net's socket goes
 	GantryNet string // path of the executable
+	// Namespace opens the network namespace of a running container by its ID.
+	Namespace func(container string) (*os.File, error)
 
 	// Bridge is the default network's interface; empty is gantry0, "none" switches the
 	// network off. External says that the user named it with --bridge.
@@ -73,14 +77,15 @@ func New(cfg Config) (networks.Deps, error) {
 			cfg.Table += "_" + cfg.Bridge
 		}
 	}
-	client := publish.NewClient(gantrynet.New(cfg.GantryNet, filepath.Join(cfg.ExecRoot, "gantry-net.sock")))
+	program := gantrynet.New(cfg.GantryNet, filepath.Join(cfg.ExecRoot, "gantry-net.sock"))
+	client, answers := publish.NewClient(program), names.New(program, cfg.Namespace)
 	pub := publish.Config{HostIP: cfg.HostIP, IPv6: !cfg.NoIPv6Forwarder}
 	supplies := ipam.Supplies(cfg.Supplies, cfg.Engine)
 	forward, err := enableForwarding(cfg)
 	if err != nil {
 		return networks.Deps{}, err
 	}
-	bridges := bridge.Kind{Engine: short(cfg.Engine), LocalPorts: !cfg.NoIPTables, MTU: cfg.MTU, PoolSize: cfg.PoolSize, Forward6: forward.ipv6}
+	bridges := bridge.Kind{Engine: short(cfg.Engine), LocalPorts: !cfg.NoIPTables, MTU: cfg.MTU, PoolSize: cfg.PoolSize, Forward6: forward.ipv6, Prepare: answers.Prepare}
 	var rules publish.Rules
 	if !cfg.NoIPTables {
 		fw, err := firewall.New(firewall.Config{Table: cfg.Table, NoRouter: forward.switched4 && !cfg.ForwardNoDrop, NoRouter6: forward.switches6() && !cfg.ForwardNoDrop})
@@ -92,7 +97,7 @@ func New(cfg Config) (networks.Deps, error) {
 	manager := ipam.NewManager(supplies, used)
 	deps := networks.Deps{
 		Namespaces: inside.Namespaces{}, Kinds: map[string]networks.Kind{"bridge": bridges}, IPAM: map[string]networks.IPAM{"default": manager, "null": ipam.Null{}},
-		Ports: publish.New(pub, rules, client),
+		Ports: publish.New(pub, rules, client), Names: answers,
 		Predefined: []networks.Predefined{
 			{Network: spec.Network{Name: "host", Driver: "host", EnableIPv4: true}, Driver: host.New()},
 			{Network: spec.Network{Name: "none", Driver: "null", EnableIPv4: true}, Driver: null.New(cfg.PoolSize)},

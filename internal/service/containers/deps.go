@@ -243,6 +243,8 @@ type NetworkChanges interface {
 	// Connect adds a network to what a running container has, Disconnect takes one away; both give the sandbox as it is then.
 	Connect(ctx context.Context, req spec.SandboxRequest, want spec.EndpointRequest) (spec.Sandbox, error)
 	Disconnect(ctx context.Context, req spec.SandboxRequest, network string, force bool) (spec.Sandbox, error)
+	// Rename makes a running container known under its present name.
+	Rename(ctx context.Context, req spec.SandboxRequest) (spec.Sandbox, error)
 	// Name is the name of the network that a name, an ID or its beginning means.
 	Name(ctx context.Context, ref string) (string, error)
 	// Resolver is what goes into resolv.conf for the networks joined.

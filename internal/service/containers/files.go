@@ -154,7 +154,7 @@ func (c *core) resolvConf(ctx context.Context, rec *Container) (string, error) {
 	if len(dom) == 0 {
 		dom = c.Config.DNSSearch
 	}
-	if len(dns) > 0 {
+	if len(dns) > 0 && !(len(servers) == 1 && servers[0] == "127.0.0.11") { // the name service asks them
 		servers = nil
 		for _, d := range dns {
 			servers = append(servers, d.String())

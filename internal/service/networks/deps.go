@@ -107,6 +107,8 @@ type Attached struct {
 	// NetNS is the namespace that came with the endpoint; the caller closes it.
 	// nil with a nil Join.NetNS means the host's own namespace.
 	NetNS *os.File
+	// Prepared says that names can be asked for in it: Names.Prepare has been called.
+	Prepared bool
 }
 
 // Ports publishes containers' ports on the host. Implemented by driver/network/publish.

@@ -2,6 +2,7 @@ package networks
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -40,7 +41,7 @@ func (s *sandboxes) Connect(ctx context.Context, req spec.SandboxRequest, want s
 	var steps undo.Stack
 	defer steps.OnError(ctx, &err)
 	req.Admin = a.admin
-	ep, leave, err := s.join(ctx, &sb, want, req, nil)
+	ep, leave, _, err := s.join(ctx, &sb, want, req, nil)
 	if err != nil {
 		return spec.Sandbox{}, err
 	}
@@ -58,6 +59,12 @@ func (s *sandboxes) Connect(ctx context.Context, req spec.SandboxRequest, want s
 		return spec.Sandbox{}, err
 	}
 	failpoint.Hit("gantryd.connect-moved")
+	if !named(a.sandbox.Endpoints) && named(sb.Endpoints) {
+		sb.Servers = s.servers(req.DNS)
+	}
+	if err := s.naming.change(ctx, req.Container, a.sandbox, sb); err != nil {
+		return spec.Sandbox{}, fmt.Errorf("names of container %s: %w", req.Name, err)
+	}
 	s.members.remember(req.Container, attachment{req.Name, a.admin, sb})
 	s.announce.member("connect", ep, req.Container)
 	return sb, nil
@@ -105,11 +112,31 @@ func (s *sandboxes) Disconnect(ctx context.Context, req spec.SandboxRequest, net
 	if err := s.route(sb.NetNS, before, via4, via6); err != nil {
 		return spec.Sandbox{}, err
 	}
-	err = n.driver.Detach(ctx, ep)
+	err = errors.Join(s.naming.change(ctx, req.Container, a.sandbox, sb), n.driver.Detach(ctx, ep))
 	n.leave()
 	s.members.remember(req.Container, attachment{req.Name, a.admin, sb})
 	s.announce.member("disconnect", ep, req.Container)
 	return sb, err
+}
+
+// Rename implements containers.Networks: who looks for a running container finds it under its new name.
+func (s *sandboxes) Rename(ctx context.Context, req spec.SandboxRequest) (spec.Sandbox, error) {
+	a, sb, err := s.changing(req.Container)
+	if err != nil {
+		return a.sandbox, nil //nolint:nilerr // it is on no network: nobody knows its name
+	}
+	sb.Endpoints = slices.Clone(sb.Endpoints)
+	for i := range sb.Endpoints {
+		ep := &sb.Endpoints[i]
+		if n := s.nets.byID(ep.NetworkID); n != nil {
+			ep.Names = namesOf(n, spec.EndpointRequest{Aliases: ep.Aliases}, req)
+		}
+	}
+	if err := s.naming.change(ctx, req.Container, a.sandbox, sb); err != nil {
+		return a.sandbox, err
+	}
+	s.members.remember(req.Container, attachment{req.Name, a.admin, sb})
+	return sb, nil
 }
 
 // changing gives what a running container has, to be changed.

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 
 	"github.com/containerd/errdefs"
@@ -21,6 +22,8 @@ type sandboxes struct {
 	members    *members
 	namespaces Namespaces
 	ports      Ports
+	naming     naming
+	servers    func(asked []netip.Addr) []spec.NameServer // whom a container asks for other names
 	announce   announcer
 }
 
@@ -61,16 +64,17 @@ func (s *sandboxes) Attach(ctx context.Context, req spec.SandboxRequest) (_ spec
 	}
 	var steps undo.Stack
 	defer steps.OnError(ctx, &err)
-	sb := spec.Sandbox{ID: newID()}
+	sb, prepared := spec.Sandbox{ID: newID()}, false
 	for i, want := range req.Endpoints {
 		var sysctls map[string]string
 		if i == len(req.Endpoints)-1 { // some name an interface, which must be there
 			sysctls = req.Sysctls
 		}
-		ep, leave, err := s.join(ctx, &sb, want, req, sysctls)
+		ep, leave, ready, err := s.join(ctx, &sb, want, req, sysctls)
 		if err != nil {
 			return spec.Sandbox{}, err
 		}
+		prepared = prepared || ready
 		steps.Push("endpoint on "+ep.NetworkName, leave)
 		if i == 0 {
 			ns := sb.NetNS
@@ -85,6 +89,12 @@ func (s *sandboxes) Attach(ctx context.Context, req spec.SandboxRequest) (_ spec
 	if err := s.publish(ctx, req, &sb); err != nil {
 		return spec.Sandbox{}, err
 	}
+	if named(sb.Endpoints) {
+		sb.Servers = s.servers(req.DNS)
+	}
+	if err := s.naming.begin(ctx, req.Container, sb, prepared); err != nil {
+		return spec.Sandbox{}, errors.Join(fmt.Errorf("names of container %s: %w", req.Name, err), s.ports.Withdraw(context.WithoutCancel(ctx), req.Container))
+	}
 	s.members.remember(req.Container, attachment{req.Name, req.Admin, sb})
 	for _, ep := range sb.Endpoints {
 		s.announce.member("connect", ep, req.Container)
@@ -93,29 +103,29 @@ func (s *sandboxes) Attach(ctx context.Context, req spec.SandboxRequest) (_ spec
 }
 
 // join makes one endpoint and adds it to the sandbox. leave undoes it, but for the interface, which goes with the namespace.
-func (s *sandboxes) join(ctx context.Context, sb *spec.Sandbox, want spec.EndpointRequest, req spec.SandboxRequest, sysctls map[string]string) (_ spec.Endpoint, leave func(context.Context) error, err error) {
+func (s *sandboxes) join(ctx context.Context, sb *spec.Sandbox, want spec.EndpointRequest, req spec.SandboxRequest, sysctls map[string]string) (_ spec.Endpoint, leave func(context.Context) error, prepared bool, err error) {
 	ref := want.Network
 	if ref == "bridge" && !s.nets.bridged() { // --bridge none: who names no network gets none
 		ref = "default"
 	}
 	n, err := s.nets.find(ref)
 	if err != nil {
-		return spec.Endpoint{}, nil, err
+		return spec.Endpoint{}, nil, false, err
 	}
 	j := Join{NetNS: sb.NetNS, IPv4: want.IPv4, IPv6: want.IPv6, LinkLocal: want.LinkLocal, MAC: want.MAC, Options: want.DriverOpts, Admin: req.Admin}
 	if j.Interface, err = interfaceName(sb.Endpoints, want.DriverOpts); err != nil {
-		return spec.Endpoint{}, nil, err
+		return spec.Endpoint{}, nil, false, err
 	}
 	if j.Sysctls, err = endpointSysctls(want.DriverOpts, j.Interface, sysctls); err != nil {
-		return spec.Endpoint{}, nil, err
+		return spec.Endpoint{}, nil, false, err
 	}
 	if err := n.enter(ctx); err != nil {
-		return spec.Endpoint{}, nil, err
+		return spec.Endpoint{}, nil, false, err
 	}
 	a, err := n.driver.Attach(ctx, j)
 	if err != nil {
 		n.leave()
-		return spec.Endpoint{}, nil, s.explain(n, want, err)
+		return spec.Endpoint{}, nil, false, s.explain(n, want, err)
 	}
 	if a.NetNS != nil {
 		sb.NetNS = a.NetNS
@@ -125,7 +135,7 @@ func (s *sandboxes) join(ctx context.Context, sb *spec.Sandbox, want spec.Endpoi
 	ep.Aliases, ep.Links, ep.LinkLocal, ep.GwPriority, ep.DriverOpts = want.Aliases, want.Links, want.LinkLocal, want.GwPriority, want.DriverOpts
 	ep.Names = namesOf(n, want, req)
 	sb.Endpoints = append(sb.Endpoints, ep)
-	return ep, func(ctx context.Context) error { defer n.leave(); return n.driver.Detach(ctx, ep) }, nil
+	return ep, func(ctx context.Context) error { defer n.leave(); return n.driver.Detach(ctx, ep) }, a.Prepared, nil
 }
 
 // explain says which network refused, and who has an address that is taken.
@@ -183,6 +193,7 @@ func (s *sandboxes) Restore(ctx context.Context, container string, sb spec.Sandb
 		}
 		sb.NetNS = ns
 	}
+	s.naming.restore(container, sb)
 	s.members.remember(container, attachment{sandbox: sb})
 	return errors.Join(errs...)
 }
@@ -200,7 +211,7 @@ func (s *sandboxes) Release(ctx context.Context, container string, sb spec.Sandb
 	if len(made.Ports) > 0 {
 		errs = append(errs, s.ports.Withdraw(ctx, container))
 	}
-	errs = append(errs, closeNS(made.NetNS))
+	errs = append(errs, s.naming.end(ctx, container, made), closeNS(made.NetNS))
 	for _, ep := range made.Endpoints {
 		if n := s.nets.byID(ep.NetworkID); n != nil && n.driver != nil {
 			errs = append(errs, n.driver.Detach(ctx, ep))

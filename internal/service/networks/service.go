@@ -38,6 +38,7 @@ type Deps struct {
 	IPAM       map[string]IPAM // by the driver's name
 	Namespaces Namespaces
 	Ports      Ports
+	Names      Names // nil: networks have no names
 	Records    Records
 	Events     Events
 }
@@ -72,10 +73,11 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	}
 	nets, m := &catalog{list: predefined(cfg, deps)}, &members{name: cfg.Name, attached: map[string]attachment{}}
 	tell := announcer{deps.Events}
+	who := &resolver{files.Resolv{Servers: cfg.DNS, Search: cfg.DNSSearch, Options: cfg.DNSOptions}, cfg.ResolvConf, deps.Names != nil}
 	return &Service{
 		querier: &querier{nets, m}, maker: &maker{nets: nets, members: m, deps: deps, options: cfg.Options, announce: tell},
-		sandboxes: &sandboxes{nets, m, deps.Namespaces, deps.Ports, tell},
-		resolver:  &resolver{files.Resolv{Servers: cfg.DNS, Search: cfg.DNSSearch, Options: cfg.DNSOptions}, cfg.ResolvConf},
+		sandboxes: &sandboxes{nets, m, deps.Namespaces, deps.Ports, naming{deps.Names, nets}, who.upstream, tell},
+		resolver:  who,
 		nets:      nets, members: m, ports: deps.Ports,
 	}, nil
 }
@@ -110,6 +112,9 @@ func (s *Service) Start(ctx context.Context) error {
 			slog.Warn("what removed networks left could not be tidied up", "driver", name, "error", err)
 		}
 	}
+	if names := s.naming.names; names != nil {
+		names.Ready(ctx)
+	}
 	s.members.open()
 	return nil
 }
@@ -118,6 +123,9 @@ func (s *Service) Start(ctx context.Context) error {
 func (s *Service) Close(ctx context.Context) error {
 	remove := !s.members.close()
 	errs := []error{s.ports.Close(ctx, remove)}
+	if names := s.naming.names; names != nil {
+		errs = append(errs, names.Close())
+	}
 	all := s.nets.all()
 	slices.Reverse(all)
 	for _, n := range all {

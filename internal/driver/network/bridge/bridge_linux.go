@@ -28,6 +28,8 @@ type Kind struct {
 	// PoolSize is how many namespaces are kept ready for each network while nothing happens; up to growth
 	// times as many under load. 0 keeps none.
 	PoolSize int
+	// Prepare makes ready what asks for names in a namespace, if not nil: for networks that have them.
+	Prepare func(ns *os.File) error
 	// Forward6 lets the host pass IPv6 packets between interfaces; nil leaves it as it is.
 	Forward6 func() error
 	// Rules are told which networks there are; nil without packet rules.
@@ -182,7 +184,7 @@ func (d *Driver) Attach(_ context.Context, j networks.Join) (_ networks.Attached
 	}
 	a := networks.Attached{Endpoint: ep}
 	if j.NetNS == nil {
-		a.NetNS = p.ns
+		a.NetNS, a.Prepared = p.ns, p.prepared
 	}
 	return a, nil
 }

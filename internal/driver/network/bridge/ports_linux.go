@@ -25,6 +25,7 @@ type port struct {
 	four, six netip.Prefix // invalid: none of that family
 	mac       net.HardwareAddr
 	iface     string
+	prepared  bool // names can be asked for in the namespace
 }
 
 // adapt gives a ready port what only this container wants.
@@ -149,7 +150,7 @@ func (m *maker) transplant(p *port, j networks.Join) (err error) {
 		return err
 	}
 	if foreign {
-		p.ns = to
+		p.ns, p.prepared = to, false
 		_ = from.Close()
 	}
 	return nil
@@ -226,6 +227,10 @@ func (m *maker) make(p *port, linkLocal []netip.Addr) (err error) {
 			return err
 		}
 		failpoint.Hit("gantryd.net-namespace")
+		if m.d.kind.Prepare != nil && !m.d.dev.builtin {
+			// Without it the container is served all the same, or its start says why not.
+			p.prepared = m.d.kind.Prepare(p.ns) == nil
+		}
 	}
 	if err := m.plug(p, linkLocal, brings); err != nil {
 		if brings {
