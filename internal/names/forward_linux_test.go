@@ -17,6 +17,9 @@ import (
 	"github.com/gantry-engine/gantry/internal/netproto"
 )
 
+// brisk is for tests in which servers are silent; long enough for a busy machine.
+var brisk = pace{patience: time.Second, stagger: 100 * time.Millisecond, resend: 300 * time.Millisecond}
+
 // asking makes a container that asks servers.
 func asking(t *testing.T, s *Server, id string, p *place, servers ...netproto.Server) {
 	t.Helper()
@@ -73,6 +76,7 @@ func TestNobodyToAsk(t *testing.T) {
 // One server after the other: what is refused, silent or out of order does not count while another one may answer.
 func TestSeveralServers(t *testing.T) {
 	s := newServer(t)
+	s.forward.pace = brisk
 	good := newUpstream(t, nil, true, saying(t, "good"))
 	none := newUpstream(t, nil, false, func(_ string, asked []byte, say func([]byte)) { say(code(t, asked, rcodeName)) })
 	dead := newUpstream(t, nil, false, silence)
@@ -216,6 +220,7 @@ func TestQuestionsGoThroughUntouched(t *testing.T) {
 // Who does not know number and question cannot answer; who guesses too much makes us ask over TCP, where guessing is harder.
 func TestLies(t *testing.T) {
 	s := newServer(t)
+	s.forward.pace = brisk
 	lie := func(asked []byte, i int) []byte {
 		switch i % 5 {
 		case 0: // another number
@@ -345,6 +350,7 @@ func TestTheSameQuestionIsAskedOnce(t *testing.T) {
 // neighbours, are answered as ever.
 func TestTooManyQuestions(t *testing.T) {
 	s := newServer(t)
+	s.forward.pace = brisk
 	dead := newUpstream(t, nil, false, silence)
 	up := newUpstream(t, nil, false, saying(t, "answer"))
 	p, neighbour := newPlace(t), newPlace(t)
@@ -394,6 +400,7 @@ func TestTooManyQuestions(t *testing.T) {
 // Two containers that forward to each other, changing the message each time, do not multiply a question.
 func TestLoops(t *testing.T) {
 	s := newServer(t)
+	s.forward.pace = brisk
 	p := newPlace(t)
 	var c *net.UDPConn
 	up := newUpstream(t, p, false, func(_ string, asked []byte, _ func([]byte)) {

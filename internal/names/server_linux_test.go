@@ -52,7 +52,7 @@ func TestAnswersOverBothProtocols(t *testing.T) {
 	if m, _ := p.query("udp", "web.", typeAddress, 0); m.RCode != dnsmessage.RCodeNameError {
 		t.Errorf("off the network: %v", m.RCode)
 	}
-	if heard, err := s.Serve(onNet("stranger"), nil); err != nil || heard {
+	if heard, err := s.Serve(onNet("stranger"), nil); err != nil || heard || s.table.sandboxes["stranger"] != nil {
 		t.Errorf("a container without sockets: %v, %v", heard, err)
 	}
 }
@@ -176,7 +176,7 @@ func TestGarbageAndFloods(t *testing.T) {
 		}
 	}()
 	c := neighbour.udp()
-	for range 2000 {
+	for range 500 {
 		if _, data := exchange(t, c, ask(t, "web.", typeAddress, 0)); strings.Join(data, " ") != "10.0.0.1" {
 			t.Fatalf("%v", data)
 		}
@@ -230,7 +230,11 @@ func TestGone(t *testing.T) {
 		t.Error("something is left of it")
 	}
 	_ = stream.SetReadDeadline(time.Now().Add(20 * time.Second))
-	if _, err := next(stream); err == nil || os.IsTimeout(err) {
+	_, err := next(stream)
+	if err == nil { // it was told that nobody answers
+		_, err = next(stream)
+	}
+	if err == nil || os.IsTimeout(err) {
 		t.Errorf("its connection goes on: %v", err)
 	}
 	await(t, "what it has open to be closed", func() bool { return descriptors(t) <= before+5 }) // two namespaces, a server, two clients
