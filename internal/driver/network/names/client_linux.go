@@ -17,6 +17,7 @@ import (
 
 	"github.com/gantry-engine/gantry/internal/driver/network/gantrynet"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
+	"github.com/gantry-engine/gantry/internal/kit/trouble"
 	"github.com/gantry-engine/gantry/internal/netproto"
 	"github.com/gantry-engine/gantry/internal/service/networks"
 	"github.com/gantry-engine/gantry/internal/spec"
@@ -38,6 +39,7 @@ type Client struct {
 	sandboxes map[string]netproto.Sandbox
 	endpoints map[string]netproto.Endpoint
 	missing   map[string]error // containers that are not served
+	trouble   trouble.Log
 
 	stop  context.CancelFunc // ends watch; nil before Ready
 	ended chan struct{}
@@ -198,13 +200,9 @@ func (c *Client) watch(ctx context.Context, ended chan<- struct{}) {
 func (c *Client) sync(ctx context.Context) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	before := len(c.missing)
 	err := c.settle(ctx)
-	switch {
-	case err != nil && ctx.Err() == nil:
-		slog.Warn("containers' names are not all served", "error", err)
-	case err == nil && before > 0 && len(c.missing) == 0:
-		slog.Info("all containers' names are served again")
+	if ctx.Err() == nil {
+		c.trouble.Say("containers' names are not all served", err)
 	}
 	return err == nil
 }
