@@ -17,6 +17,7 @@ import (
 	"github.com/gantry-engine/gantry/internal/driver/disk"
 	"github.com/gantry-engine/gantry/internal/driver/layers"
 	"github.com/gantry-engine/gantry/internal/driver/network"
+	"github.com/gantry-engine/gantry/internal/driver/network/ipam"
 	"github.com/gantry-engine/gantry/internal/driver/registry"
 	"github.com/gantry-engine/gantry/internal/driver/volume/local"
 	"github.com/gantry-engine/gantry/internal/kit/sibling"
@@ -181,6 +182,7 @@ func (e *engine) wireNetworks(ctx context.Context, d *daemon) error {
 	c := d.cfg
 	n := network.Config{
 		ExecRoot: c.ExecRoot, GantryNet: sibling.Path("gantry-net"), Bridge: c.BridgeName, Gateway: c.DefaultGateway, HostIP: c.IP, MTU: c.MTU,
+		IPv6: c.IPv6, Gateway6: c.DefaultGateway6, DirectRouting: c.AllowDirectRouting,
 		NoICC: !c.ICC, NoMasq: !c.IPMasq, NoIPTables: !c.IPTables, NoIPForward: !c.IPForward, ForwardNoDrop: c.ForwardNoDrop,
 		Table: c.FirewallTable, PoolSize: poolSize, Engine: d.id, Namespace: e.namespaceOf,
 	}
@@ -191,12 +193,19 @@ func (e *engine) wireNetworks(ctx context.Context, d *daemon) error {
 	for _, p := range []struct {
 		text string
 		to   *netip.Prefix
-	}{{c.BIP, &n.Address}, {c.FixedCIDR, &n.FixedCIDR}} {
+	}{{c.BIP, &n.Address}, {c.FixedCIDR, &n.FixedCIDR}, {c.BIP6, &n.Address6}, {c.FixedCIDR6, &n.FixedCIDR6}} {
 		if p.text != "" {
 			if *p.to, err = netip.ParsePrefix(p.text); err != nil {
 				return err
 			}
 		}
+	}
+	for _, p := range c.AddressPools {
+		base, err := netip.ParsePrefix(p.Base)
+		if err != nil {
+			return err
+		}
+		n.Supplies = append(n.Supplies, ipam.Supply{Base: base, Size: p.Size})
 	}
 	deps, err := network.New(n)
 	if err != nil {
@@ -204,7 +213,7 @@ func (e *engine) wireNetworks(ctx context.Context, d *daemon) error {
 	}
 	deps.Events, deps.Records = e.events, d.store.Bucket("networks")
 	e.networks, err = networksservice.New(networksservice.Config{
-		Seed: d.id, Created: d.born(), DNS: c.DNS, DNSSearch: c.DNSSrc, DNSOptions: c.DNSOpts, Name: e.containerName,
+		Seed: d.id, Created: d.born(), DNS: c.DNS, DNSSearch: c.DNSSrc, DNSOptions: c.DNSOpts, Options: c.NetworkOpts, Name: e.containerName,
 	}, deps)
 	if err != nil {
 		return err

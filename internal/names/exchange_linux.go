@@ -18,9 +18,8 @@ import (
 )
 
 const (
-	upstreamTCP = 128         // connections to servers at one time
-	resend      = time.Second // after which a datagram is believed lost
-	maxLies     = 16          // datagrams that are no answer, before a server is asked over TCP
+	upstreamTCP = 128 // connections to servers at one time
+	maxLies     = 16  // datagrams that are no answer, before a server is asked over TCP
 )
 
 // errLied says that too much came that is no answer: somebody guesses.
@@ -52,7 +51,7 @@ func (f *forwarder) exchange(ctx context.Context, so *sockets, server netproto.S
 
 var datagrams = sync.Pool{New: func() any { return new([MaxDatagram + 1]byte) }}
 
-// overUDP asks, three times within patience, and waits for the answer among what comes.
+// overUDP asks, several times while ctx lasts, and waits for the answer among what comes.
 func (f *forwarder) overUDP(ctx context.Context, so *sockets, server netproto.Server, message []byte, end int) ([]byte, error) {
 	conn, err := f.dial(ctx, so, server, unix.SOCK_DGRAM)
 	if err != nil {
@@ -67,7 +66,7 @@ func (f *forwarder) overUDP(ctx context.Context, so *sockets, server netproto.Se
 		if _, err := conn.Write(message); err != nil {
 			return nil, err
 		}
-		_ = conn.SetReadDeadline(time.Now().Add(resend))
+		_ = conn.SetReadDeadline(time.Now().Add(f.pace.resend))
 		for {
 			n, err := conn.Read(buf[:])
 			if errors.Is(err, os.ErrDeadlineExceeded) {

@@ -18,11 +18,15 @@ const (
 	maxServers     = 6    // that a question is taken to
 )
 
-// patience is when a client is told that nobody answered. Its resolver would ask again after five seconds.
-const patience = 3 * time.Second
+// pace is how long things take that go wrong.
+type pace struct {
+	patience time.Duration // after which a client is told that nobody answered
+	stagger  time.Duration // which a server has before the next one is asked as well
+	resend   time.Duration // after which a datagram is believed lost
+}
 
-// stagger is how long a server has before the next one is asked as well.
-const stagger = 300 * time.Millisecond
+// usual is shorter than what a client's resolver waits: five seconds, mostly.
+var usual = pace{patience: 3 * time.Second, stagger: 300 * time.Millisecond, resend: time.Second}
 
 // asker is a client that waits.
 type asker interface {
@@ -38,6 +42,7 @@ type asker interface {
 // messages about the same name, is what ends loops: a question that comes back from a server which asks us again meets
 // itself, and all wait for one answer that never comes.
 type forwarder struct {
+	pace   pace
 	opener *opener
 	tcp    chan struct{} // one for each connection to a server
 
@@ -70,7 +75,7 @@ type waiter struct {
 }
 
 func newForwarder() *forwarder {
-	return &forwarder{opener: newOpener(), tcp: make(chan struct{}, upstreamTCP)}
+	return &forwarder{pace: usual, opener: newOpener(), tcp: make(chan struct{}, upstreamTCP)}
 }
 
 // close ends it. The containers' sockets are closed before, which ends what is being asked.
@@ -120,7 +125,7 @@ func (f *forwarder) count(so *sockets, n int) {
 }
 
 func (f *forwarder) run(so *sockets, servers []netproto.Server, p *pending, overTCP bool) {
-	ctx, cancel := context.WithTimeout(so.ctx, patience)
+	ctx, cancel := context.WithTimeout(so.ctx, f.pace.patience)
 	defer cancel()
 	said := f.race(ctx, so, servers, p.question, overTCP)
 	cancel()
@@ -161,7 +166,7 @@ func (f *forwarder) race(ctx context.Context, so *sockets, servers []netproto.Se
 				server := servers[asked]
 				asked++
 				f.running.Go(func() { answers <- f.exchange(ctx, so, server, q, overTCP) })
-				next.Reset(stagger)
+				next.Reset(f.pace.stagger)
 			}
 		case said := <-answers:
 			told++

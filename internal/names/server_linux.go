@@ -21,7 +21,7 @@ type Server struct {
 	ended   chan struct{}
 
 	mu      sync.RWMutex
-	sockets map[string]*sockets // by container
+	sockets map[string]*sockets // by container; each has a sandbox in the table
 	byKey   map[uint32]*sockets
 	last    uint32 // key given out last
 	streams int    // open TCP connections of all containers
@@ -50,18 +50,22 @@ func New() (*Server, error) {
 }
 
 // Serve sets what a container may ask, and with files (its UDP socket and its TCP listener, which become the server's)
-// where it asks. It tells with false that it has no sockets for the container.
+// where it asks. It tells with false that it has no sockets for the container, of which it knows nothing then.
 func (s *Server) Serve(sb netproto.Sandbox, files []*os.File) (heard bool, err error) {
-	s.table.serve(sb)
 	if len(files) == 0 {
 		s.mu.RLock()
 		defer s.mu.RUnlock()
-		return s.sockets[sb.Container] != nil, nil
+		if s.sockets[sb.Container] == nil {
+			return false, nil
+		}
+		s.table.serve(sb)
+		return true, nil
 	}
 	fresh, err := newSockets(sb.Container, files)
 	if err != nil {
 		return false, err
 	}
+	s.table.serve(sb)
 	s.mu.Lock()
 	old := s.sockets[sb.Container]
 	s.last++
@@ -75,7 +79,7 @@ func (s *Server) Serve(sb netproto.Sandbox, files []*os.File) (heard bool, err e
 		old.close()
 	}
 	if err := fresh.watch(s.epoll); err != nil {
-		s.hangUp(sb.Container)
+		s.Gone(sb.Container)
 		return false, fmt.Errorf("waiting for questions of container %s: %w", sb.Container, err)
 	}
 	return true, nil

@@ -83,6 +83,9 @@ func (c *creator) Create(ctx context.Context, req CreateRequest) (resp container
 	if err := c.nameNetworks(ctx, rec); err != nil {
 		return resp, err
 	}
+	if err := c.checkLinks(rec); err != nil {
+		return resp, err
+	}
 	if err := c.label(rec); err != nil {
 		return resp, err
 	}

@@ -113,6 +113,9 @@ func (a *attempt) hosts(rec *Container) string {
 	}
 	lines := []string{"127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback", "fe00::\tip6-localnet", "ff00::\tip6-mcastprefix", "ff02::1\tip6-allnodes", "ff02::2\tip6-allrouters"}
 	lines = append(lines, hostsLines(rec.HostConfig.ExtraHosts, a.Config.HostGatewayIPs)...)
+	for _, t := range a.linked {
+		lines = append(lines, t.Hosts())
+	}
 	return joinLines(append(lines, ownHosts(rec)...))
 }
 

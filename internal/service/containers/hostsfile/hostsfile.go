@@ -37,3 +37,17 @@ func Replace(text string, old, now []string) string {
 	}
 	return strings.Join(lines, "\n") + "\n"
 }
+
+// ReplaceNamed puts each of now in the place of the line that names the same first name, whatever its address was.
+func ReplaceNamed(text string, now []string) string {
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	for _, l := range now {
+		want := strings.Fields(l)
+		for i, have := range lines {
+			if f := strings.Fields(have); len(f) > 1 && len(want) > 1 && f[1] == want[1] {
+				lines[i] = l
+			}
+		}
+	}
+	return strings.Join(lines, "\n") + "\n"
+}

@@ -21,3 +21,13 @@ func TestReplace(t *testing.T) {
 		}
 	}
 }
+
+func TestReplaceNamed(t *testing.T) {
+	const text = "127.0.0.1\tlocalhost\n10.0.0.2\tdb abc\n10.0.0.3\tother\n"
+	if got, want := ReplaceNamed(text, []string{"10.0.0.9\tdb def"}), "127.0.0.1\tlocalhost\n10.0.0.9\tdb def\n10.0.0.3\tother\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got := ReplaceNamed(text, []string{"10.0.0.9\tnobody"}); got != text {
+		t.Errorf("a name that is not there: %q", got)
+	}
+}
