@@ -65,13 +65,12 @@ func (s Suite) Run(t *testing.T) {
 
 // host is one daemon's network under test.
 type host struct {
-	suite   Suite
-	kind    networks.Kind
-	net     spec.Network
-	space   networks.Space
-	driver  networks.Driver
-	before  state
-	daemons []networks.Driver
+	suite  Suite
+	kind   networks.Kind
+	net    spec.Network
+	space  networks.Space
+	driver networks.Driver
+	before state
 }
 
 // begin makes and opens a network, and sees to it that nothing is left at the end.
