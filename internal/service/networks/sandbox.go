@@ -131,7 +131,10 @@ func (s *sandboxes) join(ctx context.Context, sb *spec.Sandbox, want spec.Endpoi
 		sb.NetNS = a.NetNS
 	}
 	ep := a.Endpoint
-	ep.ID, ep.NetworkID, ep.NetworkName, ep.Driver = newID(), n.ID, n.Name, n.Driver
+	if ep.ID == "" {
+		ep.ID = newID()
+	}
+	ep.NetworkID, ep.NetworkName, ep.Driver = n.ID, n.Name, n.Driver
 	ep.Aliases, ep.Links, ep.LinkLocal, ep.GwPriority, ep.DriverOpts = want.Aliases, want.Links, want.LinkLocal, want.GwPriority, want.DriverOpts
 	ep.Names = namesOf(n, want, req)
 	sb.Endpoints = append(sb.Endpoints, ep)

@@ -77,7 +77,7 @@ type host struct {
 func begin(t *testing.T, s Suite) *host {
 	t.Helper()
 	h := &host{suite: s, before: calm(t)}
-	h.start(t)
+	h.start(t, false)
 	t.Cleanup(func() {
 		if h.driver != nil {
 			if err := h.driver.Close(ctx, true); err != nil {
@@ -89,13 +89,14 @@ func begin(t *testing.T, s Suite) *host {
 	return h
 }
 
-// start is a daemon's start, up to the restoring of containers.
-func (h *host) start(t *testing.T) {
+// start is a daemon's start, up to the restoring of containers; recorded says that a former one made the network.
+func (h *host) start(t *testing.T, recorded bool) {
 	t.Helper()
 	h.kind = h.suite.Kind()
 	h.net = spec.Network{
 		ID: networkID, Name: "judged", Driver: h.suite.Column, Scope: "local", EnableIPv4: true, EnableIPv6: true, Options: h.suite.Options,
-		Pools: []spec.Pool{{Subnet: netip.MustParsePrefix(subnet4)}, {Subnet: netip.MustParsePrefix(subnet6)}},
+		Pools:    []spec.Pool{{Subnet: netip.MustParsePrefix(subnet4)}, {Subnet: netip.MustParsePrefix(subnet6)}},
+		Recorded: recorded,
 	}
 	if err := h.kind.Settle(&h.net); err != nil {
 		t.Fatalf("settling: %v", err)
@@ -316,7 +317,7 @@ func (s Suite) restart(t *testing.T, h *host, got Report) {
 		t.Fatalf("closing: %v", err)
 	}
 	checkInside(t, a.NetNS, a.Endpoint, true)
-	h.start(t)
+	h.start(t, true)
 	if err := h.driver.Restore(ctx, a.Endpoint); err != nil {
 		t.Fatalf("restoring: %v", err)
 	}
