@@ -68,7 +68,7 @@ type Endpoint struct {
 type Sandbox struct {
 	ID        string
 	Endpoints []Endpoint
-	Ports     []Port // as bound: HostPort is never 0
+	Ports     []Port // as bound: HostPort is 0 only where a port is open at the container's own address
 
 	// NetNS is the namespace to launch the container in. The network service
 	// owns it until Release; nil after a restart of the daemon.
