@@ -36,6 +36,9 @@ type Config struct {
 	// DirectRouting lets everybody reach published ports at containers' own addresses
 	// (--allow-direct-routing).
 	DirectRouting bool
+	// RespectHost lets the host's own firewall judge who reaches published ports from
+	// outside (--respect-host-firewall).
+	RespectHost bool
 }
 
 // Firewall changes our tables. Until Rebuild it only notes what is wanted.
@@ -48,6 +51,7 @@ type Firewall struct {
 	wanted *wanted
 	tables map[*family]*table // what the kernel has; nil before Rebuild
 	built  shape
+	loop   *handover
 
 	port     uint32      // of conn: notifications of our own changes come from there
 	damaged  atomic.Bool // another program has changed our tables
@@ -60,7 +64,7 @@ const sendBuffer = 8 << 20
 
 // New opens a lasting nftables socket. Nothing is changed before Rebuild.
 func New(cfg Config) (*Firewall, error) {
-	f := &Firewall{cfg: cfg, wanted: newWanted(cfg)}
+	f := &Firewall{cfg: cfg, wanted: newWanted(cfg), loop: newHandover(cfg.Table)}
 	var err error
 	f.conn, err = nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(c *netlink.Conn) error {
 		return errors.Join(c.SetWriteBuffer(sendBuffer), f.learnPort(c))
@@ -239,6 +243,11 @@ func (f *Firewall) look() {
 }
 
 func (f *Firewall) rebuild() error {
+	if f.cfg.RespectHost {
+		if err := f.loop.open(f.routes); err != nil {
+			return err
+		}
+	}
 	shape := f.wanted.shape()
 	tables := map[*family]*table{}
 	for _, fam := range families {
@@ -248,21 +257,28 @@ func (f *Firewall) rebuild() error {
 			continue
 		}
 		tables[fam] = t
-		if err := t.build(f.wanted); err != nil {
+		if err := t.build(f.wanted, f.loop); err != nil {
 			return fmt.Errorf("building table %s %s: %w", fam.name, f.cfg.Table, err)
 		}
 	}
 	if err := f.conn.Flush(); err != nil {
-		return fmt.Errorf("building the nftables tables %s: %w", f.cfg.Table, explain(err))
+		return fmt.Errorf("building the nftables tables %s: %w", f.cfg.Table, f.explain(err))
 	}
 	f.tables, f.built = tables, shape
+	if !f.cfg.RespectHost { // of a former daemon that did
+		return f.loop.remove(f.routes)
+	}
 	return nil
 }
 
 // explain says what an errno of nftables means for the host.
-func explain(err error) error {
+func (f *Firewall) explain(err error) error {
+	lacks := errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.ENOENT)
 	switch {
-	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.ENOENT):
+	case lacks && f.cfg.RespectHost:
+		return fmt.Errorf("the kernel lacks a part of nftables (--respect-host-firewall needs CONFIG_NFT_DUP_IPV4 and CONFIG_NFT_DUP_IPV6 "+
+			"beside what published ports need: CONFIG_NF_TABLES_IPV4, _IPV6, NFT_NAT, NFT_MASQ, NFT_CT, NFT_FIB_IPV4, _IPV6): %w", err)
+	case lacks:
 		return fmt.Errorf("the kernel lacks a part of nftables (CONFIG_NF_TABLES_IPV4, _IPV6, NFT_NAT, NFT_MASQ, NFT_CT, NFT_FIB_IPV4, _IPV6 are needed; "+
 			"--iptables=false does without): %w", err)
 	case errors.Is(err, unix.EPERM):
@@ -301,7 +317,7 @@ func (f *Firewall) Teardown() error {
 	for _, fam := range families {
 		newTable(fam, f.conn, f.cfg.Table).remove()
 	}
-	return errors.Join(err, f.conn.Flush())
+	return errors.Join(err, f.conn.Flush(), f.loop.remove(f.routes))
 }
 
 // Repair puts back what other programs have removed: our tables, and our accepts in
@@ -318,8 +334,9 @@ func (f *Firewall) Repair() error {
 func (f *Firewall) repairOwn() error {
 	damaged := f.damaged.Swap(false)
 	there, err := f.present()
-	if err == nil && f.tables != nil && (damaged || !there) {
-		slog.Warn("another program has changed our nftables tables: they are made again", "table", f.cfg.Table)
+	open := !f.cfg.RespectHost || f.loop.there(f.routes)
+	if err == nil && f.tables != nil && (damaged || !there || !open) {
+		slog.Warn("another program has changed our packet rules: they are made again", "table", f.cfg.Table)
 		err = f.rebuild()
 	}
 	if err != nil && damaged {
