@@ -71,34 +71,42 @@ func (c *Conn) AddRoute(iface string, to netip.Prefix, table int) error {
 	return nil
 }
 
-// A Backward rule of routing makes IPv6's strict checks of a packet's source (fib … iif
-// oif, -m rpfilter) look into a table of their own for what came in by an interface.
-// Nothing else asks for routes by that interface.
-type Backward struct {
-	Iface    string
-	Table    int
-	Priority int
+// MarkRule is a rule of routing: what the host asks about packets with a mark, its own
+// and those whose source is checked by packet rules (fib saddr . mark, -m rpfilter
+// --validmark), is looked up in a table of its own. Packets on their way through the
+// host are not asked for this way.
+type MarkRule struct {
+	Mark            uint32
+	Table, Priority int
 }
 
-func (b Backward) rule() *nl.Rule {
-	r := nl.NewRule()
-	r.Family, r.OifName, r.Table, r.Priority = unix.AF_INET6, b.Iface, b.Table, b.Priority
-	return r
+func (m MarkRule) rules() (out []*nl.Rule) {
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		r := nl.NewRule()
+		r.Family, r.IifName, r.Mark, r.Table, r.Priority = family, "lo", m.Mark, m.Table, m.Priority
+		if family == unix.AF_INET || ipv6() {
+			out = append(out, r)
+		}
+	}
+	return out
 }
 
-// AddBackward adds the rule; one that is there is no error.
-func (c *Conn) AddBackward(b Backward) error {
-	if err := c.h.RuleAdd(b.rule()); err != nil && !errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("adding a rule of routing for interface %s: %w", b.Iface, err)
+// AddMarkRule adds the rule to both families; one that is there is no error.
+func (c *Conn) AddMarkRule(m MarkRule) error {
+	for _, r := range m.rules() {
+		if err := c.h.RuleAdd(r); err != nil && !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("adding a rule of routing for mark %#x: %w", m.Mark, err)
+		}
 	}
 	return nil
 }
 
-// DeleteBackward takes the rule away; one that is not there is no error.
-func (c *Conn) DeleteBackward(b Backward) error {
-	err := c.h.RuleDel(b.rule())
-	if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
-		return fmt.Errorf("removing the rule of routing for interface %s: %w", b.Iface, err)
+// DeleteMarkRule takes the rule away; one that is not there is no error.
+func (c *Conn) DeleteMarkRule(m MarkRule) error {
+	for _, r := range m.rules() {
+		if err := c.h.RuleDel(r); err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("removing the rule of routing for mark %#x: %w", m.Mark, err)
+		}
 	}
 	return nil
 }

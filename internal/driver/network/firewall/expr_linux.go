@@ -67,6 +67,20 @@ func dnatted() []expr.Any {
 	return conntrack(expr.CtKeySTATUS, dstNAT)
 }
 
+func mark(is uint32) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyMARK, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(is)},
+	}
+}
+
+func setMark(to uint32) []expr.Any {
+	return []expr.Any{
+		&expr.Immediate{Register: 1, Data: binaryutil.NativeEndian.PutUint32(to)},
+		&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: 1},
+	}
+}
+
 // echoRequest is what ping sends.
 func (f *family) echoRequest() []expr.Any {
 	return []expr.Any{

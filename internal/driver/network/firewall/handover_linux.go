@@ -60,12 +60,15 @@ var (
 // loopMAC is both ends' hardware address: locally administered, "gntry" in ASCII.
 var loopMAC = net.HardwareAddr{0x06, 'g', 'n', 't', 'r', 'y'}
 
-// backward is for hosts that check sources strictly over IPv6, as firewalld does: by a
-// rule of routing, whatever comes in by the loop is where it came from. IPv4's strict
-// check is a setting of the interface.
-func (h *handover) backward() rtnetlink.Backward {
-	return rtnetlink.Backward{Iface: h.in, Table: bridgeGroup, Priority: 30000}
-}
+// passing is the mark of copies until they are routed. Hosts that check sources by packet
+// rules, as firewalld does over IPv6, ask where a packet with this mark would be
+// answered (fib saddr . mark . iif), and a table of routing says: where it came in. IPv4's
+// own check is a setting of the interface. A mark that somebody else has set is left.
+const passing = 0x67
+
+// answers is that table. Two engines on a host share it; only one of them can have
+// a route there, and only for such a check.
+var answers = rtnetlink.MarkRule{Mark: passing, Table: bridgeGroup, Priority: 100}
 
 // there tells whether both ends are there, the one with the index that rules name.
 func (h *handover) there(routes *rtnetlink.Conn) bool {
@@ -108,8 +111,9 @@ func (h *handover) make(routes *rtnetlink.Conn) error {
 		return err
 	}
 	h.index = l.Index
-	if _, err := os.Stat("/proc/sys/net/ipv6"); err != nil {
-		return nil
+	err = errors.Join(routes.AddRoute(h.in, netip.MustParsePrefix("0.0.0.0/0"), answers.Table), routes.AddMarkRule(answers))
+	if _, none := os.Stat("/proc/sys/net/ipv6"); err != nil || none != nil {
+		return err
 	}
 	for _, name := range []string{h.out, h.in} {
 		for setting, value := range map[string]string{"disable_ipv6": "0", "accept_ra": "0"} {
@@ -120,15 +124,14 @@ func (h *handover) make(routes *rtnetlink.Conn) error {
 	}
 	return errors.Join(
 		routes.AddRoute(h.out, netip.PrefixFrom(nextHop6, 128), 0),
-		routes.AddRoute(h.in, netip.MustParsePrefix("::/0"), bridgeGroup),
-		routes.AddBackward(h.backward()),
+		routes.AddRoute(h.in, netip.MustParsePrefix("::/0"), answers.Table),
 	)
 }
 
 // remove takes away what there is of the loop.
 func (h *handover) remove(routes *rtnetlink.Conn) error {
 	h.index = 0
-	errs := []error{routes.DeleteBackward(h.backward())}
+	var errs []error
 	for _, name := range []string{h.out, h.in} { // either end takes the other along
 		l, err := routes.Link(name)
 		switch {
@@ -138,13 +141,13 @@ func (h *handover) remove(routes *rtnetlink.Conn) error {
 		case l.Kind != "veth":
 			errs = append(errs, fmt.Errorf("network interface %s is a %s, and not ours: rename it", name, l.Kind))
 		default:
-			errs = append(errs, routes.Delete(l))
+			errs = append(errs, routes.Delete(l), routes.DeleteMarkRule(answers))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// last is behind all input chains: only conntrack's confirmation (the largest
+// last is behind all other chains of a hook: only conntrack's confirmation (the largest
 // number) comes later.
 const last = nftables.ChainPriority(1<<31 - 2)
 
@@ -156,12 +159,16 @@ func (t *table) judge(h *handover) {
 		next = nextHop6
 	}
 	hand := t.chain(chainHandOver)
+	t.rule(hand, mark(0), setMark(passing))
 	t.rule(hand, []expr.Any{
 		&expr.Immediate{Register: 1, Data: next.AsSlice()},
 		&expr.Immediate{Register: 2, Data: binaryutil.NativeEndian.PutUint32(uint32(h.index))},
 		&expr.Dup{RegAddr: 1, RegDev: 2, IsRegDevSet: true},
 	})
 	t.rule(hand, discard())
+
+	handed := t.base("handed_over", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, last)
+	t.rule(handed, iface(expr.MetaKeyIIFNAME, h.in, expr.CmpOpEq), mark(passing), setMark(0))
 
 	in := t.base("accepted", nftables.ChainTypeFilter, nftables.ChainHookInput, last)
 	t.rule(in, established(), accept())
