@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gantry-engine/gantry/internal/names"
 	"github.com/gantry-engine/gantry/internal/netproto"
 	"github.com/gantry-engine/gantry/internal/testkit"
 )
@@ -169,12 +170,17 @@ func TestCarriesIPv6(t *testing.T) {
 
 func TestProtocol(t *testing.T) {
 	path := filepath.Join(testkit.ShortTempDir(t), "s")
-	l, err := net.Listen("unix", path)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	s := &server{held: newHolder(), changed: make(chan struct{}, 1)}
+	resolver, err := names.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resolver.Close()
+	s := &server{held: newHolder(), names: resolver, changed: make(chan struct{}, 1)}
 	go s.accept(l)
 	c, err := net.Dial("unix", path)
 	if err != nil {

@@ -1,14 +1,14 @@
 // Command gantry-net is a small process that outlives gantryd: it holds the sockets
-// that reserve published ports and carries what the kernel cannot forward (IPv6 to
-// containers that have only IPv4). gantryd starts it with the first published port
-// and feeds it over a UNIX socket (internal/netproto); it ends when it holds nothing
-// and nobody is connected.
+// that reserve published ports, carries what the kernel cannot forward (IPv6 to
+// containers that have only IPv4), and answers containers' questions about names
+// (internal/names). gantryd starts it when the first port is published or the first
+// container is on a network with names, and feeds it over a UNIX socket
+// (internal/netproto); it ends when it holds nothing and nobody is connected.
 //
 //	gantry-net SOCKET   descriptor 3 is the listening UNIX socket at SOCKET
 package main
 
 import (
-	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
+	"github.com/gantry-engine/gantry/internal/names"
 	"github.com/gantry-engine/gantry/internal/netproto"
 )
 
@@ -38,26 +39,35 @@ func main() {
 	f := os.NewFile(3, os.Args[1])
 	l, err := net.FileListener(f)
 	_ = f.Close()
+	if _, ok := l.(*net.UnixListener); err == nil && !ok {
+		err = errors.New("it is of another family")
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "gantry-net: descriptor 3 is not a listening socket:", err)
 		os.Exit(1)
 	}
-	s := &server{held: newHolder(), changed: make(chan struct{}, 1)}
-	go s.accept(l)
+	resolver, err := names.New()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "gantry-net: the DNS server cannot be started:", err)
+		os.Exit(1)
+	}
+	s := &server{held: newHolder(), names: resolver, changed: make(chan struct{}, 1)}
+	go s.accept(l.(*net.UnixListener))
 	s.waitUntilIdle(linger)
 	_ = os.Remove(os.Args[1])
 }
 
 type server struct {
 	held    *holder
+	names   *names.Server
 	mu      sync.Mutex
 	clients int
 	changed chan struct{}
 }
 
-func (s *server) accept(l net.Listener) {
+func (s *server) accept(l *net.UnixListener) {
 	for {
-		c, err := l.Accept()
+		c, err := l.AcceptUnix()
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) {
 				return
@@ -68,8 +78,9 @@ func (s *server) accept(l net.Listener) {
 		s.count(1)
 		go func() {
 			defer s.count(-1)
-			defer c.Close()
-			s.serve(c)
+			conn := netproto.NewConn(c)
+			defer conn.Close()
+			s.serve(conn)
 		}()
 	}
 }
@@ -87,7 +98,7 @@ func (s *server) count(n int) {
 func (s *server) idle() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.clients == 0 && s.held.empty()
+	return s.clients == 0 && s.held.empty() && s.names.Empty()
 }
 
 // waitUntilIdle returns when nothing was held and nobody connected for a while.
@@ -105,44 +116,65 @@ func (s *server) waitUntilIdle(patience time.Duration) {
 	}
 }
 
-func (s *server) serve(c net.Conn) {
-	in := bufio.NewScanner(c)
-	in.Buffer(make([]byte, 4096), netproto.MaxLine)
-	for in.Scan() {
-		var req netproto.Request
-		var a netproto.Answer
-		if err := json.Unmarshal(in.Bytes(), &req); err != nil {
-			a.Error = "a request that is not JSON: " + err.Error()
-		} else {
-			a = s.answer(req)
-		}
-		failpoint.Hit("net.answer")
-		out, err := json.Marshal(a)
+func (s *server) serve(c *netproto.Conn) {
+	for {
+		line, err := c.Receive()
 		if err != nil {
 			return
 		}
-		if _, err := c.Write(append(out, '\n')); err != nil {
+		var req netproto.Request
+		var a netproto.Answer
+		if err := json.Unmarshal(line, &req); err != nil {
+			a.Error = "a request that is not JSON: " + err.Error()
+		} else {
+			files, err := c.Files(req.FDs)
+			if err != nil {
+				return // nobody knows which descriptors belong to what
+			}
+			a = s.answer(req, files)
+		}
+		failpoint.Hit("net.answer")
+		if err := c.Send(a); err != nil {
 			return
 		}
 		failpoint.Hit("net.answered")
 	}
 }
 
-func (s *server) answer(req netproto.Request) netproto.Answer {
-	switch req.Op {
-	case "reserve":
+// answer does what is asked. It takes over the files.
+func (s *server) answer(req netproto.Request, files []*os.File) netproto.Answer {
+	if req.Op == netproto.OpServe && req.Sandbox != nil {
+		heard, err := s.names.Serve(*req.Sandbox, files)
+		if err != nil {
+			return netproto.Answer{Error: err.Error()}
+		}
+		return netproto.Answer{Deaf: !heard}
+	}
+	for _, f := range files {
+		_ = f.Close()
+	}
+	switch {
+	case req.Op == netproto.OpReserve:
 		return s.held.reserve(req.Owner, req.Wants)
-	case "release":
+	case req.Op == netproto.OpRelease:
 		s.held.release(req.Owner)
-	case "keep":
+	case req.Op == netproto.OpKeep:
 		s.held.keep(req.Owners)
+	case req.Op == netproto.OpJoin && req.Endpoint != nil:
+		s.names.Join(*req.Endpoint)
+	case req.Op == netproto.OpLeave:
+		s.names.Leave(req.Owner)
+	case req.Op == netproto.OpGone:
+		s.names.Gone(req.Owner)
+	case req.Op == netproto.OpKeepNames:
+		s.names.Keep(req.Owners, req.Endpoints)
 	default:
 		return netproto.Answer{Error: fmt.Sprintf("unknown request %q", req.Op)}
 	}
 	return netproto.Answer{}
 }
 
-// raiseLimit asks for as many descriptors as allowed: one or two per published port.
+// raiseLimit asks for as many descriptors as allowed: one or two per published port, two per container with names.
 func raiseLimit() {
 	var r syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err == nil {

@@ -46,7 +46,7 @@ func TestEveryFlagOfTheRealExecutable(t *testing.T) {
 	write(t, policy, `{"default":[{"type":"insecureAcceptAnything"}]}`)
 	sample := map[string]string{
 		"bool": "true", "int": "20", "ip": "10.0.0.1", "mapmap": "bridge=a=b", "bytes": "1m", "ulimit": "nofile=1:2", "map": "a=b", "list": "a=b", "string": "x",
-		"--bip": "10.9.0.1/16", "--fixed-cidr": "10.9.1.0/24", "--data-root": "/x", "--image-policy": policy, "--exec-root": "/x", "--log-level": "warn", "--log-format": "json", "--host": "unix:///x", "--dns": "9.9.9.9",
+		"--bip": "10.9.0.1/16", "--bip6": "fd00::1/64", "--fixed-cidr-v6": "fd00::/80", "--default-gateway-v6": "fd00::9", "--default-address-pool": "base=10.0.0.0/8,size=24", "--fixed-cidr": "10.9.1.0/24", "--data-root": "/x", "--image-policy": policy, "--exec-root": "/x", "--log-level": "warn", "--log-format": "json", "--host": "unix:///x", "--dns": "9.9.9.9",
 		"--default-cgroupns-mode": "host", "--default-ipc-mode": "shareable", "--default-runtime": "runc", "--exec-opt": "native.cgroupdriver=cgroupfs", "--host-gateway-ip": "10.0.0.1",
 		"--storage-driver": "overlay2", "--dns-opt": "ndots:1", "--dns-search": "example.org", "--bridge": "none", "--seccomp-profile": "unconfined",
 	}
@@ -75,7 +75,7 @@ func TestEveryFlagOfTheRealExecutable(t *testing.T) {
 	}
 	for args, want := range map[string]string{
 		"--storage-driver=zfs": `unknown storage-driver "zfs"`, "--default-stop-timeout=-7": "default-stop-timeout", "--default-cgroupns-mode=x": "default cgroup namespace mode",
-		"--mtu=-1": "mtu", "--log-level=loud": "logging level", "--bip=x": "bip", "--label=x": "bad attribute format", "--dns=x": "dns", "--exec-opt=x": "exec-opt", "--default-runtime=kata": "default runtime",
+		"--mtu=-1": "mtu", "--log-level=loud": "logging level", "--bip=x": "bip", "--bip6=10.0.0.1/8": "bip6", "--fixed-cidr-v6=x": "fixed-cidr-v6", "--default-gateway-v6=10.0.0.1": "default-gateway-v6", "--default-address-pool=base=10.0.0.0/8,size=7": "invalid pool size 7", "--default-address-pool=base=10.0.0.1/8,size=9": "it should be 10.0.0.0/8", "--default-address-pool=a=b": "base=10.10.0.0/16,size=24 is needed", "--default-network-opt=x": "driver=option=value", "--label=x": "bad attribute format", "--dns=x": "dns", "--exec-opt=x": "exec-opt", "--default-runtime=kata": "default runtime",
 		"--default-shm-size=x": "default-shm-size", "--default-ulimit=x": "default-ulimit", "--host=ftp://x": "unsupported proto", "--data-root=relative": "absolute path", "--icc=false --iptables=false": "ICC=false uses iptables",
 	} {
 		out, err := exec.Command(gantryd, append([]string{"--validate", "--config-file", none}, strings.Fields(args)...)...).CombinedOutput()

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"runtime"
 	"time"
@@ -15,6 +17,7 @@ import (
 	"github.com/gantry-engine/gantry/internal/driver/disk"
 	"github.com/gantry-engine/gantry/internal/driver/layers"
 	"github.com/gantry-engine/gantry/internal/driver/network"
+	"github.com/gantry-engine/gantry/internal/driver/network/ipam"
 	"github.com/gantry-engine/gantry/internal/driver/registry"
 	"github.com/gantry-engine/gantry/internal/driver/volume/local"
 	"github.com/gantry-engine/gantry/internal/kit/sibling"
@@ -84,7 +87,7 @@ func wire(ctx context.Context, d *daemon) (_ *engine, _ []httpapi.Router, err er
 	routers := []httpapi.Router{
 		eventsroute.New(e.events), pluginsroute.New(), swarmroute.New(),
 		buildroute.New(), sessionroute.New(), registriesroute.New(registriesservice.New(e.registry)),
-		imagesroute.New(e.images), volumesroute.New(e.volumes), networksroute.New(e.networks),
+		imagesroute.New(e.images), volumesroute.New(e.volumes),
 	}
 	host, err := newHostPorts(d)
 	if err != nil {
@@ -97,7 +100,7 @@ func wire(ctx context.Context, d *daemon) (_ *engine, _ []httpapi.Router, err er
 	ports.Checks, ports.Records = e.images, d.store
 	ports.Disk = e.disk
 	ports.Containers = containerCounter{e.containers}
-	routers = append(routers, containersroute.New(e.containers), execroute.New(e.containers))
+	routers = append(routers, networksroute.New(e.networks, e.containers), containersroute.New(e.containers), execroute.New(e.containers))
 	if err := e.networks.Start(ctx); err != nil {
 		return nil, nil, err
 	}
@@ -179,8 +182,9 @@ func (e *engine) wireNetworks(ctx context.Context, d *daemon) error {
 	c := d.cfg
 	n := network.Config{
 		ExecRoot: c.ExecRoot, GantryNet: sibling.Path("gantry-net"), Bridge: c.BridgeName, Gateway: c.DefaultGateway, HostIP: c.IP, MTU: c.MTU,
+		IPv6: c.IPv6, Gateway6: c.DefaultGateway6, DirectRouting: c.AllowDirectRouting,
 		NoICC: !c.ICC, NoMasq: !c.IPMasq, NoIPTables: !c.IPTables, NoIPForward: !c.IPForward, ForwardNoDrop: c.ForwardNoDrop,
-		Table: c.FirewallTable, PoolSize: poolSize,
+		Table: c.FirewallTable, PoolSize: poolSize, Engine: d.id, Namespace: e.namespaceOf,
 	}
 	if c.Bridge != "" {
 		n.Bridge, n.External = c.Bridge, true
@@ -189,20 +193,27 @@ func (e *engine) wireNetworks(ctx context.Context, d *daemon) error {
 	for _, p := range []struct {
 		text string
 		to   *netip.Prefix
-	}{{c.BIP, &n.Address}, {c.FixedCIDR, &n.FixedCIDR}} {
+	}{{c.BIP, &n.Address}, {c.FixedCIDR, &n.FixedCIDR}, {c.BIP6, &n.Address6}, {c.FixedCIDR6, &n.FixedCIDR6}} {
 		if p.text != "" {
 			if *p.to, err = netip.ParsePrefix(p.text); err != nil {
 				return err
 			}
 		}
 	}
+	for _, p := range c.AddressPools {
+		base, err := netip.ParsePrefix(p.Base)
+		if err != nil {
+			return err
+		}
+		n.Supplies = append(n.Supplies, ipam.Supply{Base: base, Size: p.Size})
+	}
 	deps, err := network.New(n)
 	if err != nil {
 		return err
 	}
-	deps.Events = e.events
+	deps.Events, deps.Records = e.events, d.store.Bucket("networks")
 	e.networks, err = networksservice.New(networksservice.Config{
-		Seed: d.id, Created: d.born(), DNS: c.DNS, DNSSearch: c.DNSSrc, DNSOptions: c.DNSOpts, Name: e.containerName,
+		Seed: d.id, Created: d.born(), DNS: c.DNS, DNSSearch: c.DNSSrc, DNSOptions: c.DNSOpts, Options: c.NetworkOpts, Name: e.containerName,
 	}, deps)
 	if err != nil {
 		return err
@@ -301,6 +312,18 @@ func (e *engine) containerName(id string) string {
 		return ""
 	}
 	return rec.Name
+}
+
+// namespaceOf opens the network namespace of a running container by its ID.
+func (e *engine) namespaceOf(id string) (*os.File, error) {
+	rec, err := e.containers.Snapshot(context.Background(), id)
+	if err != nil {
+		return nil, err
+	}
+	if rec.State.Pid == 0 {
+		return nil, os.ErrNotExist
+	}
+	return os.Open(fmt.Sprintf("/proc/%d/ns/net", rec.State.Pid))
 }
 
 func (e *engine) states() map[string]int {

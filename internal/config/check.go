@@ -89,6 +89,19 @@ func (c *Config) check() error {
 			errs = append(errs, invalid("invalid bip %q: an IPv4 address with prefix length is needed, e.g. 172.17.0.1/16", c.BIP))
 		}
 	}
+	for _, six := range []struct{ key, text string }{{"bip6", c.BIP6}, {"fixed-cidr-v6", c.FixedCIDR6}} {
+		if p, err := netip.ParsePrefix(six.text); six.text != "" && (err != nil || !p.Addr().Is6()) {
+			errs = append(errs, invalid("invalid %s %q: an IPv6 address with prefix length is needed, e.g. fd00:1::1/64", six.key, six.text))
+		}
+	}
+	if g := c.DefaultGateway6; g.IsValid() && !g.Is6() {
+		errs = append(errs, invalid("invalid default-gateway-v6 %s: an IPv6 address is needed", g))
+	}
+	for _, p := range c.AddressPools {
+		if err := p.check(); err != nil {
+			errs = append(errs, err)
+		}
+	}
 	if c.FixedCIDR != "" {
 		if p, err := netip.ParsePrefix(c.FixedCIDR); err != nil || !p.Addr().Is4() {
 			errs = append(errs, invalid("invalid fixed-cidr %q: an IPv4 network is needed, e.g. 172.17.1.0/24", c.FixedCIDR))

@@ -73,7 +73,10 @@ type Config struct {
 	// Networks.
 	Bridge, BridgeName    string
 	BIP, FixedCIDR        string
+	BIP6, FixedCIDR6      string
 	DefaultGateway        netip.Addr
+	DefaultGateway6       netip.Addr
+	NetworkOpts           map[string]map[string]string // of new networks, by driver
 	IP                    netip.Addr
 	MTU                   int
 	ICC, IPMasq           bool

@@ -29,17 +29,15 @@ const (
 	noContainerd = "the engine needs no containerd process"
 	noProxy      = "published ports go through the kernel, there is no proxy process"
 	laterSwarm   = "services across machines are not there yet"
-	laterNet     = "user-defined networks are not there yet"
-	laterIPv6    = "IPv6 is not there yet"
 )
 
 // Options is the table of everything, sorted by flag.
 var Options = []Option{
 	{Flag: "add-runtime", Key: "", Type: "runtime", Status: Refused, Usage: "Register an additional OCI compatible runtime: other runtimes are not there yet"},
-	{Flag: "allow-direct-routing", Key: "allow-direct-routing", Type: "bool", Status: Refused, Usage: "Allow remote access to published ports on container IP addresses: not there yet"},
+	{Flag: "allow-direct-routing", Key: "allow-direct-routing", Type: "bool", Status: Works, Usage: "Allow remote access to published ports on container IP addresses", field: func(c *Config) any { return &c.AllowDirectRouting }},
 	{Flag: "authorization-plugin", Key: "authorization-plugins", Type: "list", Status: Refused, Usage: "Authorization plugins to load: plugins are not there yet"},
 	{Flag: "bip", Key: "bip", Type: "string", Status: Works, Usage: "IPv4 address for the default bridge, in CIDR notation", field: func(c *Config) any { return &c.BIP }},
-	{Flag: "bip6", Key: "bip6", Type: "string", Status: Refused, Usage: "IPv6 address for the default bridge: " + laterIPv6},
+	{Flag: "bip6", Key: "bip6", Type: "string", Status: Works, Usage: "IPv6 address for the default bridge, in CIDR notation", field: func(c *Config) any { return &c.BIP6 }},
 	{Flag: "bridge", Short: "b", Key: "bridge", Type: "string", Status: Works, Usage: "Attach containers to a network bridge; \"none\" disables container networking", field: func(c *Config) any { return &c.Bridge }},
 	{Flag: "bridge-accept-fwmark", Key: "bridge-accept-fwmark", Type: "string", Status: Refused, Usage: "In bridge networks, accept packets with this firewall mark: not there yet"},
 	{Flag: "bridge-name", Key: "bridge-name", Type: "string", Status: Works, Own: true, Usage: "Name of the default bridge that the engine makes", field: func(c *Config) any { return &c.BridgeName }},
@@ -54,12 +52,12 @@ var Options = []Option{
 	{Flag: "cri-containerd", Key: "cri-containerd", Type: "bool", Status: Noted, Usage: "start containerd with CRI: " + noContainerd},
 	{Flag: "data-root", Key: "data-root", Type: "string", Status: Works, Usage: "Root directory of persistent state", field: func(c *Config) any { return &c.DataRoot }},
 	{Flag: "debug", Short: "D", Key: "debug", Type: "bool", Status: Works, Reload: true, Usage: "Enable debug mode", field: func(c *Config) any { return &c.Debug }},
-	{Flag: "default-address-pool", Key: "default-address-pools", Type: "pool-options", Status: Refused, Usage: "Default address pools for node specific local networks: " + laterNet},
+	{Flag: "default-address-pool", Key: "default-address-pools", Type: "pool-options", Status: Works, Usage: "Default address pools for node specific local networks (base=10.10.0.0/16,size=24)", field: func(c *Config) any { return &c.AddressPools }},
 	{Flag: "default-cgroupns-mode", Key: "default-cgroupns-mode", Type: "string", Status: Works, Usage: "Default mode for containers cgroup namespace (\"host\" | \"private\")", field: func(c *Config) any { return &c.DefaultCgroupnsMode }},
 	{Flag: "default-gateway", Key: "default-gateway", Type: "ip", Status: Works, Usage: "Default gateway IPv4 address for the default bridge network", field: func(c *Config) any { return &c.DefaultGateway }},
-	{Flag: "default-gateway-v6", Key: "default-gateway-v6", Type: "ip", Status: Refused, Usage: "Default gateway IPv6 address for the default bridge network: " + laterIPv6},
+	{Flag: "default-gateway-v6", Key: "default-gateway-v6", Type: "ip", Status: Works, Usage: "Default gateway IPv6 address for the default bridge network", field: func(c *Config) any { return &c.DefaultGateway6 }},
 	{Flag: "default-ipc-mode", Key: "default-ipc-mode", Type: "string", Status: Works, Usage: "Default mode for containers ipc (\"shareable\" | \"private\")", field: func(c *Config) any { return &c.DefaultIpcMode }},
-	{Flag: "default-network-opt", Key: "default-network-opts", Type: "mapmap", Status: Refused, Usage: "Default network options: " + laterNet},
+	{Flag: "default-network-opt", Key: "default-network-opts", Type: "mapmap", Status: Works, Usage: "Default network options, by driver (bridge=com.docker.network.driver.mtu=1400)", field: func(c *Config) any { return &c.NetworkOpts }},
 	{Flag: "default-registry", Key: "default-registry", Type: "string", Status: Works, Reload: true, Own: true, Usage: "Registry that names without a host are of, in the place of Docker Hub: host[:port][/path]", field: func(c *Config) any { return &c.DefaultRegistry }},
 	{Flag: "default-runtime", Key: "default-runtime", Type: "string", Status: Works, Reload: true, Usage: "Default OCI runtime for containers (\"gantry\", also called \"runc\")", field: func(c *Config) any { return &c.DefaultRuntime }},
 	{Flag: "default-shm-size", Key: "default-shm-size", Type: "bytes", Status: Works, Reload: true, Usage: "Default shm size for containers", field: func(c *Config) any { return bytesField{&c.DefaultShmSize} }},
@@ -76,7 +74,7 @@ var Options = []Option{
 	{Flag: "firewall-backend", Key: "firewall-backend", Type: "string", Status: Noted, Usage: "Firewall backend to use: the engine always uses nftables"},
 	{Flag: "firewall-table", Key: "firewall-table", Type: "string", Status: Works, Own: true, Usage: "Name of the engine's nftables table", field: func(c *Config) any { return &c.FirewallTable }},
 	{Flag: "fixed-cidr", Key: "fixed-cidr", Type: "string", Status: Works, Usage: "IPv4 subnet for the default bridge network", field: func(c *Config) any { return &c.FixedCIDR }},
-	{Flag: "fixed-cidr-v6", Key: "fixed-cidr-v6", Type: "string", Status: Refused, Usage: "IPv6 subnet for fixed IPs: " + laterIPv6},
+	{Flag: "fixed-cidr-v6", Key: "fixed-cidr-v6", Type: "string", Status: Works, Usage: "IPv6 subnet for fixed IPs", field: func(c *Config) any { return &c.FixedCIDR6 }},
 	{Flag: "group", Short: "G", Key: "group", Type: "string", Status: Works, Usage: "Group for the unix socket (default: \"gantry\" or else \"docker\", whichever exists)", field: func(c *Config) any { return &c.Group }},
 	{Flag: "help", Key: "", Type: "bool", Status: Works, Usage: "Print usage"},
 	{Flag: "host", Short: "H", Key: "hosts", Type: "list", Status: Works, Usage: "Daemon socket(s) to connect to", field: func(c *Config) any { return &c.Hosts }},
@@ -92,9 +90,9 @@ var Options = []Option{
 	{Flag: "ip-forward", Key: "ip-forward", Type: "bool", Status: Works, Usage: "Enable IP forwarding in system configuration", field: func(c *Config) any { return &c.IPForward }},
 	{Flag: "ip-forward-no-drop", Key: "ip-forward-no-drop", Type: "bool", Status: Works, Usage: "Let the host pass packets between its interfaces when the daemon enabled IP forwarding", field: func(c *Config) any { return &c.ForwardNoDrop }},
 	{Flag: "ip-masq", Key: "ip-masq", Type: "bool", Status: Works, Usage: "Enable IP masquerading for the default bridge network", field: func(c *Config) any { return &c.IPMasq }},
-	{Flag: "ip6tables", Key: "ip6tables", Type: "bool", Status: Noted, Usage: "Enable addition of ip6tables rules: " + laterIPv6, field: func(c *Config) any { return &c.IP6Tables }},
+	{Flag: "ip6tables", Key: "ip6tables", Type: "bool", Status: Noted, Usage: "Enable addition of ip6tables rules: --iptables is for both families", field: func(c *Config) any { return &c.IP6Tables }},
 	{Flag: "iptables", Key: "iptables", Type: "bool", Status: Works, Usage: "Enable addition of firewall rules (nftables)", field: func(c *Config) any { return &c.IPTables }},
-	{Flag: "ipv6", Key: "ipv6", Type: "bool", Status: Refused, Usage: "Enable IPv6 networking for the default bridge network: " + laterIPv6},
+	{Flag: "ipv6", Key: "ipv6", Type: "bool", Status: Works, Usage: "Enable IPv6 networking for the default bridge network", field: func(c *Config) any { return &c.IPv6 }},
 	{Flag: "label", Key: "labels", Type: "list", Status: Works, Reload: true, Usage: "Set key=value labels to the daemon", field: func(c *Config) any { return &c.Labels }},
 	{Flag: "lazy-pull", Key: "lazy-pull", Type: "bool", Status: Works, Reload: true, Own: true, Usage: "Let images run before they are here, if their layers are eStargz", field: func(c *Config) any { return &c.LazyPull }},
 	{Flag: "live-restore", Key: "live-restore", Type: "bool", Status: Works, Reload: true, Usage: "Keep containers when the daemon stops (default here: true)", field: func(c *Config) any { return &c.LiveRestore }},

@@ -79,6 +79,12 @@ func (v *value) String() string {
 		return p.String()
 	case *map[string]Ulimit:
 		return fmt.Sprint(slices.Sorted(maps.Keys(*p)))
+	case *[]Pool:
+		if len(*p) > 0 {
+			return fmt.Sprint(*p)
+		}
+	case *map[string]map[string]string:
+		return fmt.Sprint(*p)
 	}
 	return ""
 }
@@ -130,6 +136,25 @@ func (v *value) Set(s string) error {
 			*p = map[string]Ulimit{}
 		}
 		(*p)[u.Name] = Ulimit{Name: u.Name, Hard: u.Hard, Soft: u.Soft}
+	case *[]Pool:
+		pool, err := parsePool(s)
+		if err != nil {
+			return err
+		}
+		*p = append(*p, pool)
+	case *map[string]map[string]string:
+		driver, rest, _ := cut(s)
+		k, val, ok := cut(rest)
+		if driver == "" || k == "" || !ok {
+			return invalid("%q is not driver=option=value", s)
+		}
+		if *p == nil {
+			*p = map[string]map[string]string{}
+		}
+		if (*p)[driver] == nil {
+			(*p)[driver] = map[string]string{}
+		}
+		(*p)[driver][k] = val
 	default:
 		return invalid("this option cannot be set by a flag")
 	}
@@ -188,6 +213,38 @@ func (v *value) setJSON(raw json.RawMessage) error {
 		return nil // any shape: it is refused or noted, not used
 	}
 	return json.Unmarshal(raw, v.ptr)
+}
+
+// parsePool reads "base=10.10.0.0/16,size=24".
+func parsePool(s string) (p Pool, err error) {
+	for _, one := range strings.Split(s, ",") {
+		k, v, _ := cut(one)
+		switch k {
+		case "base":
+			p.Base = v
+		case "size":
+			if p.Size, err = strconv.Atoi(v); err != nil {
+				return p, invalid("size %q is not a whole number", v)
+			}
+		default:
+			return p, invalid("unexpected key %q: base=10.10.0.0/16,size=24 is needed", k)
+		}
+	}
+	return p, p.check()
+}
+
+// check tells what is wrong with a pool.
+func (p Pool) check() error {
+	base, err := netip.ParsePrefix(p.Base)
+	switch {
+	case err != nil:
+		return invalid("invalid base pool %q: a network is needed, such as 10.10.0.0/16", p.Base)
+	case base != base.Masked():
+		return invalid("invalid base pool %q: it should be %s", p.Base, base.Masked())
+	case p.Size < base.Bits() || p.Size > base.Addr().BitLen()-2:
+		return invalid("invalid pool size %d of %s: a prefix length from %d to %d is needed", p.Size, p.Base, base.Bits(), base.Addr().BitLen()-2)
+	}
+	return nil
 }
 
 func cut(s string) (k, v string, ok bool) {

@@ -51,6 +51,8 @@ var rules = []rule{
 		why: "the registry stands alone: it is a server for engines, not a part of one; its way to other registries is wired in cmd/gantry-registry"},
 	{from: "internal/lazy", banned: []string{"internal/service", "internal/driver", "internal/server", "internal/cli", "internal/store", "internal/config", "internal/keeper", "internal/keeperproto", "runtime"},
 		why: "what serves layers stands alone; its way to registries is wired in cmd/gantry-lazy"},
+	{from: "internal/names", banned: []string{"internal/service", "internal/driver", "internal/server", "internal/cli", "internal/store", "internal/sys", "internal/spec", "internal/config", "internal/keeper", "internal/keeperproto", "runtime", "net/http"},
+		why: "what answers containers' questions about names is small and outlives the daemon that feeds it"},
 	{from: "internal/registryserver/flags", banned: []string{"internal", "net/http", "go.yaml.in/yaml/v3"},
 		why: "the command line links the flags for its help"},
 	{from: "internal/registryserver/storage", banned: []string{"net/http"},

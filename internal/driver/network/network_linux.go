@@ -3,18 +3,25 @@
 package network
 
 import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
-	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
 
 	"github.com/gantry-engine/gantry/internal/driver/network/bridge"
 	"github.com/gantry-engine/gantry/internal/driver/network/firewall"
+	"github.com/gantry-engine/gantry/internal/driver/network/gantrynet"
 	"github.com/gantry-engine/gantry/internal/driver/network/host"
+	"github.com/gantry-engine/gantry/internal/driver/network/inside"
+	"github.com/gantry-engine/gantry/internal/driver/network/ipam"
+	"github.com/gantry-engine/gantry/internal/driver/network/names"
 	"github.com/gantry-engine/gantry/internal/driver/network/null"
 	"github.com/gantry-engine/gantry/internal/driver/network/publish"
 	"github.com/gantry-engine/gantry/internal/service/networks"
+	"github.com/gantry-engine/gantry/internal/spec"
 	"github.com/gantry-engine/gantry/internal/sys/netlink"
 )
 
@@ -22,6 +29,8 @@ import (
 type Config struct {
 	ExecRoot  string // where gantry-net's socket goes
 	GantryNet string // path of the executable
+	// Namespace opens the network namespace of a running container by its ID.
+	Namespace func(container string) (*os.File, error)
 
 	// Bridge is the default network's interface; empty is gantry0, "none" switches the
 	// network off. External says that the user named it with --bridge.
@@ -32,10 +41,20 @@ type Config struct {
 	FixedCIDR netip.Prefix // --fixed-cidr
 	Gateway   netip.Addr   // --default-gateway
 	HostIP    netip.Addr   // --ip
-	MTU       int          // --mtu, 0 is 1500
-	NoICC     bool         // --icc=false
-	NoMasq    bool         // --ip-masq=false
 
+	IPv6       bool         // --ipv6: the default network has it too
+	Address6   netip.Prefix // --bip6
+	FixedCIDR6 netip.Prefix // --fixed-cidr-v6
+	Gateway6   netip.Addr   // --default-gateway-v6
+
+	Engine   string        // tells this engine from others on the same host
+	Supplies []ipam.Supply // --default-address-pool; none are the usual ones
+
+	MTU    int  // --mtu, 0 is 1500
+	NoICC  bool // --icc=false
+	NoMasq bool // --ip-masq=false
+
+	DirectRouting   bool   // --allow-direct-routing
 	NoIPTables      bool   // --iptables=false: no packet rules at all
 	NoIPForward     bool   // --ip-forward=false
 	ForwardNoDrop   bool   // --ip-forward-no-drop
@@ -47,8 +66,8 @@ type Config struct {
 // DefaultBridge is the default network's interface.
 const DefaultBridge = "gantry0"
 
-// New opens what the drivers need and gives the service's ports; Events is left to
-// the caller. The bridge is made at once, as the packet rules name its subnet.
+// New opens what the drivers need and gives the service's ports; Records and Events are left to
+// the caller.
 func New(cfg Config) (networks.Deps, error) {
 	if cfg.Bridge == "" {
 		cfg.Bridge = DefaultBridge
@@ -59,58 +78,60 @@ func New(cfg Config) (networks.Deps, error) {
 			cfg.Table += "_" + cfg.Bridge
 		}
 	}
-	client := publish.NewClient(cfg.GantryNet, filepath.Join(cfg.ExecRoot, "gantry-net.sock"))
+	program := gantrynet.New(cfg.GantryNet, filepath.Join(cfg.ExecRoot, "gantry-net.sock"))
+	client, answers := publish.NewClient(program), names.New(program, cfg.Namespace)
 	pub := publish.Config{HostIP: cfg.HostIP, IPv6: !cfg.NoIPv6Forwarder}
-	deps := networks.Deps{Host: host.New(), None: null.New(cfg.PoolSize)}
-	if cfg.Bridge == "none" {
-		deps.Ports = publish.New(pub, nil, client)
-		return deps, nil
-	}
-	br := bridge.New(bridge.Config{
-		Name: cfg.Bridge, External: cfg.External, Address: cfg.Address, Range: cfg.FixedCIDR, Gateway: cfg.Gateway,
-		MTU: cfg.MTU, NoICC: cfg.NoICC, NoMasq: cfg.NoMasq, HostIP: cfg.HostIP, LocalPorts: !cfg.NoIPTables, PoolSize: cfg.PoolSize,
-	})
-	deps.Bridge = br
-	if err := br.Prepare(); err != nil {
-		return networks.Deps{}, err
-	}
-	switchedOn, err := enableForwarding(cfg)
-	if err != nil || cfg.NoIPTables {
-		deps.Ports = publish.New(pub, nil, client)
-		return deps, err
-	}
-	fw, err := firewall.New(firewall.Config{Table: cfg.Table, NoRouter: switchedOn && !cfg.ForwardNoDrop})
+	supplies := ipam.Supplies(cfg.Supplies, cfg.Engine)
+	forward, err := enableForwarding(cfg)
 	if err != nil {
 		return networks.Deps{}, err
 	}
-	if err := fw.AddNetwork(firewall.Network{
-		Bridge: cfg.Bridge, V4: []netip.Prefix{br.Subnet().Masked()}, Masquerade: !cfg.NoMasq, ICC: !cfg.NoICC,
-	}); err != nil {
-		return networks.Deps{}, errors.Join(err, fw.Close(false))
+	bridges := bridge.Kind{Engine: short(cfg.Engine), LocalPorts: !cfg.NoIPTables, MTU: cfg.MTU, PoolSize: cfg.PoolSize, Forward6: forward.ipv6, Prepare: answers.Prepare}
+	var rules publish.Rules
+	if !cfg.NoIPTables {
+		fw, err := firewall.New(firewall.Config{Table: cfg.Table, DirectRouting: cfg.DirectRouting, NoRouter: forward.switched4 && !cfg.ForwardNoDrop, NoRouter6: forward.switches6() && !cfg.ForwardNoDrop})
+		if err != nil {
+			return networks.Deps{}, err
+		}
+		rules, bridges.Rules = fw, fw
 	}
-	deps.Ports = publish.New(pub, fw, client)
+	manager := ipam.NewManager(supplies, used)
+	deps := networks.Deps{
+		Namespaces: inside.Namespaces{}, Kinds: map[string]networks.Kind{"bridge": bridges}, IPAM: map[string]networks.IPAM{"default": manager, "null": ipam.Null{}},
+		Ports: publish.New(pub, rules, client), Names: answers,
+		Predefined: []networks.Predefined{
+			{Network: spec.Network{Name: "host", Driver: "host", EnableIPv4: true}, Driver: host.New()},
+			{Network: spec.Network{Name: "none", Driver: "null", EnableIPv4: true}, Driver: null.New(cfg.PoolSize)},
+		},
+	}
+	if cfg.Bridge == "none" {
+		return deps, nil
+	}
+	standard, err := bridges.Default(bridge.Default{
+		Name: cfg.Bridge, External: cfg.External, Address: cfg.Address, Range: cfg.FixedCIDR, Gateway: cfg.Gateway,
+		IPv6: cfg.IPv6, Address6: cfg.Address6, Range6: cfg.FixedCIDR6, Gateway6: cfg.Gateway6,
+		NoICC: cfg.NoICC, NoMasq: cfg.NoMasq, HostIP: cfg.HostIP,
+	}, supplies)
+	if err != nil {
+		return networks.Deps{}, errors.Join(err, deps.Ports.Close(context.Background(), false))
+	}
+	manager.Hold(standard.Network)
+	deps.Predefined = append([]networks.Predefined{standard}, deps.Predefined...)
 	return deps, nil
 }
 
-// enableForwarding lets the host pass packets between interfaces, and tells whether
-// this engine is the one who did, now or before a restart: a file in the exec root
-// remembers it until the next boot, as long as the setting itself lasts.
-func enableForwarding(cfg Config) (switchedOn bool, err error) {
-	const name = "net.ipv4.ip_forward"
-	if cfg.NoIPForward {
-		return false, nil
-	}
-	now, err := netlink.ReadSysctl(name)
+// short is an engine's mark on interfaces.
+func short(engine string) string {
+	sum := sha256.Sum256([]byte(engine))
+	return hex.EncodeToString(sum[:4])
+}
+
+// used are the subnets that the host has.
+func used() ([]netip.Prefix, error) {
+	c, err := netlink.Open(nil)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	marker := filepath.Join(cfg.ExecRoot, "ip-forward-switched-on")
-	if now != "0" {
-		_, err := os.Stat(marker)
-		return err == nil, nil
-	}
-	if err := netlink.WriteSysctl(name, "1"); err != nil {
-		return false, errors.Join(fmt.Errorf("containers would not reach other hosts, start with --ip-forward=false to accept that"), err)
-	}
-	return true, os.WriteFile(marker, nil, 0o600)
+	defer c.Close()
+	return bridge.Used(c)
 }

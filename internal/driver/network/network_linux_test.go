@@ -196,11 +196,15 @@ func askFor(ns *os.File, addr string, patience time.Duration) (string, error) {
 // outside is another host on another network of ours.
 func outside(t testing.TB) *os.File {
 	t.Helper()
-	b := bridge.New(bridge.Config{Name: "outer0", Address: netip.MustParsePrefix("10.99.0.1/24")})
-	if _, err := b.Open(ctx); err != nil {
+	p, err := bridge.Kind{Engine: "outside"}.Default(bridge.Default{Name: "outer0", Address: netip.MustParsePrefix("10.99.0.1/24")}, nil)
+	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := b.Attach(ctx, networks.Join{})
+	b := p.Driver
+	if err := b.Open(ctx); err != nil {
+		t.Fatal(err)
+	}
+	a, err := b.Attach(ctx, networks.Join{Interface: "eth0"})
 	if err != nil {
 		t.Fatal(err)
 	}

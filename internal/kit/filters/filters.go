@@ -8,7 +8,9 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/containerd/errdefs"
 )
@@ -115,4 +117,29 @@ func (a Args) Bool(key string, def bool) (bool, error) {
 		return def, fmt.Errorf("invalid filter '%s=%s': true or false is needed: %w", key, strings.Join(vs, ","), errdefs.ErrInvalidArgument)
 	}
 	return t, nil
+}
+
+// Until reads the filter "until": a time stamp, seconds since 1970, or a span back from now. Without it the time is zero.
+func (a Args) Until(now time.Time) (time.Time, error) {
+	vs := a["until"]
+	switch len(vs) {
+	case 0:
+		return time.Time{}, nil
+	case 1:
+	default:
+		return time.Time{}, fmt.Errorf("more than one until filter specified: %w", errdefs.ErrInvalidArgument)
+	}
+	v := vs[0]
+	if d, err := time.ParseDuration(v); err == nil {
+		return now.Add(-d), nil
+	}
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02T15:04Z07:00", "2006-01-02T15:04", "2006-01-02Z07:00", "2006-01-02"} {
+		if t, err := time.ParseInLocation(layout, v, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	if f, err := strconv.ParseFloat(v, 64); err == nil {
+		return time.Unix(0, int64(f*float64(time.Second))), nil
+	}
+	return time.Time{}, fmt.Errorf("invalid filter 'until=%s': a time or a duration is needed: %w", v, errdefs.ErrInvalidArgument)
 }

@@ -2,6 +2,7 @@ package filters
 
 import (
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 )
@@ -46,5 +47,17 @@ func TestMatching(t *testing.T) {
 	}
 	if err := a.Check("name", "label", "dangling"); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("Check: %v", err)
+	}
+}
+
+func TestUntil(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	for in, want := range map[string]time.Time{
+		"1h": now.Add(-time.Hour), "1600000000": time.Unix(1_600_000_000, 0), "1600000000.5": time.Unix(1_600_000_000, 5e8),
+		"2020-01-02T03:04:05Z": time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC), "2020-01-02": time.Date(2020, 1, 2, 0, 0, 0, 0, time.Local),
+	} {
+		if got, err := (Args{"until": {in}}).Until(now); err != nil || !got.Equal(want) {
+			t.Errorf("%s: %v %v, want %v", in, got, err, want)
+		}
 	}
 }

@@ -80,6 +80,12 @@ func (c *creator) Create(ctx context.Context, req CreateRequest) (resp container
 	if err := c.resolveModes(rec); err != nil {
 		return resp, err
 	}
+	if err := c.nameNetworks(ctx, rec); err != nil {
+		return resp, err
+	}
+	if err := c.checkLinks(rec); err != nil {
+		return resp, err
+	}
 	if err := c.label(rec); err != nil {
 		return resp, err
 	}
@@ -93,7 +99,7 @@ func (c *creator) Create(ctx context.Context, req CreateRequest) (resp container
 		return resp, err
 	}
 	// A network may be made later: start looks for it again.
-	if err := c.Networks.Check(ctx, sandboxRequest(rec)); err != nil && !errdefs.IsNotFound(err) {
+	if err := c.Networks.Check(ctx, c.sandboxRequest(rec)); err != nil && !errdefs.IsNotFound(err) {
 		return resp, err
 	}
 	if err := c.materialize(ctx, rec, img, &u); err != nil {

@@ -65,7 +65,7 @@ func TestCreateRefuses(t *testing.T) {
 		{"extra host", func(r *CreateRequest) { r.HostConfig.ExtraHosts = []string{"x:nonsense"} }, bad, `invalid IP address in add-host: "nonsense"`},
 		{"stop signal", func(r *CreateRequest) { r.Config.StopSignal = "SIGNOPE" }, bad, "invalid signal: SIGNOPE"},
 		{"other's network", func(r *CreateRequest) { r.HostConfig.NetworkMode = "container:nope" }, bad, "No such container: nope"},
-		{"links", func(r *CreateRequest) { r.HostConfig.Links = []string{"a:b"} }, not, "--link"},
+		{"links", func(r *CreateRequest) { r.HostConfig.Links = []string{"a:b"} }, bad, "could not get container for a"},
 		{"gpus", func(r *CreateRequest) { r.HostConfig.DeviceRequests = []container.DeviceRequest{{Count: 1}} }, not, "--gpus"},
 		{"image mount", func(r *CreateRequest) {
 			r.HostConfig.Mounts = []mount.Mount{{Type: mount.TypeImage, Source: "busybox", Target: "/x"}}

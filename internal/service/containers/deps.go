@@ -235,6 +235,18 @@ type Networks interface {
 	Restore(ctx context.Context, container string, s spec.Sandbox, pid int) error
 	// Release undoes Attach. Releasing twice is no error.
 	Release(ctx context.Context, container string, s spec.Sandbox) error
+	NetworkChanges
+}
+
+// NetworkChanges are about containers that run.
+type NetworkChanges interface {
+	// Connect adds a network to what a running container has, Disconnect takes one away; both give the sandbox as it is then.
+	Connect(ctx context.Context, req spec.SandboxRequest, want spec.EndpointRequest) (spec.Sandbox, error)
+	Disconnect(ctx context.Context, req spec.SandboxRequest, network string, force bool) (spec.Sandbox, error)
+	// Rename makes a running container known under its present name.
+	Rename(ctx context.Context, req spec.SandboxRequest) (spec.Sandbox, error)
+	// Name is the name of the network that a name, an ID or its beginning means.
+	Name(ctx context.Context, ref string) (string, error)
 	// Resolver is what goes into resolv.conf for the networks joined.
 	Resolver(ctx context.Context, endpoints []spec.Endpoint) (servers, search, options []string, err error)
 }

@@ -425,6 +425,16 @@ func (n fakeNets) Release(_ context.Context, id string, _ spec.Sandbox) error {
 	n.w.mu.Unlock()
 	return n.w.step("release net")
 }
+func (n fakeNets) Connect(context.Context, spec.SandboxRequest, spec.EndpointRequest) (spec.Sandbox, error) {
+	return spec.Sandbox{}, errors.ErrUnsupported
+}
+func (n fakeNets) Disconnect(context.Context, spec.SandboxRequest, string, bool) (spec.Sandbox, error) {
+	return spec.Sandbox{}, errors.ErrUnsupported
+}
+func (n fakeNets) Rename(context.Context, spec.SandboxRequest) (spec.Sandbox, error) {
+	return spec.Sandbox{}, nil
+}
+func (n fakeNets) Name(_ context.Context, ref string) (string, error) { return ref, nil }
 func (n fakeNets) Resolver(context.Context, []spec.Endpoint) (a, b, c []string, err error) {
 	return []string{"192.0.2.53"}, nil, nil, n.w.step("resolver")
 }

@@ -41,7 +41,9 @@ func (a *attempt) files(ctx context.Context) error {
 	if err := a.sharedMemory(dir); err != nil {
 		return err
 	}
-	resolver, err := a.resolvConf(ctx)
+	now := *rec
+	now.Sandbox = a.sandbox
+	resolver, err := a.resolvConf(ctx, &now)
 	if err != nil {
 		return err
 	}
@@ -49,7 +51,7 @@ func (a *attempt) files(ctx context.Context) error {
 		return a.borrowFiles(dir)
 	}
 	for name, text := range map[string]string{
-		"hostname": rec.Config.Hostname + "\n", "hosts": a.hosts(), "resolv.conf": resolver,
+		"hostname": rec.Config.Hostname + "\n", "hosts": a.hosts(&now), "resolv.conf": resolver,
 	} {
 		if err := writeInPlace(filepath.Join(dir, name), text); err != nil {
 			return err
@@ -102,8 +104,8 @@ func (a *attempt) borrowFiles(dir string) error {
 	return nil
 }
 
-func (a *attempt) hosts() string {
-	rec := a.rec
+// hosts is the hosts file of a container that is about to run.
+func (a *attempt) hosts(rec *Container) string {
 	if rec.HostConfig.NetworkMode.IsHost() {
 		if data, err := os.ReadFile("/etc/hosts"); err == nil {
 			return string(data) + joinLines(hostsLines(rec.HostConfig.ExtraHosts, a.Config.HostGatewayIPs))
@@ -111,19 +113,10 @@ func (a *attempt) hosts() string {
 	}
 	lines := []string{"127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback", "fe00::\tip6-localnet", "ff00::\tip6-mcastprefix", "ff02::1\tip6-allnodes", "ff02::2\tip6-allrouters"}
 	lines = append(lines, hostsLines(rec.HostConfig.ExtraHosts, a.Config.HostGatewayIPs)...)
-	names := rec.Config.Hostname
-	if d := rec.Config.Domainname; d != "" {
-		names = rec.Config.Hostname + "." + d + " " + rec.Config.Hostname
+	for _, t := range a.linked {
+		lines = append(lines, t.Hosts())
 	}
-	for _, ep := range a.sandbox.Endpoints {
-		if ep.IPv4.IsValid() {
-			lines = append(lines, ep.IPv4.Addr().String()+"\t"+names)
-		}
-		if ep.IPv6.IsValid() {
-			lines = append(lines, ep.IPv6.Addr().String()+"\t"+names)
-		}
-	}
-	return joinLines(lines)
+	return joinLines(append(lines, ownHosts(rec)...))
 }
 
 // hostsLines are the extra lines of a hosts file from --add-host.
@@ -145,26 +138,26 @@ func hostsLines(extra []string, gateways []netip.Addr) []string {
 	return out
 }
 
-func (a *attempt) resolvConf(ctx context.Context) (string, error) {
-	hc := a.rec.HostConfig
+func (c *core) resolvConf(ctx context.Context, rec *Container) (string, error) {
+	hc := rec.HostConfig
 	if hc.NetworkMode.IsContainer() {
 		return "", nil
 	}
-	servers, search, options, err := a.Networks.Resolver(ctx, a.sandbox.Endpoints)
+	servers, search, options, err := c.Networks.Resolver(ctx, rec.Sandbox.Endpoints)
 	if err != nil {
 		return "", err
 	}
 	dns, opts, dom := hc.DNS, hc.DNSOptions, hc.DNSSearch
 	if len(dns) == 0 {
-		dns = a.Config.DNS
+		dns = c.Config.DNS
 	}
 	if len(opts) == 0 {
-		opts = a.Config.DNSOptions
+		opts = c.Config.DNSOptions
 	}
 	if len(dom) == 0 {
-		dom = a.Config.DNSSearch
+		dom = c.Config.DNSSearch
 	}
-	if len(dns) > 0 {
+	if len(dns) > 0 && !(len(servers) == 1 && servers[0] == "127.0.0.11") { // the name service asks them
 		servers = nil
 		for _, d := range dns {
 			servers = append(servers, d.String())

@@ -27,6 +27,11 @@ func (c *querier) Inspect(ctx context.Context, ref string, size bool) (container
 		NetworkSettings: networkSettings(rec), ImageManifestDescriptor: rec.Image.descriptor(),
 		Storage: &storage.Storage{RootFS: &storage.RootFSStorage{Snapshot: &storage.RootFSStorageSnapshot{Name: c.Config.StorageDriver}}},
 	}
+	if len(rec.HostConfig.Links) > 0 {
+		hc := *rec.HostConfig
+		hc.Links = c.shownLinks(rec)
+		out.HostConfig = &hc
+	}
 	if out.Args == nil {
 		out.Args = []string{}
 	}

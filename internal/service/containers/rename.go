@@ -44,6 +44,14 @@ func (c *changer) Rename(ctx context.Context, ref, to string) error {
 		return err
 	}
 	c.reg.release(old, e.id)
+	if rec.State.Status.Alive() && len(rec.Sandbox.Endpoints) > 0 {
+		sb, err := c.Networks.Rename(ctx, c.sandboxRequest(rec))
+		if err != nil {
+			c.log.Error("a renamed container is not yet known under its new name", "container", rec.ID, "error", err)
+		} else if rec, err = c.change(ctx, e, soon, func(r *Container) { sb.NetNS = nil; r.Sandbox = sb }); err != nil {
+			return err
+		}
+	}
 	c.publish(rec, events.ActionRename, map[string]string{"oldName": "/" + old})
 	return nil
 }

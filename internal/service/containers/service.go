@@ -45,6 +45,7 @@ type Service struct {
 	*copier
 	*changer
 	*pruner
+	*connector
 }
 
 // New makes the service. Recover must be called before it is used.
@@ -63,6 +64,7 @@ func New(d Deps) *Service {
 	s.attacher = &attacher{core: c}
 	s.logReader = &logReader{core: c}
 	s.querier, s.copier, s.changer = &querier{c}, &copier{c}, &changer{c}
+	s.connector = &connector{c}
 	s.pruner = &pruner{core: c, remove: s.remover}
 	s.recoverer = &recoverer{core: c, start: s.starter, stop: s.stopper, remove: s.remover, health: health, execs: s.execs}
 	return s

@@ -17,6 +17,7 @@ import (
 	"github.com/gantry-engine/gantry/internal/kit/classed"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/kit/undo"
+	"github.com/gantry-engine/gantry/internal/service/containers/links"
 	"github.com/gantry-engine/gantry/internal/service/containers/notes"
 	"github.com/gantry-engine/gantry/internal/service/containers/ocispec"
 	"github.com/gantry-engine/gantry/internal/spec"
@@ -78,6 +79,7 @@ func (s *starter) launch(ctx context.Context, e *entry, ev Event) error {
 	e.markStarted()
 	s.publishMounts(rec, events.ActionMount)
 	s.publish(rec, events.ActionStart, nil)
+	s.relink(ctx, rec)
 	failpoint.Hit("gantryd.start-told")
 	s.health.begin(e, rec)
 	s.after(lasting, func() { s.lasts(e, rec, durability != inMemory) })
@@ -117,6 +119,7 @@ func (c *Container) began(r spec.Running, held notes.Run) {
 	st.ExitCode, st.Error, st.OOMKilled, st.StoppedBy, st.Health = 0, "", false, StoppedBySelf, nil
 	c.Sandbox, c.Cgroup = held.Sandbox, held.Cgroup
 	c.Sandbox.NetNS = nil
+	c.Networks = onNetworks(c.Networks, held.Sandbox)
 }
 
 // launchTries bounds how often a start is tried that a keeper's death cut short.
@@ -196,6 +199,7 @@ type attempt struct {
 	note    notes.Run
 	running spec.Running
 	shm     string
+	linked  []links.Target
 	held    []func() // what is kept open until the launch is over
 }
 
@@ -226,7 +230,11 @@ func (a *attempt) network(ctx context.Context) error {
 	if a.rec.HostConfig.NetworkMode.IsContainer() {
 		return nil
 	}
-	sb, err := a.Networks.Attach(ctx, sandboxRequest(a.rec))
+	var err error
+	if a.linked, err = a.core.linked(a.rec, true); err != nil {
+		return err
+	}
+	sb, err := a.Networks.Attach(ctx, a.sandboxRequest(a.rec))
 	if err != nil {
 		return fmt.Errorf("failed to set up container networking: %w", err)
 	}
@@ -244,6 +252,9 @@ func (a *attempt) cgroup(ctx context.Context) error {
 		return err
 	}
 	in.Mounts, in.ShmPath = own, a.shm
+	for _, t := range a.linked {
+		in.Links = append(in.Links, t.Environment()...)
+	}
 	in.NetStart = a.sandbox.NetNS != nil
 	in.JoinNet = a.sandbox.NetNS != nil || a.rec.HostConfig.NetworkMode.IsContainer()
 	s, err := ocispec.Build(in)

@@ -2,6 +2,8 @@ package networks
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 
@@ -19,8 +21,10 @@ type members struct {
 	ready    bool
 }
 
+// attachment is what a container has.
 type attachment struct {
 	name    string
+	admin   bool // it may change its addresses
 	sandbox spec.Sandbox
 }
 
@@ -52,10 +56,18 @@ func (m *members) admit(container string) error {
 	return nil
 }
 
-func (m *members) remember(container, name string, sb spec.Sandbox) {
+func (m *members) remember(container string, a attachment) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.attached[container] = attachment{name, sb}
+	m.attached[container] = a
+}
+
+// of is what a container has now.
+func (m *members) of(container string) (attachment, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	a, ok := m.attached[container]
+	return a, ok
 }
 
 // forget ends a container's membership and gives the sandbox that it had. If it has
@@ -99,4 +111,27 @@ func (m *members) nameOf(container string) string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.attached[container].name
+}
+
+// onText names the containers on a network, for errors.
+func (m *members) onText(network string) string {
+	var text []string
+	for id, ep := range m.on(network) {
+		text = append(text, fmt.Sprintf("name:%q id:%q", m.nameOf(id), ep.ID[:min(12, len(ep.ID))]))
+	}
+	slices.Sort(text)
+	if len(text) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(text, ", ") + ")"
+}
+
+// holder names the container that has an address on a network, or "".
+func (m *members) holder(network string, a netip.Addr) string {
+	for id, ep := range m.on(network) {
+		if ep.IPv4.Addr() == a || ep.IPv6.Addr() == a {
+			return m.nameOf(id)
+		}
+	}
+	return ""
 }

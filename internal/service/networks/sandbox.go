@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 
 	"github.com/containerd/errdefs"
@@ -14,13 +15,16 @@ import (
 	"github.com/gantry-engine/gantry/internal/spec"
 )
 
-// sandboxes puts containers' sandboxes together and takes them apart: endpoints of the
-// drivers, then published ports. It implements containers.Networks, with the resolver.
+// sandboxes puts containers' sandboxes together, changes them and takes them apart: endpoints of the
+// drivers, default routes, published ports. It implements containers.Networks, with the resolver.
 type sandboxes struct {
-	nets     catalog
-	members  *members
-	ports    Ports
-	announce announcer
+	nets       *catalog
+	members    *members
+	namespaces Namespaces
+	ports      Ports
+	naming     naming
+	servers    func(asked []netip.Addr) []spec.NameServer // whom a container asks for other names
+	announce   announcer
 }
 
 // Check implements containers.Networks. That a network exists is asked at start only, as
@@ -37,14 +41,11 @@ func (s *sandboxes) Check(_ context.Context, req spec.SandboxRequest) error {
 		if err != nil {
 			return err
 		}
-		if (n.kind == "host" || n.kind == "null") && len(req.Endpoints) > 1 {
-			return fmt.Errorf("container cannot be connected to network %s and to others: %w", n.name, errdefs.ErrInvalidArgument)
+		if alone(n) && len(req.Endpoints) > 1 {
+			return fmt.Errorf("container cannot be connected to network %s and to others: %w", n.Name, errdefs.ErrInvalidArgument)
 		}
-		if e.IPv4.IsValid() || e.IPv6.IsValid() {
-			return fmt.Errorf("invalid config for network %s: user specified IP address is supported on user defined networks only: %w", n.name, errdefs.ErrInvalidArgument)
-		}
-		if len(e.Aliases) > 0 && n.kind != "bridge" {
-			return fmt.Errorf("invalid config for network %s: network-scoped aliases are only supported for user-defined networks: %w", n.name, errdefs.ErrInvalidArgument)
+		if err := checkEndpoint(n, e); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -63,59 +64,97 @@ func (s *sandboxes) Attach(ctx context.Context, req spec.SandboxRequest) (_ spec
 	}
 	var steps undo.Stack
 	defer steps.OnError(ctx, &err)
-	sb := spec.Sandbox{ID: newID()}
+	sb, prepared := spec.Sandbox{ID: newID()}, false
 	for i, want := range req.Endpoints {
 		var sysctls map[string]string
 		if i == len(req.Endpoints)-1 { // some name an interface, which must be there
 			sysctls = req.Sysctls
 		}
-		ep, err := s.join(ctx, &sb, want, i, sysctls)
+		ep, leave, ready, err := s.join(ctx, &sb, want, req, sysctls)
 		if err != nil {
 			return spec.Sandbox{}, err
 		}
-		drv := s.nets.byID(ep.NetworkID).driver
-		steps.Push("endpoint on "+ep.NetworkName, func(ctx context.Context) error { return drv.Detach(ctx, ep) })
+		prepared = prepared || ready
+		steps.Push("endpoint on "+ep.NetworkName, leave)
 		if i == 0 {
 			ns := sb.NetNS
 			steps.Push("network namespace", func(context.Context) error { return closeNS(ns) })
 		}
 	}
+	if via4, via6 := gateways(sb.Endpoints); len(sb.Endpoints) > 1 {
+		if err := s.route(sb.NetNS, sb.Endpoints[:1], via4, via6); err != nil {
+			return spec.Sandbox{}, err
+		}
+	}
 	if err := s.publish(ctx, req, &sb); err != nil {
 		return spec.Sandbox{}, err
 	}
-	s.members.remember(req.Container, req.Name, sb)
+	if named(sb.Endpoints) {
+		sb.Servers = s.servers(req.DNS)
+	}
+	if err := s.naming.begin(ctx, req.Container, sb, prepared); err != nil {
+		return spec.Sandbox{}, errors.Join(fmt.Errorf("names of container %s: %w", req.Name, err), s.ports.Withdraw(context.WithoutCancel(ctx), req.Container))
+	}
+	s.members.remember(req.Container, attachment{req.Name, req.Admin, sb})
 	for _, ep := range sb.Endpoints {
 		s.announce.member("connect", ep, req.Container)
 	}
 	return sb, nil
 }
 
-func (s *sandboxes) join(ctx context.Context, sb *spec.Sandbox, want spec.EndpointRequest, i int, sysctls map[string]string) (spec.Endpoint, error) {
+// join makes one endpoint and adds it to the sandbox. leave undoes it, but for the interface, which goes with the namespace.
+func (s *sandboxes) join(ctx context.Context, sb *spec.Sandbox, want spec.EndpointRequest, req spec.SandboxRequest, sysctls map[string]string) (_ spec.Endpoint, leave func(context.Context) error, prepared bool, err error) {
 	ref := want.Network
 	if ref == "bridge" && !s.nets.bridged() { // --bridge none: who names no network gets none
 		ref = "default"
 	}
 	n, err := s.nets.find(ref)
 	if err != nil {
-		return spec.Endpoint{}, err
+		return spec.Endpoint{}, nil, false, err
 	}
-	a, err := n.driver.Attach(ctx, Join{NetNS: sb.NetNS, Interface: fmt.Sprintf("eth%d", i), IPv4: want.IPv4, IPv6: want.IPv6, MAC: want.MAC, Sysctls: sysctls})
+	j := Join{NetNS: sb.NetNS, IPv4: want.IPv4, IPv6: want.IPv6, LinkLocal: want.LinkLocal, MAC: want.MAC, Options: want.DriverOpts, Admin: req.Admin}
+	if j.Interface, err = interfaceName(sb.Endpoints, want.DriverOpts); err != nil {
+		return spec.Endpoint{}, nil, false, err
+	}
+	if j.Sysctls, err = endpointSysctls(want.DriverOpts, j.Interface, sysctls); err != nil {
+		return spec.Endpoint{}, nil, false, err
+	}
+	if err := n.enter(ctx); err != nil {
+		return spec.Endpoint{}, nil, false, err
+	}
+	a, err := n.driver.Attach(ctx, j)
 	if err != nil {
-		return spec.Endpoint{}, fmt.Errorf("attaching to network %s: %w", n.name, err)
+		n.leave()
+		return spec.Endpoint{}, nil, false, s.explain(n, want, err)
 	}
 	if a.NetNS != nil {
 		sb.NetNS = a.NetNS
 	}
 	ep := a.Endpoint
-	ep.ID, ep.NetworkID, ep.NetworkName, ep.Driver = newID(), n.id, n.name, n.kind
-	ep.Aliases, ep.DriverOpts = want.Aliases, want.DriverOpts
+	ep.ID, ep.NetworkID, ep.NetworkName, ep.Driver = newID(), n.ID, n.Name, n.Driver
+	ep.Aliases, ep.Links, ep.LinkLocal, ep.GwPriority, ep.DriverOpts = want.Aliases, want.Links, want.LinkLocal, want.GwPriority, want.DriverOpts
+	ep.Names = namesOf(n, want, req)
 	sb.Endpoints = append(sb.Endpoints, ep)
-	return ep, nil
+	return ep, func(ctx context.Context) error { defer n.leave(); return n.driver.Detach(ctx, ep) }, a.Prepared, nil
 }
 
+// explain says which network refused, and who has an address that is taken.
+func (s *sandboxes) explain(n *known, want spec.EndpointRequest, err error) error {
+	if errdefs.IsAlreadyExists(err) {
+		for _, a := range addresses(want) {
+			if who := s.members.holder(n.ID, a); who != "" {
+				return fmt.Errorf("attaching to network %s: Address already in use: %s is that of container %s: %w", n.Name, a, who, errdefs.ErrPermissionDenied)
+			}
+		}
+		return fmt.Errorf("attaching to network %s: Address already in use: %w", n.Name, err)
+	}
+	return fmt.Errorf("attaching to network %s: %w", n.Name, err)
+}
+
+// publish opens the container's ports at the endpoint that outsiders reach it by.
 func (s *sandboxes) publish(ctx context.Context, req spec.SandboxRequest, sb *spec.Sandbox) error {
-	to, ep := target(sb.Endpoints)
-	if len(req.Ports) == 0 || !to.IPv4.IsValid() {
+	to, ep := s.target(sb.Endpoints)
+	if len(req.Ports) == 0 || ep == nil {
 		return nil // ports mean nothing with the host's network or none, as in Docker
 	}
 	bound, err := s.ports.Publish(ctx, req.Container, to, req.Ports)
@@ -132,23 +171,35 @@ func (s *sandboxes) publish(ctx context.Context, req spec.SandboxRequest, sb *sp
 
 // Restore implements containers.Networks. Whatever fails, the container counts as
 // attached, and Release works: its process lives, or its exit is about to be told.
-func (s *sandboxes) Restore(ctx context.Context, container string, sb spec.Sandbox, _ int) error {
+func (s *sandboxes) Restore(ctx context.Context, container string, sb spec.Sandbox, pid int) error {
 	var errs []error
 	for _, ep := range sb.Endpoints {
 		n := s.nets.byID(ep.NetworkID)
-		if n == nil {
+		if n == nil || n.driver == nil {
 			errs = append(errs, fmt.Errorf("restoring container %s: its network %s is no more: %w", container, ep.NetworkName, errdefs.ErrNotFound))
 			continue
 		}
+		n.users++ // nobody else uses it yet
 		errs = append(errs, n.driver.Restore(ctx, ep))
 	}
-	if to, _ := target(sb.Endpoints); to.IPv4.IsValid() && len(sb.Ports) > 0 {
+	if to, ep := s.target(sb.Endpoints); ep != nil && len(sb.Ports) > 0 {
 		errs = append(errs, s.ports.Restore(ctx, container, to, sb.Ports))
 	}
 	sb.NetNS = nil
-	s.members.remember(container, "", sb)
+	if s.namespaces != nil && pid > 0 && !hosts(sb.Endpoints) {
+		ns, err := s.namespaces.Of(pid)
+		if err != nil && !errors.Is(err, os.ErrNotExist) { // its exit is about to be told
+			errs = append(errs, err)
+		}
+		sb.NetNS = ns
+	}
+	s.naming.restore(container, sb)
+	s.members.remember(container, attachment{sandbox: sb})
 	return errors.Join(errs...)
 }
+
+// hosts tells whether endpoints are those of the host's own namespace.
+func hosts(eps []spec.Endpoint) bool { return len(eps) > 0 && eps[0].Driver == "host" }
 
 // Release implements containers.Networks.
 func (s *sandboxes) Release(ctx context.Context, container string, sb spec.Sandbox) error {
@@ -160,24 +211,15 @@ func (s *sandboxes) Release(ctx context.Context, container string, sb spec.Sandb
 	if len(made.Ports) > 0 {
 		errs = append(errs, s.ports.Withdraw(ctx, container))
 	}
-	errs = append(errs, closeNS(made.NetNS))
+	errs = append(errs, s.naming.end(ctx, container, made), closeNS(made.NetNS))
 	for _, ep := range made.Endpoints {
-		if n := s.nets.byID(ep.NetworkID); n != nil {
+		if n := s.nets.byID(ep.NetworkID); n != nil && n.driver != nil {
 			errs = append(errs, n.driver.Detach(ctx, ep))
+			n.leave()
 		}
 		s.announce.member("disconnect", ep, container)
 	}
 	return errors.Join(errs...)
-}
-
-// target is the endpoint that published ports lead to.
-func target(eps []spec.Endpoint) (spec.PortTarget, spec.Endpoint) {
-	for _, ep := range eps {
-		if ep.IPv4.IsValid() {
-			return spec.PortTarget{IPv4: ep.IPv4.Addr()}, ep
-		}
-	}
-	return spec.PortTarget{}, spec.Endpoint{}
 }
 
 func closeNS(f *os.File) error {

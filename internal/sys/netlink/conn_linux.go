@@ -60,6 +60,7 @@ func (c *Conn) Close() {
 type Link struct {
 	Index, Master int
 	Name, Kind    string
+	Alias         string // the label that says whose it is
 	MTU           int
 	Up            bool
 	MAC           net.HardwareAddr
@@ -67,7 +68,7 @@ type Link struct {
 
 func toLink(l nl.Link) Link {
 	a := l.Attrs()
-	return Link{Index: a.Index, Master: a.MasterIndex, Name: a.Name, Kind: l.Type(), MTU: a.MTU, Up: a.Flags&net.FlagUp != 0, MAC: a.HardwareAddr}
+	return Link{Index: a.Index, Master: a.MasterIndex, Name: a.Name, Kind: l.Type(), Alias: a.Alias, MTU: a.MTU, Up: a.Flags&net.FlagUp != 0, MAC: a.HardwareAddr}
 }
 
 // Link finds an interface by name; os.ErrNotExist if there is none.
@@ -101,16 +102,12 @@ func (c *Conn) Links() ([]Link, error) {
 	return out, nil
 }
 
-// AddBridge makes a bridge without spanning tree and brings it up.
+// AddBridge makes a bridge without spanning tree, which is down yet.
 func (c *Conn) AddBridge(name string, mtu int, mac net.HardwareAddr) (Link, error) {
 	a := nl.NewLinkAttrs()
 	a.Name, a.MTU, a.HardwareAddr = name, mtu, mac
-	br := &nl.Bridge{LinkAttrs: a}
-	if err := c.h.LinkAdd(br); err != nil {
+	if err := c.h.LinkAdd(&nl.Bridge{LinkAttrs: a}); err != nil {
 		return Link{}, fmt.Errorf("making bridge %s: %w", name, err)
-	}
-	if err := c.h.LinkSetUp(br); err != nil {
-		return Link{}, errors.Join(fmt.Errorf("bringing bridge %s up: %w", name, err), c.h.LinkDel(br))
 	}
 	return c.Link(name)
 }
@@ -151,11 +148,7 @@ func (c *Conn) SetMAC(index int, mac net.HardwareAddr) error {
 
 // AddAddress gives an interface an address; having it already is no error.
 func (c *Conn) AddAddress(index int, p netip.Prefix) error {
-	a := &nl.Addr{IPNet: ipNet(p)}
-	if p.Addr().Is4() && p.Bits() < 31 {
-		a.Broadcast = broadcast(p)
-	}
-	if err := c.h.AddrAdd(byIndex(index), a); err != nil && !errors.Is(err, unix.EEXIST) {
+	if err := c.h.AddrAdd(byIndex(index), address(p)); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("adding address %s: %w", p, err)
 	}
 	return nil
@@ -169,35 +162,40 @@ func (c *Conn) DeleteAddress(index int, p netip.Prefix) error {
 	return nil
 }
 
-// Addresses lists the IPv4 addresses of an interface, or of all with index 0.
+// Addresses lists the addresses of an interface, or of all with index 0, of both families; those that the kernel gives every
+// interface (link-local ones) are left out.
 func (c *Conn) Addresses(index int) ([]netip.Prefix, error) {
 	var l nl.Link
 	if index != 0 {
 		l = byIndex(index)
 	}
-	all, err := c.h.AddrList(l, unix.AF_INET)
+	all, err := c.h.AddrList(l, unix.AF_UNSPEC)
 	if err != nil && !errors.Is(err, nl.ErrDumpInterrupted) {
 		return nil, fmt.Errorf("listing addresses: %w", err)
 	}
 	var out []netip.Prefix
 	for _, a := range all {
-		if p, ok := toPrefix(a.IPNet); ok {
+		if p, ok := toPrefix(a.IPNet); ok && !(p.Addr().Is6() && p.Addr().IsLinkLocalUnicast()) {
 			out = append(out, p)
 		}
 	}
 	return out, nil
 }
 
-// Routes lists the destinations of the namespace's IPv4 main table, without the default route.
+// Routes lists the destinations of the namespace's main tables of both families, without default routes and those
+// that the kernel makes for every interface.
 func (c *Conn) Routes() ([]netip.Prefix, error) {
-	all, err := c.h.RouteList(nil, unix.AF_INET)
-	if err != nil && !errors.Is(err, nl.ErrDumpInterrupted) {
-		return nil, fmt.Errorf("listing routes: %w", err)
-	}
 	var out []netip.Prefix
-	for _, r := range all {
-		if p, ok := toPrefix(r.Dst); ok && p.Bits() > 0 {
-			out = append(out, p.Masked())
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		all, err := c.h.RouteList(nil, family)
+		if err != nil && !errors.Is(err, nl.ErrDumpInterrupted) {
+			return nil, fmt.Errorf("listing routes: %w", err)
+		}
+		for _, r := range all {
+			p, ok := toPrefix(r.Dst)
+			if ok && p.Bits() > 0 && !p.Addr().IsLinkLocalUnicast() && !p.Addr().IsMulticast() {
+				out = append(out, p.Masked())
+			}
 		}
 	}
 	return out, nil
@@ -205,8 +203,7 @@ func (c *Conn) Routes() ([]netip.Prefix, error) {
 
 // AddDefaultRoute sends everything else through gateway.
 func (c *Conn) AddDefaultRoute(index int, gateway netip.Addr) error {
-	r := &nl.Route{LinkIndex: index, Gw: gateway.AsSlice()}
-	if err := c.h.RouteAdd(r); err != nil {
+	if err := c.h.RouteAdd(defaultRoute(index, gateway)); err != nil {
 		return fmt.Errorf("adding the default route through %s: %w", gateway, err)
 	}
 	return nil

@@ -57,9 +57,9 @@ func (c *Conn) AddHostAddress(iface string, a netip.Addr) error {
 	return nil
 }
 
-// AddRoute makes a route straight through an interface; one that is there is no error.
+// AddLinkRoute makes a route straight through an interface; one that is there is no error.
 // Table 0 is the main one.
-func (c *Conn) AddRoute(iface string, to netip.Prefix, table int) error {
+func (c *Conn) AddLinkRoute(iface string, to netip.Prefix, table int) error {
 	l, err := c.h.LinkByName(iface)
 	if err != nil {
 		return missing(iface, err)

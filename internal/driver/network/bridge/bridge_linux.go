@@ -1,117 +1,135 @@
-// Package bridge is the driver of the default network: a Linux bridge on the host,
-// a veth pair per container, IPv4 addresses from one subnet. Namespaces with their
-// interface in place are kept warm.
+// Package bridge is the driver of networks on one host: a Linux bridge, a veth pair per container, addresses of both
+// families. Namespaces with their interface in place are kept warm.
 package bridge
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"net/netip"
-	"strconv"
+	"os"
 	"sync/atomic"
 
-	"github.com/containerd/errdefs"
-
-	"github.com/gantry-engine/gantry/internal/driver/network/ipam"
+	"github.com/gantry-engine/gantry/internal/driver/network/firewall"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/service/networks"
 	"github.com/gantry-engine/gantry/internal/spec"
 	"github.com/gantry-engine/gantry/internal/sys/netlink"
 )
 
-// Config is what dockerd's flags say about the default bridge.
-type Config struct {
-	// Name is the bridge's interface. A bridge that the user made (External, --bridge)
-	// is used as it is and never deleted.
-	Name     string
-	External bool
-	// Address is --bip: the bridge's address and subnet; invalid picks a free subnet.
-	Address netip.Prefix
-	// Range is --fixed-cidr: where containers' addresses come from; invalid is the whole subnet.
-	Range netip.Prefix
-	// Gateway is --default-gateway: the containers' default route; invalid is the bridge.
-	Gateway netip.Addr
-	MTU     int // 0 is 1500
-	NoICC   bool
-	NoMasq  bool
-	HostIP  netip.Addr // --ip: where ports are published by default
+// Kind makes bridge networks. It implements networks.Kind.
+type Kind struct {
+	// Engine tells this engine's interfaces from others' on the same host; a few letters and digits.
+	Engine string
 	// LocalPorts lets ports published on 127.0.0.1 reach containers; only with our
 	// firewall in place, which drops what outsiders would send there.
 	LocalPorts bool
-	// PoolSize is how many namespaces are kept ready while nothing happens; up to growth
+	// MTU is what networks have that say nothing; 0 is 1500.
+	MTU int
+	// PoolSize is how many namespaces are kept ready for each network while nothing happens; up to growth
 	// times as many under load. 0 keeps none.
 	PoolSize int
+	// Prepare makes ready what asks for names in a namespace, if not nil: for networks that have them.
+	Prepare func(ns *os.File) error
+	// Forward6 lets the host pass IPv6 packets between interfaces; nil leaves it as it is.
+	Forward6 func() error
+	// Rules are told which networks there are; nil without packet rules.
+	Rules Rules
+}
+
+// Rules is the part of the firewall that a network needs.
+type Rules interface {
+	AddNetwork(n firewall.Network) error
+	RemoveNetwork(bridge string) error
+}
+
+// Settle implements networks.Kind.
+func (k Kind) Settle(n *spec.Network) error {
+	_, err := k.parse(n)
+	return err
+}
+
+func (k Kind) parse(n *spec.Network) (options, error) {
+	o, err := parse(n)
+	if _, said := n.Options[optMTU]; !said && k.MTU > 0 {
+		o.mtu = k.MTU
+	}
+	return o, err
+}
+
+// New implements networks.Kind.
+func (k Kind) New(n spec.Network, addresses networks.Space) (networks.Driver, error) {
+	o, err := k.parse(&n)
+	if err != nil {
+		return nil, err
+	}
+	return k.driver(n, o, addresses, false), nil
 }
 
 // Driver is one bridge: the device on the host, and the containers' ports on it.
 type Driver struct {
-	cfg     Config
-	gateway netip.Addr
+	kind    Kind
+	net     spec.Network
+	opts    options
 	dev     *device
 	sweeper *sweeper
-	ips     *ipam.Pool
+	space   networks.Space
 	ports   *maker // nil until Open
 
 	closed  atomic.Bool
 	closing chan struct{}
 }
 
-// New describes a bridge; Open makes it.
-func New(cfg Config) *Driver {
-	if cfg.MTU == 0 {
-		cfg.MTU = 1500
-	}
-	dev, closing := newDevice(cfg), make(chan struct{})
-	return &Driver{cfg: cfg, dev: dev, sweeper: newSweeper(dev, closing), closing: closing}
+func (k Kind) driver(n spec.Network, o options, space networks.Space, external bool) *Driver {
+	closing := make(chan struct{})
+	dev := newDevice(n, o, k.Engine, external)
+	return &Driver{kind: k, net: n, opts: o, dev: dev, sweeper: newSweeper(dev, closing), space: space, closing: closing}
 }
-
-// Subnet is the bridge's address with its prefix length; valid after Prepare.
-func (d *Driver) Subnet() netip.Prefix { return d.dev.subnet }
-
-// Prepare finds or makes the bridge and settles its subnet: the first half of Open,
-// for callers that need the subnet before.
-func (d *Driver) Prepare() error { return d.dev.open() }
 
 // Open implements networks.Driver.
-func (d *Driver) Open(context.Context) (_ networks.Facts, err error) {
-	if err := d.Prepare(); err != nil {
-		return networks.Facts{}, err
+func (d *Driver) Open(context.Context) (err error) {
+	if err := d.dev.open(); err != nil {
+		return err
 	}
-	d.gateway = d.dev.subnet.Addr()
-	if d.cfg.Gateway.IsValid() {
-		if !d.dev.subnet.Contains(d.cfg.Gateway) {
-			return networks.Facts{}, fmt.Errorf("default gateway %s is not in the bridge's subnet %s: %w", d.cfg.Gateway, d.dev.subnet.Masked(), errdefs.ErrInvalidArgument)
+	defer func() {
+		if err != nil {
+			d.dev.conn.Close()
+			d.dev.conn = nil
 		}
-		d.gateway = d.cfg.Gateway
-	}
-	if d.ips, err = ipam.New(d.dev.subnet, d.cfg.Range, d.dev.subnet.Addr(), d.gateway); err != nil {
-		return networks.Facts{}, err
-	}
-	if d.cfg.LocalPorts {
-		if err := netlink.WriteSysctl("net/ipv4/conf/"+d.cfg.Name+"/route_localnet", "1"); err != nil {
-			return networks.Facts{}, err
+	}()
+	failpoint.Hit("gantryd.bridge-made")
+	if d.kind.Rules != nil {
+		if err := d.kind.Rules.AddNetwork(d.rules()); err != nil {
+			return err
 		}
 	}
-	d.ports = newMaker(d.dev, d.ips, d.gateway, d.closing)
-	return d.facts(), nil
+	if d.kind.Forward6 != nil && d.net.EnableIPv6 && !d.net.Internal {
+		if err := d.kind.Forward6(); err != nil {
+			return err
+		}
+	}
+	if d.kind.LocalPorts && !d.net.Internal && d.net.EnableIPv4 {
+		if err := netlink.WriteSysctl("net/ipv4/conf/"+d.opts.name+"/route_localnet", "1"); err != nil {
+			return err
+		}
+	}
+	d.ports = newMaker(d)
+	return nil
 }
 
-func (d *Driver) facts() networks.Facts {
-	host := "0.0.0.0"
-	if d.cfg.HostIP.IsValid() {
-		host = d.cfg.HostIP.String()
+// rules is the network as the firewall sees it.
+func (d *Driver) rules() firewall.Network {
+	n := firewall.Network{
+		Bridge: d.opts.name, Mode4: d.opts.mode4, Mode6: d.opts.mode6, Masquerade: d.opts.masquerade, HostIPv4: d.opts.source4, HostIPv6: d.opts.source6,
+		ICC: d.opts.icc, Internal: d.net.Internal, Trusted: d.opts.trusted,
 	}
-	return networks.Facts{
-		Subnet: d.dev.subnet.Masked(), Range: d.cfg.Range, Gateway: d.gateway,
-		Options: map[string]string{
-			"com.docker.network.bridge.default_bridge":       "true",
-			"com.docker.network.bridge.enable_icc":           strconv.FormatBool(!d.cfg.NoICC),
-			"com.docker.network.bridge.enable_ip_masquerade": strconv.FormatBool(!d.cfg.NoMasq),
-			"com.docker.network.bridge.host_binding_ipv4":    host,
-			"com.docker.network.bridge.name":                 d.cfg.Name,
-			"com.docker.network.driver.mtu":                  strconv.Itoa(d.cfg.MTU),
-		},
+	for _, p := range d.net.Pools {
+		if p.Subnet.Addr().Is4() {
+			n.V4 = append(n.V4, p.Subnet)
+		} else {
+			n.V6 = append(n.V6, p.Subnet)
+		}
 	}
+	return n
 }
 
 // Ready implements networks.Driver: fills the pool and, meanwhile, deletes what dead
@@ -128,45 +146,118 @@ func (d *Driver) Close(_ context.Context, remove bool) error {
 		return nil
 	}
 	close(d.closing)
-	d.sweeper.work.Wait()
-	if remove {
-		d.sweeper.clear(0)
-	}
 	if d.ports != nil {
 		d.ports.pool.Stop()
 	}
-	return d.dev.close(remove)
+	d.sweeper.work.Wait()
+	if !remove {
+		return d.dev.close(false)
+	}
+	d.sweeper.clear(0)
+	var err error
+	if d.kind.Rules != nil {
+		err = d.kind.Rules.RemoveNetwork(d.opts.name)
+	}
+	if cerr := d.dev.close(true); err == nil {
+		err = cerr
+	}
+	return err
 }
 
 // Attach implements networks.Driver.
 func (d *Driver) Attach(_ context.Context, j networks.Join) (_ networks.Attached, err error) {
-	if j.NetNS != nil {
-		return networks.Attached{}, fmt.Errorf("the default bridge can only be a container's first network: %w", errdefs.ErrNotImplemented)
-	}
-	p, err := d.ports.take(j.IPv4)
+	p, err := d.ports.take(j)
 	if err != nil {
 		return networks.Attached{}, err
 	}
 	failpoint.Hit("gantryd.net-taken")
 	if err := p.adapt(j); err != nil {
-		d.ports.discard(p)
+		d.ports.discard(p, j.NetNS == nil)
 		return networks.Attached{}, err
 	}
-	return networks.Attached{NetNS: p.ns, Endpoint: spec.Endpoint{
-		Interface: p.iface, HostVeth: p.veth, MAC: p.mac.String(),
-		IPv4: netip.PrefixFrom(p.addr, d.dev.subnet.Bits()), Gateway4: d.gateway,
-	}}, nil
+	ep := spec.Endpoint{
+		Interface: p.iface, HostInterface: d.opts.name, HostVeth: p.veth, MAC: p.mac.String(), IPv4: p.four, IPv6: p.six,
+		Gateway4: d.gateway(p.four.Addr()), Gateway6: d.gateway(p.six.Addr()),
+	}
+	if d.net.Internal { // nobody publishes what nobody reaches
+		ep.HostInterface = ""
+	}
+	a := networks.Attached{Endpoint: ep}
+	if j.NetNS == nil {
+		a.NetNS, a.Prepared = p.ns, p.prepared
+	}
+	return a, nil
+}
+
+// gateway is the default route of the containers of an address's subnet; invalid if there is none.
+func (d *Driver) gateway(a netip.Addr) netip.Addr {
+	mode, aux := d.opts.mode4, defaultGateway4
+	if a.Is6() {
+		mode, aux = d.opts.mode6, defaultGateway6
+	}
+	if !a.IsValid() || d.net.Internal || mode == firewall.Isolated {
+		return netip.Addr{}
+	}
+	for _, p := range d.net.Pools {
+		if !p.Subnet.Contains(a) {
+			continue
+		}
+		if g, ok := p.Aux[aux]; ok {
+			return g
+		}
+		if a.Is4() && d.opts.noIPv4 {
+			return netip.Addr{}
+		}
+		return p.Gateway
+	}
+	return netip.Addr{}
 }
 
 // Restore implements networks.Driver.
 func (d *Driver) Restore(_ context.Context, ep spec.Endpoint) error {
 	d.sweeper.spare(ep.HostVeth)
-	return d.ips.Take(ep.IPv4.Addr())
+	if ep.IPv4.IsValid() && d.space.V4 != nil {
+		if _, err := d.space.V4.Take(ep.IPv4.Addr()); err != nil {
+			return err
+		}
+	}
+	if ep.IPv6.IsValid() && d.space.V6 != nil {
+		if _, err := d.space.V6.Take(ep.IPv6.Addr()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Unplug implements networks.Driver: the container loses the interface at once; the kernel takes it away later.
+func (d *Driver) Unplug(_ context.Context, ep spec.Endpoint, ns *os.File) error {
+	return unplug(ns, ep.Interface)
+}
+
+func unplug(ns *os.File, name string) error {
+	c, err := netlink.Open(ns)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	l, err := c.Link(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // the container has deleted it itself
+	}
+	if err != nil {
+		return err
+	}
+	return c.Discard(l)
 }
 
 // Detach implements networks.Driver. The veth goes with its namespace.
 func (d *Driver) Detach(_ context.Context, ep spec.Endpoint) error {
 	d.sweeper.forget(ep.HostVeth)
-	d.ips.Free(ep.IPv4.Addr())
+	if ep.IPv4.IsValid() && d.space.V4 != nil {
+		d.space.V4.Free(ep.IPv4.Addr())
+	}
+	if ep.IPv6.IsValid() && d.space.V6 != nil {
+		d.space.V6.Free(ep.IPv6.Addr())
+	}
 	return nil
 }

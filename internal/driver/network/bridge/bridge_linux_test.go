@@ -12,6 +12,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/gantry-engine/gantry/internal/driver/network/ipam"
 	"github.com/gantry-engine/gantry/internal/service/networks"
 	"github.com/gantry-engine/gantry/internal/sys/netlink"
 	"github.com/gantry-engine/gantry/internal/testkit"
@@ -21,16 +22,32 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 
 var ctx = context.Background()
 
-func open(t *testing.T, cfg Config) *Driver {
+// config is the default network as a test wants it.
+type config struct {
+	Default
+	MTU, PoolSize int
+}
+
+// standard describes the default network.
+func standard(t *testing.T, cfg config) *Driver {
 	t.Helper()
 	cfg.Name = "gtest0"
-	d := New(cfg)
+	p, err := Kind{Engine: "test", MTU: cfg.MTU, PoolSize: cfg.PoolSize}.Default(cfg.Default, ipam.Supplies(nil, ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.Driver.(*Driver)
+}
+
+func open(t *testing.T, cfg config) *Driver {
+	t.Helper()
+	d := standard(t, cfg)
 	t.Cleanup(func() {
 		if err := d.Close(ctx, true); err != nil {
 			t.Error(err)
 		}
 	})
-	if _, err := d.Open(ctx); err != nil {
+	if err := d.Open(ctx); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.Ready(ctx); err != nil {
@@ -39,30 +56,10 @@ func open(t *testing.T, cfg Config) *Driver {
 	return d
 }
 
-func TestPick(t *testing.T) {
-	p := netip.MustParsePrefix
-	for _, c := range []struct {
-		used []netip.Prefix
-		want string
-	}{
-		{nil, "172.17.0.1/16"},
-		{[]netip.Prefix{p("172.17.3.0/24"), p("172.18.0.0/15")}, "172.20.0.1/16"},
-		{[]netip.Prefix{p("172.16.0.0/12")}, "192.168.0.1/20"},
-		{[]netip.Prefix{p("172.16.0.0/12"), p("192.168.0.0/18"), p("192.168.70.0/24")}, "192.168.80.1/20"},
-	} {
-		if got, err := pickFrom(c.used); err != nil || got.String() != c.want {
-			t.Errorf("with %v in use: %s, %v; want %s", c.used, got, err, c.want)
-		}
-	}
-	if _, err := pickFrom([]netip.Prefix{p("172.16.0.0/12"), p("192.168.0.0/16")}); !errdefs.IsFailedPrecondition(err) {
-		t.Errorf("nothing left: %v", err)
-	}
-}
-
 func TestWishesOfOneContainer(t *testing.T) {
-	d := open(t, Config{Address: netip.MustParsePrefix("10.7.0.1/24"), MTU: 1400, PoolSize: 4})
+	d := open(t, config{Default: Default{Address: netip.MustParsePrefix("10.7.0.1/24")}, MTU: 1400, PoolSize: 4})
 	mac := net.HardwareAddr{2, 0, 0, 0, 0, 9}
-	a, err := d.Attach(ctx, networks.Join{IPv4: netip.MustParseAddr("10.7.0.99"), MAC: mac, Sysctls: map[string]string{"net.ipv4.conf.eth0.forwarding": "1"}})
+	a, err := d.Attach(ctx, networks.Join{Interface: "eth0", IPv4: netip.MustParseAddr("10.7.0.99"), MAC: mac, Sysctls: map[string]string{"net.ipv4.conf.eth0.forwarding": "1"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,16 +83,13 @@ func TestWishesOfOneContainer(t *testing.T) {
 	if a.Endpoint.MAC != mac.String() || a.Endpoint.IPv4.String() != "10.7.0.99/24" || a.Endpoint.Gateway4.String() != "10.7.0.1" {
 		t.Errorf("endpoint %+v", a.Endpoint)
 	}
-	if _, err := d.Attach(ctx, networks.Join{IPv4: netip.MustParseAddr("10.7.0.99")}); !errdefs.IsAlreadyExists(err) {
+	if _, err := d.Attach(ctx, networks.Join{Interface: "eth0", IPv4: netip.MustParseAddr("10.7.0.99")}); !errdefs.IsAlreadyExists(err) {
 		t.Errorf("an address twice: %v", err)
-	}
-	if _, err := d.Attach(ctx, networks.Join{NetNS: a.NetNS}); !errdefs.IsNotImplemented(err) {
-		t.Errorf("as a second network: %v", err)
 	}
 	if err := d.Detach(ctx, a.Endpoint); err != nil {
 		t.Fatal(err)
 	}
-	b, err := d.Attach(ctx, networks.Join{IPv4: netip.MustParseAddr("10.7.0.99")})
+	b, err := d.Attach(ctx, networks.Join{Interface: "eth0", IPv4: netip.MustParseAddr("10.7.0.99")})
 	if err != nil {
 		t.Fatalf("an address given back: %v", err)
 	}
@@ -103,13 +97,13 @@ func TestWishesOfOneContainer(t *testing.T) {
 }
 
 func TestFailedWishLeavesNoGap(t *testing.T) {
-	d := open(t, Config{Address: netip.MustParsePrefix("10.7.0.1/24")})
+	d := open(t, config{Default: Default{Address: netip.MustParsePrefix("10.7.0.1/24")}})
 	for range 3 {
-		if _, err := d.Attach(ctx, networks.Join{Sysctls: map[string]string{"net.no.such": "1"}}); err == nil {
+		if _, err := d.Attach(ctx, networks.Join{Interface: "eth0", Sysctls: map[string]string{"net.no.such": "1"}}); err == nil {
 			t.Fatal("a setting that is not there was made")
 		}
 	}
-	a, err := d.Attach(ctx, networks.Join{})
+	a, err := d.Attach(ctx, networks.Join{Interface: "eth0"})
 	if err != nil || a.Endpoint.IPv4.String() != "10.7.0.2/24" {
 		t.Fatalf("after failed attempts: %s, %v", a.Endpoint.IPv4, err)
 	}
@@ -117,15 +111,15 @@ func TestFailedWishLeavesNoGap(t *testing.T) {
 }
 
 func TestFullNetwork(t *testing.T) {
-	d := open(t, Config{Address: netip.MustParsePrefix("10.7.0.1/29"), PoolSize: 8})
+	d := open(t, config{Default: Default{Address: netip.MustParsePrefix("10.7.0.1/29")}, PoolSize: 8})
 	for i := range 5 {
-		a, err := d.Attach(ctx, networks.Join{})
+		a, err := d.Attach(ctx, networks.Join{Interface: "eth0"})
 		if err != nil {
 			t.Fatalf("container %d of 5: %v", i, err)
 		}
 		defer a.NetNS.Close()
 	}
-	if _, err := d.Attach(ctx, networks.Join{}); !errdefs.IsResourceExhausted(err) || !strings.Contains(err.Error(), "no available IPv4 addresses") {
+	if _, err := d.Attach(ctx, networks.Join{Interface: "eth0"}); !errdefs.IsResourceExhausted(err) || !strings.Contains(err.Error(), "no available IPv4 addresses") {
 		t.Errorf("a full network: %v", err)
 	}
 }
@@ -134,8 +128,8 @@ func TestFullNetwork(t *testing.T) {
 // when an interface goes, the next container has it.
 func TestFullBridge(t *testing.T) {
 	defer func(p time.Duration) { fullPatience = p }(fullPatience)
-	d := open(t, Config{Address: netip.MustParsePrefix("10.7.0.1/16")})
-	first, err := d.Attach(ctx, networks.Join{})
+	d := open(t, config{Default: Default{Address: netip.MustParsePrefix("10.7.0.1/16")}})
+	first, err := d.Attach(ctx, networks.Join{Interface: "eth0"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +157,7 @@ func TestFullBridge(t *testing.T) {
 		return n
 	}
 	fullPatience = 50 * time.Millisecond
-	for _, j := range []networks.Join{{}, {IPv4: netip.MustParseAddr("10.7.9.9")}} {
+	for _, j := range []networks.Join{{Interface: "eth0"}, {Interface: "eth0", IPv4: netip.MustParseAddr("10.7.9.9")}} {
 		_, err := d.Attach(ctx, j)
 		if !errors.Is(err, netlink.ErrBridgeFull) || errdefs.Resolve(err) != errdefs.ErrUnknown {
 			t.Fatalf("a full bridge: %v, class %v", err, errdefs.Resolve(err))
@@ -183,14 +177,14 @@ func TestFullBridge(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 		freed <- errors.Join(d.Detach(ctx, first.Endpoint), first.NetNS.Close())
 	}()
-	next, err := d.Attach(ctx, networks.Join{IPv4: netip.MustParseAddr("10.7.9.9")})
+	next, err := d.Attach(ctx, networks.Join{Interface: "eth0", IPv4: netip.MustParseAddr("10.7.9.9")})
 	if err := errors.Join(err, <-freed); err != nil {
 		t.Fatalf("when there is room again: %v", err)
 	}
 	if err := next.NetNS.Close(); err != nil {
 		t.Error(err)
 	}
-	if again, err := d.Attach(ctx, networks.Join{}); err != nil || again.Endpoint.IPv4.String() != "10.7.0.3/16" {
+	if again, err := d.Attach(ctx, networks.Join{Interface: "eth0"}); err != nil || again.Endpoint.IPv4.String() != "10.7.0.3/16" {
 		t.Errorf("the next address %s, %v", again.Endpoint.IPv4, err)
 	} else {
 		_ = again.NetNS.Close()
@@ -198,11 +192,18 @@ func TestFullBridge(t *testing.T) {
 }
 
 func TestClosedTwice(t *testing.T) {
-	d := New(Config{Name: "gtest0", Address: netip.MustParsePrefix("10.7.0.1/24"), Gateway: netip.MustParseAddr("10.8.0.1")})
-	if _, err := d.Open(ctx); !errdefs.IsInvalidArgument(err) {
+	flags := Default{Name: "gtest0", Address: netip.MustParsePrefix("10.7.0.1/24"), Gateway: netip.MustParseAddr("10.8.0.1")}
+	if _, err := (Kind{Engine: "test"}).Default(flags, nil); !errdefs.IsInvalidArgument(err) {
 		t.Fatalf("a gateway elsewhere: %v", err)
 	}
-	for range 2 { // also after an Open that failed half way
+	d := standard(t, config{Default: Default{Address: netip.MustParsePrefix("10.7.0.1/24")}})
+	if err := d.Close(ctx, true); err != nil {
+		t.Fatalf("before it was opened: %v", err)
+	}
+	if err := d.Open(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
 		if err := d.Close(ctx, true); err != nil {
 			t.Error(err)
 		}
@@ -223,10 +224,10 @@ func TestInterfacesOfTheEndedGo(t *testing.T) {
 		}
 		return false
 	}
-	d := open(t, Config{Address: netip.MustParsePrefix("10.7.0.1/24")})
+	d := open(t, config{Default: Default{Address: netip.MustParsePrefix("10.7.0.1/24")}})
 	d.sweeper.linger = 50 * time.Millisecond
 	for _, what := range []string{"later", "at the end"} {
-		a, err := d.Attach(ctx, networks.Join{})
+		a, err := d.Attach(ctx, networks.Join{Interface: "eth0"})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -5,27 +5,64 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 
 	"github.com/containerd/errdefs"
 
+	"github.com/gantry-engine/gantry/internal/driver/network/firewall"
+	"github.com/gantry-engine/gantry/internal/kit/failpoint"
+	"github.com/gantry-engine/gantry/internal/spec"
 	"github.com/gantry-engine/gantry/internal/sys/netlink"
 )
 
 // device is the bridge's interface on the host.
 type device struct {
-	cfg    Config
-	prefix string        // of the names of our veths on it
-	conn   *netlink.Conn // nil until open
-	index  int
-	subnet netip.Prefix // with the bridge's address
+	name, label string
+	engine      string
+	external    bool // the user's: it is used as it is, and never deleted
+	builtin     bool // the default network's
+	mtu         int
+	ipv6        bool
+	addresses   []netip.Prefix // that it has
+	prefix      string         // of the names of our veths on it
+	conn        *netlink.Conn  // nil until open
+	index       int
 }
 
-func newDevice(cfg Config) *device {
-	sum := sha256.Sum256([]byte(cfg.Name))
-	return &device{cfg: cfg, prefix: "gv" + hex.EncodeToString(sum[:2])}
+func newDevice(n spec.Network, o options, engine string, external bool) *device {
+	sum := sha256.Sum256([]byte(o.name))
+	d := &device{
+		name: o.name, label: label(engine, n.ID), engine: engine, external: external, builtin: n.ID == "", mtu: o.mtu, ipv6: n.EnableIPv6,
+		prefix: "gv" + hex.EncodeToString(sum[:2]),
+	}
+	for _, p := range n.Pools {
+		mode := o.mode4
+		if p.Gateway.Is6() {
+			mode = o.mode6
+		}
+		if p.Gateway.IsValid() && mode != firewall.Isolated && !(p.Gateway.Is4() && o.noIPv4) {
+			d.addresses = append(d.addresses, netip.PrefixFrom(p.Gateway, p.Subnet.Bits()))
+		}
+	}
+	return d
+}
+
+// label says on the interface itself whose it is: an engine finds by it what a former daemon of its made and did not record.
+func label(engine, id string) string {
+	if id == "" {
+		return "gantry " + engine + " default"
+	}
+	return "gantry " + engine + " network " + id
+}
+
+// labelled reads a label: the network's ID, if the interface is one of this engine's.
+func labelled(alias, engine string) (id string, ours bool) {
+	return strings.CutPrefix(alias, "gantry "+engine+" network ")
 }
 
 // open finds or makes the interface, once.
@@ -46,22 +83,49 @@ func (d *device) open() error {
 	return nil
 }
 
-// close ends what open began; with remove it takes away an interface that is ours.
+// close ends what open began; with remove it takes away an interface that is ours: at once for whoever looks for it, though
+// the kernel takes tens of milliseconds to delete it.
 func (d *device) close(remove bool) error {
-	var err error
-	if remove && !d.cfg.External {
-		err = d.conn.Delete(netlink.Link{Index: d.index, Name: d.cfg.Name})
+	conn := d.conn
+	if !remove || d.external {
+		conn.Close()
+		return nil
 	}
-	d.conn.Close()
-	return err
+	l := netlink.Link{Index: d.index, Name: d.name}
+	if d.builtin { // the daemon ends: nobody waits
+		defer conn.Close()
+		return conn.Delete(l)
+	}
+	if err := conn.Retire(d.index, d.spareName(), "gantry "+d.engine+" network removed"); err != nil {
+		defer conn.Close()
+		return conn.Delete(l)
+	}
+	failpoint.Hit("gantryd.bridge-retired")
+	go func() {
+		defer conn.Close()
+		if err := conn.Delete(l); err != nil {
+			slog.Warn("the bridge of a removed network stays", "bridge", d.name, "error", err)
+		}
+	}()
+	return nil
 }
 
-// settle finds or makes the interface and settles d.subnet.
+// spareName is the name of an interface that is not yet, or no longer, a network's.
+func (d *device) spareName() string {
+	return spareprefix(d.engine) + fmt.Sprintf("%08x", rand.Uint32())
+}
+
+func spareprefix(engine string) string {
+	sum := sha256.Sum256([]byte(engine))
+	return "gb" + hex.EncodeToString(sum[:2]) + "~"
+}
+
+// settle finds or makes the interface, and gives it its addresses.
 func (d *device) settle() error {
-	l, err := d.conn.Link(d.cfg.Name)
+	l, err := d.conn.Link(d.name)
 	switch {
-	case errors.Is(err, os.ErrNotExist) && d.cfg.External:
-		return fmt.Errorf("bridge device %s given with --bridge does not exist, make it first: %w", d.cfg.Name, errdefs.ErrFailedPrecondition)
+	case errors.Is(err, os.ErrNotExist) && d.external:
+		return fmt.Errorf("bridge device %s given with --bridge does not exist, make it first: %w", d.name, errdefs.ErrFailedPrecondition)
 	case errors.Is(err, os.ErrNotExist):
 		return d.make()
 	case err != nil:
@@ -69,114 +133,80 @@ func (d *device) settle() error {
 	case l.Kind != "bridge":
 		return fmt.Errorf("network interface %s is a %s, not a bridge: %w", l.Name, l.Kind, errdefs.ErrFailedPrecondition)
 	}
+	if id, ours := labelled(l.Alias, d.engine); !ours && l.Alias != d.label && !d.builtin {
+		d.external = true // somebody made it before us: it is used, and left
+	} else if ours && l.Alias != d.label {
+		return fmt.Errorf("network interface %s is the bridge of network %s: %w", l.Name, id, errdefs.ErrConflict)
+	}
 	d.index = l.Index
-	have, err := d.conn.Addresses(l.Index)
+	if !d.external && l.MTU != d.mtu {
+		if err := d.conn.SetMTU(l.Index, d.mtu); err != nil {
+			return err
+		}
+	}
+	return d.address(!d.external)
+}
+
+// address gives the interface its addresses and brings it up; alone takes others away.
+func (d *device) address(alone bool) error {
+	have, err := d.conn.Addresses(d.index)
 	if err != nil {
 		return err
 	}
-	want := d.cfg.Address
-	switch {
-	case len(have) > 0 && !want.IsValid():
-		d.subnet = choose(have, d.cfg.Range)
-	case len(have) == 0 && !want.IsValid():
-		if d.subnet, err = d.pick(); err != nil {
-			return err
-		}
-	default:
-		d.subnet = want
+	wanted := map[netip.Prefix]bool{}
+	for _, p := range d.addresses {
+		wanted[p] = true
 	}
-	if !d.cfg.External {
-		for _, p := range have {
-			if p != d.subnet {
-				if err := d.conn.DeleteAddress(l.Index, p); err != nil {
-					return err
-				}
-			}
-		}
-		if l.MTU != d.cfg.MTU {
-			if err := d.conn.SetMTU(l.Index, d.cfg.MTU); err != nil {
+	for _, p := range have {
+		if alone && !wanted[p] {
+			if err := d.conn.DeleteAddress(d.index, p); err != nil {
 				return err
 			}
 		}
+		delete(wanted, p)
 	}
-	if err := d.conn.AddAddress(l.Index, d.subnet); err != nil {
-		return err
-	}
-	return d.conn.SetUp(l.Index)
-}
-
-// choose takes the bridge's address whose subnet has the range, or else the first.
-func choose(have []netip.Prefix, within netip.Prefix) netip.Prefix {
-	for _, p := range have {
-		if within.IsValid() && p.Contains(within.Addr()) && p.Bits() <= within.Bits() {
-			return p
+	if d.ipv6 {
+		if err := netlink.WriteSysctl("net/ipv6/conf/"+d.name+"/disable_ipv6", "0"); err != nil {
+			return fmt.Errorf("bridge %s cannot have IPv6: %w", d.name, err)
 		}
 	}
-	return have[0]
-}
-
-func (d *device) make() (err error) {
-	d.subnet = d.cfg.Address
-	if !d.subnet.IsValid() {
-		if d.subnet, err = d.pick(); err != nil {
+	for p := range wanted {
+		if err := d.conn.AddAddress(d.index, p); err != nil {
 			return err
 		}
 	}
-	// With a fixed hardware address the bridge keeps it when ports come and go.
-	l, err := d.conn.AddBridge(d.cfg.Name, d.cfg.MTU, macOf(d.subnet.Addr()))
+	return d.conn.SetUp(d.index)
+}
+
+// make makes the interface, under a name that tells it from a finished one until it has its label.
+func (d *device) make() (err error) {
+	var mac net.HardwareAddr // with a fixed hardware address the bridge keeps it when ports come and go
+	if len(d.addresses) > 0 {
+		mac = macOf(d.addresses[0].Addr())
+	} else {
+		mac = net.HardwareAddr{0x02, 0x42, byte(rand.Uint32()), byte(rand.Uint32()), byte(rand.Uint32()), byte(rand.Uint32())}
+	}
+	l, err := d.conn.AddBridge(d.spareName(), d.mtu, mac)
 	if err != nil {
 		return err
 	}
-	d.index = l.Index
-	if err := d.conn.AddAddress(l.Index, d.subnet); err != nil {
-		return errors.Join(err, d.conn.Delete(l))
-	}
-	return nil
-}
-
-// pick finds a subnet that the host does not route yet: 172.17 to 172.31, then
-// 192.168.0.0/16 in /20s, as Docker's default address pools.
-func (d *device) pick() (netip.Prefix, error) {
-	used, err := d.conn.Routes()
-	if err != nil {
-		return netip.Prefix{}, err
-	}
-	addrs, err := d.conn.Addresses(0)
-	if err != nil {
-		return netip.Prefix{}, err
-	}
-	for _, a := range addrs {
-		used = append(used, a.Masked())
-	}
-	if d.cfg.Range.IsValid() { // --fixed-cidr alone names the subnet
-		return netip.PrefixFrom(d.cfg.Range.Masked().Addr().Next(), d.cfg.Range.Bits()), nil
-	}
-	return pickFrom(used)
-}
-
-func pickFrom(used []netip.Prefix) (netip.Prefix, error) {
-	var pools []netip.Prefix
-	for i := byte(17); i <= 31; i++ {
-		pools = append(pools, netip.PrefixFrom(netip.AddrFrom4([4]byte{172, i}), 16))
-	}
-	for i := 0; i < 256; i += 16 {
-		pools = append(pools, netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 168, byte(i)}), 20))
-	}
-next:
-	for _, p := range pools {
-		for _, u := range used {
-			if u.Overlaps(p) {
-				continue next
-			}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.conn.Delete(l))
 		}
-		return netip.PrefixFrom(p.Addr().Next(), p.Bits()), nil
+	}()
+	failpoint.Hit("gantryd.bridge-unnamed")
+	if err := d.conn.Label(l.Index, d.name, d.label); err != nil {
+		return err
 	}
-	return netip.Prefix{}, fmt.Errorf("the host routes all default address pools already, choose a subnet with --bip: %w", errdefs.ErrFailedPrecondition)
+	d.index = l.Index
+	return d.address(true)
 }
 
 // macOf derives the hardware address from the IP, so that an address that comes
 // back to another container does not meet stale ARP entries.
 func macOf(a netip.Addr) net.HardwareAddr {
-	b := a.As4()
+	b := a.AsSlice()
+	b = b[len(b)-4:]
 	return net.HardwareAddr{0x02, 0x42, b[0], b[1], b[2], b[3]}
 }

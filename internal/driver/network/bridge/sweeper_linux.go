@@ -1,6 +1,8 @@
 package bridge
 
 import (
+	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync"
@@ -41,6 +43,9 @@ func (s *sweeper) forget(veth string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.live, veth)
+	if veth == "" {
+		return
+	}
 	s.released[veth] = time.Now()
 	if !s.watching {
 		s.watching = true
@@ -71,7 +76,7 @@ func (s *sweeper) watch() {
 func (s *sweeper) clear(age time.Duration) {
 	links, err := s.dev.conn.Links()
 	if err != nil {
-		slog.Warn("interfaces of ended containers cannot be looked for", "bridge", s.dev.cfg.Name, "error", err)
+		slog.Warn("interfaces of ended containers cannot be looked for", "bridge", s.dev.name, "error", err)
 		return
 	}
 	there := map[string]netlink.Link{}
@@ -142,7 +147,7 @@ func (s *sweeper) sweep(links []netlink.Link) {
 func (s *sweeper) remove(links []netlink.Link) {
 	c, err := netlink.Open(nil)
 	if err != nil {
-		slog.Warn("interfaces that nobody uses stay", "bridge", s.dev.cfg.Name, "error", err)
+		slog.Warn("interfaces that nobody uses stay", "bridge", s.dev.name, "error", err)
 		return
 	}
 	defer c.Close()
@@ -151,4 +156,29 @@ func (s *sweeper) remove(links []netlink.Link) {
 			slog.Warn("an interface that nobody uses stays", "interface", l.Name, "error", err)
 		}
 	}
+}
+
+// Sweep implements networks.Kind: bridges that a former daemon made and did not record, or did not get to delete.
+func (k Kind) Sweep(_ context.Context, known func(id string) bool) error {
+	c, err := netlink.Open(nil)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	links, err := c.Links()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, l := range links {
+		id, ours := labelled(l.Alias, k.Engine)
+		unnamed := l.Alias == "" && l.Kind == "bridge" && strings.HasPrefix(l.Name, spareprefix(k.Engine))
+		if l.Kind == "bridge" && (ours && !known(id) || unnamed) {
+			errs = append(errs, c.Delete(l))
+			if k.Rules != nil {
+				errs = append(errs, k.Rules.RemoveNetwork(l.Name))
+			}
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -253,8 +253,8 @@ func (f *Firewall) rebuild() error {
 	for _, fam := range families {
 		t := newTable(fam, f.conn, f.cfg.Table)
 		t.remove()
-		if fam == ip6 && !shape.v6 && !f.cfg.NoRouter6 {
-			continue
+		if fam == ip6 && !shape.v6 && !(f.cfg.NoRouter6 && forwards6()) {
+			continue // hooks in IPv6 would cost what nobody uses
 		}
 		tables[fam] = t
 		if err := t.build(f.wanted, f.loop); err != nil {
@@ -269,6 +269,13 @@ func (f *Firewall) rebuild() error {
 		return f.loop.remove(f.routes)
 	}
 	return nil
+}
+
+// forwards6 tells whether the host passes IPv6 packets between interfaces: it may go on
+// doing so after the last network that needed it.
+func forwards6() bool {
+	now, err := rtnetlink.ReadSysctl("net.ipv6.conf.all.forwarding")
+	return err == nil && now != "0"
 }
 
 // explain says what an errno of nftables means for the host.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/gantry-engine/gantry/internal/sys/netlink"
 	"github.com/gantry-engine/gantry/internal/testkit"
 )
 
@@ -133,6 +134,10 @@ func TestGolden(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if c.cfg.NoRouter6 { // only where the host forwards
+				must(t, netlink.WriteSysctl("net.ipv6.conf.all.forwarding", "1"))
+				t.Cleanup(func() { must(t, netlink.WriteSysctl("net.ipv6.conf.all.forwarding", "0")) })
+			}
 			f := open(t, c.cfg, c.networks...)
 			must(t, f.Add(c.ports))
 			for range 2 { // the second time it replaces tables that are there

@@ -111,7 +111,7 @@ func (h *handover) make(routes *rtnetlink.Conn) error {
 		return err
 	}
 	h.index = l.Index
-	err = errors.Join(routes.AddRoute(h.in, netip.MustParsePrefix("0.0.0.0/0"), answers.Table), routes.AddMarkRule(answers))
+	err = errors.Join(routes.AddLinkRoute(h.in, netip.MustParsePrefix("0.0.0.0/0"), answers.Table), routes.AddMarkRule(answers))
 	if _, none := os.Stat("/proc/sys/net/ipv6"); err != nil || none != nil {
 		return err
 	}
@@ -123,8 +123,8 @@ func (h *handover) make(routes *rtnetlink.Conn) error {
 		}
 	}
 	return errors.Join(
-		routes.AddRoute(h.out, netip.PrefixFrom(nextHop6, 128), 0),
-		routes.AddRoute(h.in, netip.MustParsePrefix("::/0"), answers.Table),
+		routes.AddLinkRoute(h.out, netip.PrefixFrom(nextHop6, 128), 0),
+		routes.AddLinkRoute(h.in, netip.MustParsePrefix("::/0"), answers.Table),
 	)
 }
 

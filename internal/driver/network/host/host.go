@@ -5,6 +5,7 @@ package host
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"github.com/containerd/errdefs"
 
@@ -19,7 +20,7 @@ type Driver struct{}
 func New() Driver { return Driver{} }
 
 // Open implements networks.Driver.
-func (Driver) Open(context.Context) (networks.Facts, error) { return networks.Facts{}, nil }
+func (Driver) Open(context.Context) error { return nil }
 
 // Ready implements networks.Driver.
 func (Driver) Ready(context.Context) error { return nil }
@@ -37,6 +38,9 @@ func (Driver) Attach(_ context.Context, j networks.Join) (networks.Attached, err
 
 // Restore implements networks.Driver.
 func (Driver) Restore(context.Context, spec.Endpoint) error { return nil }
+
+// Unplug implements networks.Driver: who is on this network is on no other, and leaves it with its end.
+func (Driver) Unplug(context.Context, spec.Endpoint, *os.File) error { return nil }
 
 // Detach implements networks.Driver.
 func (Driver) Detach(context.Context, spec.Endpoint) error { return nil }

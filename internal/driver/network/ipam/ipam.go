@@ -1,121 +1,157 @@
-// Package ipam hands out the IPv4 addresses of one network. It keeps nothing on
-// disk: what is taken is recorded with the containers and marked again at start.
+// Package ipam manages addresses: which subnets networks have, and which of their addresses
+// are in use. It keeps nothing on disk: subnets are recorded with the networks, addresses
+// with the containers, and both are marked again at start.
 package ipam
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/gantry-engine/gantry/internal/service/networks"
+	"github.com/gantry-engine/gantry/internal/spec"
 )
 
-// Pool is the addresses of one network. Next goes round: an address given back is
-// reused last, so that a neighbour's stale ARP entry does no harm.
-type Pool struct {
-	mu          sync.Mutex
-	subnet      netip.Prefix
-	first, last uint32 // of the range given out, inclusive
-	next        uint32
-	taken       map[uint32]bool
+// Manager is the default address management of one engine.
+type Manager struct {
+	supplies []Supply
+	routes   func() ([]netip.Prefix, error) // what the host routes already, of both families
+
+	mu    sync.Mutex
+	inUse map[netip.Prefix]string // by subnet: the network's name
 }
 
-// New makes a pool of subnet that gives out addresses of within (a part of subnet,
-// or the zero Prefix for all of it). Network address, broadcast address and
-// reserved ones are never given out.
-func New(subnet, within netip.Prefix, reserved ...netip.Addr) (*Pool, error) {
-	subnet = subnet.Masked()
-	if !subnet.IsValid() || !subnet.Addr().Is4() || subnet.Bits() > 30 {
-		return nil, fmt.Errorf("subnet %s: an IPv4 subnet of /30 or larger is needed: %w", subnet, errdefs.ErrInvalidArgument)
-	}
-	if !within.IsValid() {
-		within = subnet
-	}
-	within = within.Masked()
-	if within.Bits() < subnet.Bits() || !subnet.Contains(within.Addr()) {
-		return nil, fmt.Errorf("range %s is not part of subnet %s: %w", within, subnet, errdefs.ErrInvalidArgument)
-	}
-	p := &Pool{subnet: subnet, taken: map[uint32]bool{}}
-	p.first, p.last = bounds(within)
-	p.next = p.first
-	low, high := bounds(subnet)
-	p.taken[low], p.taken[high] = true, true
-	for _, a := range reserved {
-		if a.Is4() {
-			p.taken[number(a)] = true
+// NewManager makes the address management. routes tells which subnets the host uses.
+func NewManager(supplies []Supply, routes func() ([]netip.Prefix, error)) *Manager {
+	return &Manager{supplies: supplies, routes: routes, inUse: map[netip.Prefix]string{}}
+}
+
+// Reserve implements networks.IPAM.
+func (m *Manager) Reserve(_ context.Context, n *spec.Network) (networks.Space, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	pools := slices.Clone(n.Pools)
+	for _, p := range pools {
+		if err := m.free(p.Subnet.Masked(), n.Name); err != nil {
+			return networks.Space{}, err
 		}
 	}
-	return p, nil
+	for _, f := range []struct{ wanted, six bool }{{n.EnableIPv4, false}, {n.EnableIPv6, true}} {
+		if !f.wanted || slices.ContainsFunc(pools, func(p spec.Pool) bool { return p.Subnet.Addr().Is6() == f.six }) {
+			continue
+		}
+		subnet, err := m.pick(f.six, pools)
+		if err != nil {
+			return networks.Space{}, err
+		}
+		pools = append(pools, spec.Pool{Subnet: subnet, Chosen: true})
+	}
+	for i := range pools {
+		pools[i].Subnet = pools[i].Subnet.Masked()
+		if !pools[i].Gateway.IsValid() {
+			pools[i].Gateway = firstFree(pools[i])
+		}
+	}
+	space, err := spaceOf(pools, n)
+	if err != nil {
+		return space, err
+	}
+	for _, p := range pools {
+		m.inUse[p.Subnet] = n.Name
+	}
+	n.Pools = pools
+	return space, nil
 }
 
-// Next gives a free address; errdefs.ErrResourceExhausted if there is none.
-func (p *Pool) Next() (netip.Addr, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	size := uint64(p.last) - uint64(p.first) + 1
-	for range size {
-		n := p.next
-		if p.next == p.last {
-			p.next = p.first
+// Hold notes the subnets of a network that is not reserved here: the default one.
+func (m *Manager) Hold(n spec.Network) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, p := range n.Pools {
+		m.inUse[p.Subnet] = n.Name
+	}
+}
+
+// spaceOf makes the address spaces of the families that the network has.
+func spaceOf(pools []spec.Pool, n *spec.Network) (out networks.Space, err error) {
+	var four, six []spec.Pool
+	for _, p := range pools {
+		if p.Subnet.Addr().Is4() {
+			four = append(four, p)
 		} else {
-			p.next++
-		}
-		if !p.taken[n] {
-			p.taken[n] = true
-			return address(n), nil
+			six = append(six, p)
 		}
 	}
-	return netip.Addr{}, fmt.Errorf("no available IPv4 addresses on this network's address pool %s: all are in use: %w", p.subnet, errdefs.ErrResourceExhausted)
+	if n.EnableIPv4 && len(four) > 0 {
+		if out.V4, err = newSpace(four); err != nil {
+			return out, err
+		}
+	}
+	if n.EnableIPv6 && len(six) > 0 {
+		if out.V6, err = newSpace(six); err != nil {
+			return out, err
+		}
+	}
+	return out, nil
 }
 
-// Take marks a certain address; errdefs.ErrAlreadyExists if it is in use.
-func (p *Pool) Take(a netip.Addr) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.subnet.Contains(a) {
-		return fmt.Errorf("address %s is not in subnet %s: %w", a, p.subnet, errdefs.ErrInvalidArgument)
+func newSpace(pools []spec.Pool) (networks.Addresses, error) {
+	s, err := NewSpace(pools)
+	if err != nil {
+		return nil, err
 	}
-	if p.taken[number(a)] {
-		return fmt.Errorf("address %s of %s is already in use: %w", a, p.subnet, errdefs.ErrAlreadyExists)
+	return s, nil
+}
+
+// Release implements networks.IPAM.
+func (m *Manager) Release(_ context.Context, n spec.Network) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, p := range n.Pools {
+		if m.inUse[p.Subnet] == n.Name {
+			delete(m.inUse, p.Subnet)
+		}
 	}
-	p.taken[number(a)] = true
 	return nil
 }
 
-// Free gives an address back.
-func (p *Pool) Free(a netip.Addr) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if a.Is4() {
-		delete(p.taken, number(a))
+// free tells who has a subnet, or part of it. The caller holds the lock.
+func (m *Manager) free(subnet netip.Prefix, name string) error {
+	for used, owner := range m.inUse {
+		if used.Overlaps(subnet) && owner != name {
+			return fmt.Errorf("invalid pool request: Pool overlaps with other one on this address space: subnet %s overlaps %s of network %s: %w", subnet, used, owner, errdefs.ErrPermissionDenied)
+		}
 	}
+	return nil
 }
 
-// Return gives back an address that nobody has used. If it was the last one given out,
-// it is the next one again: what was only prepared leaves no gap.
-func (p *Pool) Return(a netip.Addr) {
-	p.Free(a)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	n := number(a)
-	if n+1 == p.next || n == p.last && p.next == p.first {
-		p.next = n
+func (m *Manager) pick(six bool, own []spec.Pool) (netip.Prefix, error) {
+	used, err := m.routes()
+	if err != nil {
+		return netip.Prefix{}, err
 	}
+	for p := range m.inUse {
+		used = append(used, p)
+	}
+	for _, p := range own {
+		used = append(used, p.Subnet)
+	}
+	return Pick(m.supplies, six, used)
 }
 
-// Size is how many addresses the range has.
-func (p *Pool) Size() int { return int(p.last-p.first) + 1 }
-
-func bounds(p netip.Prefix) (low, high uint32) {
-	low = number(p.Addr())
-	return low, low | uint32(1<<(32-p.Bits())-1)
-}
-
-func number(a netip.Addr) uint32 {
-	b := a.As4()
-	return uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
-}
-
-func address(n uint32) netip.Addr {
-	return netip.AddrFrom4([4]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)})
+// firstFree is a pool's first address that nobody reserved: the gateway's where none is named.
+func firstFree(p spec.Pool) netip.Addr {
+	taken := map[netip.Addr]bool{}
+	for _, a := range p.Aux {
+		taken[a] = true
+	}
+	a := p.Subnet.Addr().Next()
+	for taken[a] {
+		a = a.Next()
+	}
+	return a
 }

@@ -25,7 +25,7 @@ func New(poolSize int) *Driver {
 }
 
 // Open implements networks.Driver.
-func (d *Driver) Open(context.Context) (networks.Facts, error) { return networks.Facts{}, nil }
+func (d *Driver) Open(context.Context) error { return nil }
 
 // Ready implements networks.Driver.
 func (d *Driver) Ready(context.Context) error { d.pool.Start(); return nil }
@@ -48,6 +48,9 @@ func (d *Driver) Attach(_ context.Context, j networks.Join) (networks.Attached, 
 
 // Restore implements networks.Driver.
 func (d *Driver) Restore(context.Context, spec.Endpoint) error { return nil }
+
+// Unplug implements networks.Driver: who is on this network is on no other, and leaves it with its end.
+func (d *Driver) Unplug(context.Context, spec.Endpoint, *os.File) error { return nil }
 
 // Detach implements networks.Driver.
 func (d *Driver) Detach(context.Context, spec.Endpoint) error { return nil }

@@ -8,8 +8,7 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/gantry-engine/gantry/internal/kit/failpoint"
-	"github.com/gantry-engine/gantry/internal/kit/sibling"
+	"github.com/gantry-engine/gantry/internal/driver/network/gantrynet"
 	"github.com/gantry-engine/gantry/internal/netproto"
 )
 
@@ -24,36 +23,28 @@ func (e *TakenError) Error() string {
 }
 
 // Client talks to gantry-net, starts it when the first port is published, and
-// knows what it should hold: a new gantry-net is told everything before anything else.
+// knows what it should hold: over a new connection that is said before anything else.
 type Client struct {
-	exe, socket string
-	lost        chan struct{}
-
 	mu     sync.Mutex
-	link   *link                      // nil if not connected
+	net    *gantrynet.Session
 	held   map[string][]netproto.Want // by owner, with ports as bound
 	failed map[string]error           // owners whose ports could not be bound again
-	synced bool                       // false: gantry-net may hold more, or less, than held
 }
 
-// NewClient makes a client. exe is gantry-net's executable, socket the path of its
-// UNIX socket below the exec root.
-func NewClient(exe, socket string) *Client {
-	return &Client{
-		exe: exe, socket: socket, lost: make(chan struct{}, 1),
-		held: map[string][]netproto.Want{}, failed: map[string]error{},
-	}
+// NewClient makes a client of the engine's gantry-net.
+func NewClient(program *gantrynet.Program) *Client {
+	return &Client{net: gantrynet.NewSession(program), held: map[string][]netproto.Want{}, failed: map[string]error{}}
 }
 
 // Lost tells that gantry-net has gone away with what it held: Sync is needed.
-func (c *Client) Lost() <-chan struct{} { return c.lost }
+func (c *Client) Lost() <-chan struct{} { return c.net.Lost() }
 
 // Reserve binds all wants or none.
 func (c *Client) Reserve(ctx context.Context, owner string, wants []netproto.Want) ([]uint16, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	ports, err := c.reserve(ctx, owner, wants)
-	if errors.Is(err, errGone) { // it ended, or was killed, just now: its sockets are gone too
+	if errors.Is(err, gantrynet.ErrGone) { // it ended, or was killed, just now: its sockets are gone too
 		ports, err = c.reserve(ctx, owner, wants)
 	}
 	if err != nil {
@@ -70,7 +61,7 @@ func (c *Client) reserve(ctx context.Context, owner string, wants []netproto.Wan
 	if err := c.connect(ctx, true); err != nil {
 		return nil, err
 	}
-	a, err := c.ask(ctx, netproto.Request{Op: "reserve", Owner: owner, Wants: wants})
+	a, err := c.net.Ask(ctx, netproto.Request{Op: netproto.OpReserve, Owner: owner, Wants: wants})
 	switch {
 	case err != nil:
 		return nil, err
@@ -86,7 +77,8 @@ func (c *Client) reserve(ctx context.Context, owner string, wants []netproto.Wan
 func (c *Client) Adopt(owner string, wants []netproto.Want) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.held[owner], c.synced = wants, false
+	c.held[owner] = wants
+	c.net.Doubt()
 }
 
 // Release closes what owner holds; without a gantry-net nothing is held. When nobody
@@ -98,12 +90,12 @@ func (c *Client) Release(ctx context.Context, owner string) error {
 	delete(c.failed, owner)
 	var err error
 	if c.connect(ctx, false) == nil {
-		if _, err = c.ask(ctx, netproto.Request{Op: "release", Owner: owner}); errors.Is(err, errGone) {
+		if _, err = c.net.Ask(ctx, netproto.Request{Op: netproto.OpRelease, Owner: owner}); errors.Is(err, gantrynet.ErrGone) {
 			err = nil
 		}
 	}
 	if len(c.held) == 0 {
-		c.hangUp()
+		c.net.HangUp()
 	}
 	return err
 }
@@ -121,15 +113,20 @@ func (c *Client) Sync(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	owners := slices.Sorted(maps.Keys(c.failed))
-	if !c.synced {
-		owners = slices.Sorted(maps.Keys(c.held))
-	}
-	if err := c.feed(ctx, owners); err != nil {
+	if err := c.tell(ctx); err != nil {
 		return err
 	}
+	if err := c.reserveAgain(ctx, slices.Sorted(maps.Keys(c.failed))); err != nil {
+		return err
+	}
+	if !c.net.Tidy {
+		if _, err := c.net.Ask(ctx, netproto.Request{Op: netproto.OpKeep, Owners: slices.Sorted(maps.Keys(c.held))}); err != nil {
+			return err
+		}
+		c.net.Tidy = true
+	}
 	if len(c.held) == 0 {
-		c.hangUp()
+		c.net.HangUp()
 	}
 	var errs []error
 	for _, owner := range slices.Sorted(maps.Keys(c.failed)) {
@@ -138,10 +135,22 @@ func (c *Client) Sync(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// feed reserves again what owners have. The caller holds the lock and is connected.
-func (c *Client) feed(ctx context.Context, owners []string) error {
+// tell has everything reserved that gantry-net may not know of. The caller holds the lock and is connected.
+func (c *Client) tell(ctx context.Context) error {
+	if c.net.Told {
+		return nil
+	}
+	if err := c.reserveAgain(ctx, slices.Sorted(maps.Keys(c.held))); err != nil {
+		return err
+	}
+	c.net.Told = true
+	return nil
+}
+
+// reserveAgain binds what owners have, or as much of it as can be had.
+func (c *Client) reserveAgain(ctx context.Context, owners []string) error {
 	for _, owner := range owners {
-		a, err := c.ask(ctx, netproto.Request{Op: "reserve", Owner: owner, Wants: c.held[owner]})
+		a, err := c.net.Ask(ctx, netproto.Request{Op: netproto.OpReserve, Owner: owner, Wants: c.held[owner]})
 		if err != nil {
 			return err
 		}
@@ -151,18 +160,11 @@ func (c *Client) feed(ctx context.Context, owners []string) error {
 		}
 		c.failed[owner] = &TakenError{*a.Taken}
 		for _, w := range c.held[owner] { // at least those that can be had
-			if _, err := c.ask(ctx, netproto.Request{Op: "reserve", Owner: owner, Wants: []netproto.Want{w}}); err != nil {
+			if _, err := c.net.Ask(ctx, netproto.Request{Op: netproto.OpReserve, Owner: owner, Wants: []netproto.Want{w}}); err != nil {
 				return err
 			}
 		}
 	}
-	if c.synced {
-		return nil
-	}
-	if _, err := c.ask(ctx, netproto.Request{Op: "keep", Owners: slices.Sorted(maps.Keys(c.held))}); err != nil {
-		return err
-	}
-	c.synced = true
 	return nil
 }
 
@@ -170,66 +172,15 @@ func (c *Client) feed(ctx context.Context, owners []string) error {
 func (c *Client) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.hangUp()
+	c.net.HangUp()
 	return nil
 }
 
-// connect finds gantry-net or, with start, starts one. One that has just been
-// started is fed, so that nobody takes a port that a running container has.
+// connect finds gantry-net or, with start, starts one. Over a new connection it says first what is held, so that
+// nobody takes a port that a running container has.
 func (c *Client) connect(ctx context.Context, start bool) error {
-	if c.link != nil && !c.link.broken() {
-		return nil
-	}
-	c.hangUp()
-	l, err := dial(c.socket, c.lost)
-	if err == nil {
-		c.link = l
-		return nil
-	}
-	if !start {
+	if err := c.net.Connect(ctx, start); err != nil {
 		return err
 	}
-	c.synced = false
-	err = sibling.Start(sibling.Program{Exe: c.exe, Network: "unix", Socket: c.socket, Env: []string{"GOMAXPROCS=1", "GOGC=50"}})
-	if err != nil {
-		return errNoHelper(err)
-	}
-	failpoint.Hit("gantryd.net-started")
-	if err := context.Cause(ctx); err != nil {
-		return err
-	}
-	if c.link, err = dial(c.socket, c.lost); err != nil {
-		return fmt.Errorf("connecting to gantry-net: %w", err)
-	}
-	return c.feed(ctx, slices.Sorted(maps.Keys(c.held)))
-}
-
-func (c *Client) hangUp() {
-	if c.link == nil {
-		return
-	}
-	c.synced = c.synced && !c.link.broken()
-	c.link.close()
-	c.link = nil
-}
-
-func (c *Client) ask(ctx context.Context, req netproto.Request) (netproto.Answer, error) {
-	a, err := c.link.exchange(ctx, req)
-	if err != nil { // what it did, and the stream's position, are unknown
-		c.hangUp()
-		c.synced = false
-		nudge(c.lost)
-		return a, fmt.Errorf("asking gantry-net to %s ports: %w", req.Op, err)
-	}
-	if a.Error != "" {
-		return a, fmt.Errorf("gantry-net: %s", a.Error)
-	}
-	return a, nil
-}
-
-func nudge(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
+	return c.tell(ctx)
 }

@@ -5,15 +5,12 @@ package publish
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
-
-	"github.com/containerd/errdefs"
 
 	"github.com/gantry-engine/gantry/internal/driver/network/firewall"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
@@ -313,9 +310,4 @@ func forgetFlows(ports []firewall.Mapping) {
 			}
 		}
 	}
-}
-
-// errNoHelper is what a daemon without gantry-net says.
-func errNoHelper(err error) error {
-	return fmt.Errorf("gantry-net, which reserves published ports, is not there: %w: %w", err, errdefs.ErrUnavailable)
 }

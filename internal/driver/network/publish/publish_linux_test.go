@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/gantry-engine/gantry/internal/driver/network/firewall"
+	"github.com/gantry-engine/gantry/internal/driver/network/gantrynet"
 	"github.com/gantry-engine/gantry/internal/netproto"
 	"github.com/gantry-engine/gantry/internal/service/networks"
 	"github.com/gantry-engine/gantry/internal/spec"
@@ -276,7 +277,7 @@ func TestHolder(t *testing.T) {
 
 func TestWithoutGantryNet(t *testing.T) {
 	dir := testkit.ShortTempDir(t)
-	c := NewClient(dir+"/nothing", dir+"/s")
+	c := NewClient(gantrynet.New(dir+"/nothing", dir+"/s"))
 	if err := c.Sync(ctx); err != nil {
 		t.Errorf("nothing is held, none is needed: %v", err)
 	}
@@ -303,13 +304,13 @@ func TestGantryNetThatHangs(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	c := NewClient("/nonexistent", path)
+	c := NewClient(gantrynet.New("/nonexistent", path))
 	short, cancel := context.WithCancelCause(ctx)
 	cancel(errors.New("the client hung up"))
 	if _, err := c.Reserve(short, "c", []netproto.Want{{Proto: "tcp", Port: 1}}); err == nil || !strings.Contains(err.Error(), "the client hung up") {
 		t.Errorf("%v", err)
 	}
-	if len(c.held) != 0 || c.synced {
+	if len(c.held) != 0 || c.net.Told || c.net.Tidy {
 		t.Error("what may have been reserved is not in doubt")
 	}
 	select {

@@ -22,22 +22,29 @@ type Reader interface {
 // Writer changes networks. Implemented by service/networks.
 type Writer interface {
 	Create(ctx context.Context, req network.CreateRequest) (network.CreateResponse, error)
-	Connect(ctx context.Context, ref string, req network.ConnectRequest) error
-	Disconnect(ctx context.Context, ref string, req network.DisconnectRequest) error
 	Remove(ctx context.Context, ref string) error
 	Prune(ctx context.Context, args filters.Args) (network.PruneReport, error)
 }
 
-// Service is all that the endpoints need.
+// Members changes which containers are on networks. Implemented by service/containers.
+type Members interface {
+	Connect(ctx context.Context, ref string, req network.ConnectRequest) error
+	Disconnect(ctx context.Context, ref string, req network.DisconnectRequest) error
+}
+
+// Service is what the endpoints need of networks themselves.
 type Service interface {
 	Reader
 	Writer
 }
 
-type router struct{ svc Service }
+type router struct {
+	svc     Service
+	members Members
+}
 
 // New makes the router.
-func New(svc Service) httpapi.Router { return router{svc} }
+func New(svc Service, members Members) httpapi.Router { return router{svc, members} }
 
 // fields are those of a network that came later, by the published descriptions.
 var fields = []httpapi.Field{
@@ -115,7 +122,7 @@ func (r router) connect(ctx context.Context, w http.ResponseWriter, req *http.Re
 	if err := httpapi.ReadJSON(req, &body, false); err != nil {
 		return err
 	}
-	if err := r.svc.Connect(ctx, vars["id"], body); err != nil {
+	if err := r.members.Connect(ctx, vars["id"], body); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusOK)
@@ -127,7 +134,7 @@ func (r router) disconnect(ctx context.Context, w http.ResponseWriter, req *http
 	if err := httpapi.ReadJSON(req, &body, false); err != nil {
 		return err
 	}
-	if err := r.svc.Disconnect(ctx, vars["id"], body); err != nil {
+	if err := r.members.Disconnect(ctx, vars["id"], body); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusOK)

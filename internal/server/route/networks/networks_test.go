@@ -3,14 +3,17 @@ package networks
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/network"
 
 	"github.com/gantry-engine/gantry/internal/server"
@@ -23,19 +26,26 @@ import (
 // driver makes endpoints of nothing.
 type driver struct{ addr netip.Prefix }
 
-func (d driver) Open(context.Context) (service.Facts, error) {
-	if !d.addr.IsValid() {
-		return service.Facts{}, nil
-	}
-	return service.Facts{Subnet: d.addr.Masked(), Range: netip.MustParsePrefix("172.17.4.0/24"), Gateway: d.addr.Masked().Addr().Next(), Options: map[string]string{"com.docker.network.bridge.name": "gantry0"}}, nil
-}
+func (d driver) Open(context.Context) error      { return nil }
 func (driver) Ready(context.Context) error       { return nil }
 func (driver) Close(context.Context, bool) error { return nil }
 func (d driver) Attach(context.Context, service.Join) (service.Attached, error) {
 	return service.Attached{Endpoint: spec.Endpoint{IPv4: d.addr, MAC: "02:42:ac:11:00:02"}}, nil
 }
-func (driver) Restore(context.Context, spec.Endpoint) error { return nil }
-func (driver) Detach(context.Context, spec.Endpoint) error  { return nil }
+func (driver) Restore(context.Context, spec.Endpoint) error          { return nil }
+func (driver) Unplug(context.Context, spec.Endpoint, *os.File) error { return nil }
+func (driver) Detach(context.Context, spec.Endpoint) error           { return nil }
+
+// members says what it was asked.
+type members struct{}
+
+func (members) Connect(_ context.Context, ref string, req network.ConnectRequest) error {
+	return fmt.Errorf("%s to %s: %w", req.Container, ref, errdefs.ErrConflict)
+}
+
+func (members) Disconnect(_ context.Context, ref string, req network.DisconnectRequest) error {
+	return fmt.Errorf("%s from %s: %w", req.Container, ref, errdefs.ErrPermissionDenied)
+}
 
 type noPorts struct{ service.Ports }
 
@@ -46,7 +56,12 @@ func api(t *testing.T) func(request, body string) (int, []byte) {
 	t.Helper()
 	ctx := context.Background()
 	svc, err := service.New(service.Config{Seed: "x", Created: time.Unix(1700000000, 0).UTC()},
-		service.Deps{Bridge: driver{netip.MustParsePrefix("172.17.0.2/16")}, Host: driver{}, None: driver{}, Ports: noPorts{}})
+		service.Deps{Predefined: []service.Predefined{
+			{Network: spec.Network{Name: "bridge", Driver: "bridge", EnableIPv4: true, Options: map[string]string{"com.docker.network.bridge.name": "gantry0"}, Pools: []spec.Pool{
+				{Subnet: netip.MustParsePrefix("172.17.0.0/16"), Range: netip.MustParsePrefix("172.17.4.0/24"), Gateway: netip.MustParseAddr("172.17.0.1")}}},
+				Driver: driver{netip.MustParsePrefix("172.17.0.2/16")}},
+			{Network: spec.Network{Name: "host", Driver: "host"}, Driver: driver{}}, {Network: spec.Network{Name: "none", Driver: "null"}, Driver: driver{}},
+		}, Ports: noPorts{}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +75,7 @@ func api(t *testing.T) func(request, body string) (int, []byte) {
 		t.Fatal(err)
 	}
 	srv := server.New(server.Options{Product: "Gantry/test", Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
-	if err := srv.Ready([]httpapi.Router{New(svc)}...); err != nil {
+	if err := srv.Ready([]httpapi.Router{New(svc, members{})}...); err != nil {
 		t.Fatal(err)
 	}
 	return func(request, body string) (int, []byte) {
@@ -121,10 +136,9 @@ func TestErrors(t *testing.T) {
 		{"POST /networks/create", `{"Name":""}`, 400, "name"},
 		{"POST /networks/create", `{"Name":`, 400, "JSON"},
 		{"POST /networks/create", `{"Name":"bridge"}`, 403, "operation is not permitted on predefined bridge network"},
-		{"POST /networks/create", `{"Name":"mine"}`, 501, "mine"},
-		{"POST /networks/host/connect", `{"Container":"web"}`, 403, "host network"},
-		{"POST /networks/bridge/connect", `{"Container":"web"}`, 501, "web"},
-		{"POST /networks/nope/disconnect", `{"Container":"web"}`, 404, "network nope not found"},
+		{"POST /networks/create", `{"Name":"mine","Driver":"pigeon"}`, 404, "pigeon"},
+		{"POST /networks/front/connect", `{"Container":"web"}`, 409, "web to front"},
+		{"POST /networks/front/disconnect", `{"Container":"web"}`, 403, "web from front"},
 		{"POST /networks/prune?filters=%7B%22colour%22%3A%5B%22red%22%5D%7D", "", 400, "colour"},
 	} {
 		status, body := call(c.request, c.body)

@@ -43,7 +43,7 @@ func Endpoints(config *container.Config, hc *container.HostConfig, nc *network.N
 		out[mode] = &network.EndpointSettings{}
 	}
 	for _, name := range slices.Sorted(maps.Keys(out)) {
-		if err := checkEndpoint(name, out[name]); err != nil {
+		if err := CheckEndpoint(name, out[name]); err != nil {
 			return nil, err
 		}
 	}
@@ -54,17 +54,23 @@ func predefined(name string) bool {
 	return name == network.NetworkBridge || name == network.NetworkHost || name == network.NetworkNone
 }
 
-func checkEndpoint(name string, ep *network.EndpointSettings) error {
-	if len(ep.Links) > 0 {
-		return classed.Unsupported("network-scoped --link (Links)")
+// CheckEndpoint tells what is wrong with a container's settings for a network by themselves.
+func CheckEndpoint(name string, ep *network.EndpointSettings) error {
+	for _, l := range ep.Links {
+		if _, _, err := ParseLink(l); err != nil {
+			return err
+		}
 	}
-	switch { // accepted silently they would be believed
-	case len(ep.DriverOpts) > 0:
-		return classed.Unsupported("--network driver-opt (DriverOpts)")
-	case ep.GwPriority != 0:
-		return classed.Unsupported("--network gw-priority (GwPriority)")
-	case ep.IPAMConfig != nil && len(ep.IPAMConfig.LinkLocalIPs) > 0:
-		return classed.Unsupported("--link-local-ip (LinkLocalIPs)")
+	if ip := ep.IPAMConfig; ip != nil {
+		if ip.IPv4Address.IsValid() && !ip.IPv4Address.Is4() {
+			return classed.Invalid("invalid endpoint settings:\ninvalid IPv4 address: %s", ip.IPv4Address)
+		}
+		if ip.IPv6Address.IsValid() && !ip.IPv6Address.Is6() {
+			return classed.Invalid("invalid endpoint settings:\ninvalid IPv6 address: %s", ip.IPv6Address)
+		}
+	}
+	if n := len(ep.MacAddress); n != 0 && n != 6 {
+		return classed.Invalid("invalid MAC address: %s", ep.MacAddress)
 	}
 	if !predefined(name) {
 		return nil
@@ -82,6 +88,25 @@ func checkEndpoint(name string, ep *network.EndpointSettings) error {
 		return classed.Invalid("conflicting options: mac-address and the network mode")
 	}
 	return nil
+}
+
+// ParseLink reads "container:alias"; without an alias the container's name is it.
+func ParseLink(s string) (target, alias string, err error) {
+	target, alias, given := strings.Cut(s, ":")
+	if !given {
+		alias = target[strings.LastIndexByte(target, '/')+1:]
+	} else if strings.HasPrefix(alias, "/") { // as inspect of old engines wrote it: /web:/app/db
+		alias = alias[strings.LastIndexByte(alias, '/')+1:]
+	}
+	if target == "" || alias == "" || strings.ContainsAny(alias, ": \t\n") {
+		return "", "", classed.Invalid("bad format for links: %s: container:alias is needed", s)
+	}
+	return strings.TrimPrefix(target, "/"), alias, nil
+}
+
+// SaysNothing tells of settings that ask for nothing in particular.
+func SaysNothing(ep *network.EndpointSettings) bool {
+	return ep == nil || ep.IPAMConfig == nil && len(ep.Links) == 0 && len(ep.Aliases) == 0 && len(ep.DriverOpts) == 0 && len(ep.MacAddress) == 0 && ep.GwPriority == 0
 }
 
 // Ports turns exposed and published ports into requests to the network.

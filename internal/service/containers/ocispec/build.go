@@ -36,9 +36,10 @@ type Input struct {
 	ShmPath  string        // directory shared as /dev/shm (shareable, container: and host IPC); empty makes a tmpfs
 	JoinIPC  bool          // IPC namespace comes from another container (Launch.Join)
 	JoinPID  bool
-	NoNetNS  bool // the host's network
-	JoinNet  bool // the network namespace is handed over or joined
-	NetStart bool // a fresh network of its own: Docker's default net sysctls apply
+	Links    []string // variables of the containers that it is linked to; its own go before
+	NoNetNS  bool     // the host's network
+	JoinNet  bool     // the network namespace is handed over or joined
+	NetStart bool     // a fresh network of its own: Docker's default net sysctls apply
 
 	CgroupPath   string
 	SeccompBody  string // the daemon's default profile: JSON, "unconfined", or empty for the built-in one
@@ -108,7 +109,7 @@ func process(in Input, caps []string, sec Security) *specs.Process {
 	hc := in.HostConfig
 	p := &specs.Process{
 		Args:            append([]string{in.Path}, in.Args...),
-		Env:             Env(in.Config.Env, in.Hostname, in.Config.Tty),
+		Env:             Env(slices.Concat(in.Links, in.Config.Env), in.Hostname, in.Config.Tty),
 		Cwd:             in.Config.WorkingDir,
 		Terminal:        in.Config.Tty,
 		User:            specs.User{Username: in.Config.User, Umask: hc.Umask},

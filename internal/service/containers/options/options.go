@@ -62,7 +62,6 @@ func (c Checker) checkUnsupported(_ *container.Config, hc *container.HostConfig)
 		given bool
 		name  string
 	}{
-		{len(hc.Links) > 0, "--link (Links)"},
 		{len(hc.DeviceRequests) > 0, "--gpus (DeviceRequests)"},
 		{hc.VolumeDriver != "" && hc.VolumeDriver != "local", "--volume-driver (VolumeDriver) other than local"},
 		{hc.Cgroup != "", "Cgroup"},
