@@ -45,7 +45,7 @@ func TestEveryDockerdFlagIsClassified(t *testing.T) {
 	}
 	flags := pflag.NewFlagSet("dockerd", pflag.ContinueOnError)
 	NewLoader("/usr/bin/dockerd", flags)
-	listed := map[string]bool{"bridge-name": true, "image-policy": true, "disk-budget": true, "firewall-table": true, "lazy-pull": true, "default-registry": true, "": true}
+	listed := map[string]bool{"bridge-name": true, "image-policy": true, "disk-budget": true, "firewall-table": true, "lazy-pull": true, "default-registry": true, "respect-host-firewall": true, "": true}
 	for line := range strings.Lines(string(data)) {
 		f := strings.Split(line, "\t")
 		name, ok := strings.CutPrefix(f[0], "--")
@@ -91,7 +91,7 @@ func TestEveryDockerdFlagIsClassified(t *testing.T) {
 		if !listed[o.Flag] {
 			t.Errorf("--%s is no flag of dockerd and not marked as our own", o.Flag)
 		}
-		if o.Own != (o.Flag == "bridge-name" || o.Flag == "image-policy" || o.Flag == "disk-budget" || o.Flag == "firewall-table" || o.Flag == "lazy-pull" || o.Flag == "default-registry") {
+		if o.Own != (o.Flag == "bridge-name" || o.Flag == "image-policy" || o.Flag == "disk-budget" || o.Flag == "firewall-table" || o.Flag == "lazy-pull" || o.Flag == "default-registry" || o.Flag == "respect-host-firewall") {
 			t.Errorf("--%s: Own is %v", o.Flag, o.Own)
 		}
 	}

@@ -54,13 +54,15 @@ type Config struct {
 	NoICC  bool // --icc=false
 	NoMasq bool // --ip-masq=false
 
-	DirectRouting   bool   // --allow-direct-routing
-	NoIPTables      bool   // --iptables=false: no packet rules at all
-	NoIPForward     bool   // --ip-forward=false
-	ForwardNoDrop   bool   // --ip-forward-no-drop
-	Table           string // nftables table; empty is "gantry", or one named after another bridge
-	PoolSize        int    // namespaces kept ready for the bridge, more under load; 0 keeps none
-	NoIPv6Forwarder bool   // do not carry IPv6 connections to published ports
+	DirectRouting bool // --allow-direct-routing
+
+	RespectHostFirewall bool   // --respect-host-firewall
+	NoIPTables          bool   // --iptables=false: no packet rules at all
+	NoIPForward         bool   // --ip-forward=false
+	ForwardNoDrop       bool   // --ip-forward-no-drop
+	Table               string // nftables table; empty is "gantry", or one named after another bridge
+	PoolSize            int    // namespaces kept ready for the bridge, more under load; 0 keeps none
+	NoIPv6Forwarder     bool   // do not carry IPv6 connections to published ports
 }
 
 // DefaultBridge is the default network's interface.
@@ -89,7 +91,10 @@ func New(cfg Config) (networks.Deps, error) {
 	bridges := bridge.Kind{Engine: short(cfg.Engine), LocalPorts: !cfg.NoIPTables, MTU: cfg.MTU, PoolSize: cfg.PoolSize, Forward6: forward.ipv6, Prepare: answers.Prepare}
 	var rules publish.Rules
 	if !cfg.NoIPTables {
-		fw, err := firewall.New(firewall.Config{Table: cfg.Table, DirectRouting: cfg.DirectRouting, NoRouter: forward.switched4 && !cfg.ForwardNoDrop, NoRouter6: forward.switches6() && !cfg.ForwardNoDrop})
+		fw, err := firewall.New(firewall.Config{
+			Table: cfg.Table, DirectRouting: cfg.DirectRouting, RespectHost: cfg.RespectHostFirewall, AcceptMark: cfg.AcceptMark,
+			NoRouter: forward.switched4 && !cfg.ForwardNoDrop, NoRouter6: forward.switches6() && !cfg.ForwardNoDrop,
+		})
 		if err != nil {
 			return networks.Deps{}, err
 		}

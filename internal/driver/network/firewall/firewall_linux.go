@@ -39,7 +39,12 @@ type Config struct {
 	// RespectHost lets the host's own firewall judge who reaches published ports from
 	// outside (--respect-host-firewall).
 	RespectHost bool
+	// AcceptMark lets packets with this mark into all networks (--bridge-accept-fwmark).
+	AcceptMark Mark
 }
+
+// Mark is a packet mark with the bits of it that count; the zero value is none.
+type Mark struct{ Value, Mask uint32 }
 
 // Firewall changes our tables. Until Rebuild it only notes what is wanted.
 type Firewall struct {
@@ -52,6 +57,8 @@ type Firewall struct {
 	tables map[*family]*table // what the kernel has; nil before Rebuild
 	built  shape
 	loop   *handover
+
+	hostFirewall string // who closes the host's input; empty if nobody
 
 	port     uint32      // of conn: notifications of our own changes come from there
 	damaged  atomic.Bool // another program has changed our tables
@@ -144,6 +151,7 @@ func (f *Firewall) Add(ports []Mapping) error {
 		f.wanted.removePorts(&change{}, added)
 		return fmt.Errorf("publishing ports: %w", err)
 	}
+	f.troubles.Say(troubleBypass, f.bypassed())
 	return nil
 }
 
@@ -216,7 +224,7 @@ func (f *Firewall) Rebuild() error {
 	if err := f.rebuild(); err != nil {
 		return err
 	}
-	f.troubles.Say(troubleForeign, f.acceptForeign())
+	f.besideOthers()
 	if f.watcher == nil {
 		var err error
 		f.watcher, err = f.watch()
@@ -229,6 +237,9 @@ func (f *Firewall) Rebuild() error {
 const (
 	troubleOwn     = "the packet rules of networks and published ports cannot be repaired"
 	troubleForeign = "packet rules of other programs keep containers from being reached"
+	troubleUser    = "there is no chain for users' own packet rules"
+	troubleLook    = "the host's firewall cannot be looked at"
+	troubleBypass  = "published ports can be reached past the host's firewall"
 )
 
 // look repairs what needs it, and logs what cannot be.
@@ -239,7 +250,15 @@ func (f *Firewall) look() {
 		return
 	}
 	f.troubles.Say(troubleOwn, f.repairOwn())
+	f.besideOthers()
+}
+
+// besideOthers looks after what other programs' rules do to containers, and ours to them.
+func (f *Firewall) besideOthers() {
 	f.troubles.Say(troubleForeign, f.acceptForeign())
+	f.troubles.Say(troubleUser, f.offerUserChain())
+	f.troubles.Say(troubleLook, f.findHostFirewall())
+	f.troubles.Say(troubleBypass, f.bypassed())
 }
 
 func (f *Firewall) rebuild() error {
@@ -319,7 +338,7 @@ func (f *Firewall) present() (bool, error) {
 func (f *Firewall) Teardown() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	err := f.withdrawAccepts()
+	err := errors.Join(f.withdrawAccepts(), f.removeUserChain())
 	f.tables = nil
 	for _, fam := range families {
 		newTable(fam, f.conn, f.cfg.Table).remove()
@@ -335,7 +354,7 @@ func (f *Firewall) Repair() error {
 	if err := f.repairOwn(); err != nil {
 		return err
 	}
-	return f.acceptForeign()
+	return errors.Join(f.acceptForeign(), f.offerUserChain(), f.findHostFirewall())
 }
 
 func (f *Firewall) repairOwn() error {

@@ -128,6 +128,7 @@ func TestGolden(t *testing.T) {
 		"default": {networks: []Network{four}},
 		"ports":   {networks: []Network{network("gtest0", 0)}, ports: []Mapping{web, local, web6, one6}},
 		"router":  {cfg: Config{NoRouter: true, NoRouter6: true, DirectRouting: true}, networks: []Network{four}, ports: []Mapping{web}},
+		"respect": {cfg: Config{RespectHost: true, AcceptMark: Mark{1, 3}}, networks: []Network{network("gtest0", 0)}, ports: []Mapping{web, local, web6, one6}},
 		"kinds": {networks: everyKind(), ports: []Mapping{
 			web, web6, port("tcp", "", 8081, "172.30.1.2:80"), port("tcp", "", 0, "172.30.2.2:80"), port("tcp", "", 0, "[fd00:30:2::2]:80"),
 			port("udp", "192.0.2.1", 53, "172.30.6.2:53"),

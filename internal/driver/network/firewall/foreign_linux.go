@@ -304,7 +304,7 @@ func (f *Firewall) foreign(hook *nftables.ChainHook) ([]foreignChain, error) {
 			return nil, fmt.Errorf("listing nftables chains: %w", err)
 		}
 		for _, c := range chains {
-			if f.own(c.Table.Name) || c.Type != nftables.ChainTypeFilter || c.Hooknum == nil || *c.Hooknum != *hook {
+			if f.own(c.Table.Name) || c.Table.Name == f.userTable().Name || c.Type != nftables.ChainTypeFilter || c.Hooknum == nil || *c.Hooknum != *hook {
 				continue
 			}
 			c.Table.Family = family

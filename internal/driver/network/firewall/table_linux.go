@@ -202,6 +202,9 @@ func (t *table) filter(w *wanted) {
 
 	fwd := t.base("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, *nftables.ChainPriorityFilter)
 	t.rule(fwd, established(), accept())
+	if m := w.cfg.AcceptMark; m.Mask != 0 {
+		t.rule(fwd, marked(m), accept())
+	}
 	t.rule(fwd, both(t.sets[within]))
 	t.rule(fwd, in(t.sets[leaving], expr.MetaKeyIIFNAME))
 	t.rule(fwd, in(t.sets[entering], expr.MetaKeyOIFNAME))
