@@ -15,6 +15,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 
 	"github.com/gantry-engine/gantry/internal/netproto"
+	"github.com/gantry-engine/gantry/internal/sys/netlink"
 )
 
 const (
@@ -204,6 +205,59 @@ func TestGarbageAndFloods(t *testing.T) {
 		if got := binary.BigEndian.Uint16(receive(t, c)[2:]) & rcodeMask; got != c2.rcode {
 			t.Errorf("%s: code %d, want %d", name, got, c2.rcode)
 		}
+	}
+}
+
+// A client that asks much at a time is answered together, or one by one where the kernel cannot do that.
+func TestManyQuestionsAtOnce(t *testing.T) {
+	s := newServer(t)
+	for name, mtu := range map[string]int{"usual": 65536, "small": 128} {
+		p := newPlace(t)
+		p.inside(func() error {
+			c, err := netlink.Open(nil)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			return c.SetMTU(1, mtu)
+		})
+		p.serve(s, onNet(name))
+		for i := range byte(8) {
+			s.Join(netproto.Endpoint{ID: fmt.Sprint(i), Network: "n", NetworkName: "net", Container: fmt.Sprint(i), Names: []string{"all", fmt.Sprint("x", i)}, Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, i})}})
+		}
+		c, c2 := p.udp(), p.udp()
+		missing := map[uint16]int{} // number to how many addresses are wanted
+		for i := range uint16(200) {
+			missing[i] = 1 + 7*int(i/4%2) // four of a size in a row
+		}
+		await(t, "all answers", func() bool {
+			for i, n := range missing {
+				raw := ask(t, fmt.Sprint("x", i%8, "."), typeAddress, 0)
+				if n == 8 {
+					raw = ask(t, "all.", typeAddress, 0)
+				}
+				binary.BigEndian.PutUint16(raw, i)
+				send(t, []net.Conn{c, c2}[i%2], raw)
+			}
+			for _, from := range []*net.UDPConn{c, c2} {
+				for {
+					_ = from.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+					raw, err := next(from)
+					if err != nil {
+						break
+					}
+					i := binary.BigEndian.Uint16(raw)
+					if _, data := read(t, raw); missing[i] != 0 && (len(data) != missing[i] || len(data) == 1 && data[0] != fmt.Sprint("10.0.0.", i%8)) {
+						t.Fatalf("%s: question %d is answered %v", name, i, data)
+					}
+					if from != []*net.UDPConn{c, c2}[i%2] {
+						t.Fatalf("%s: question %d is answered to another client", name, i)
+					}
+					delete(missing, i)
+				}
+			}
+			return len(missing) == 0
+		})
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -262,6 +263,15 @@ func (s *stage) reset() error {
 	}
 	for _, x := range containers {
 		if err := call(c, http.MethodDelete, "/containers/"+x.ID+"?force=1&v=1", nil); err != nil {
+			return err
+		}
+	}
+	var networks []struct{ ID string }
+	if err := call(c, http.MethodGet, "/networks?filters="+url.QueryEscape(`{"type":["custom"]}`), &networks); err != nil {
+		return err
+	}
+	for _, x := range slices.Backward(networks) { // configurations after what was made of them
+		if err := call(c, http.MethodDelete, "/networks/"+x.ID, nil); err != nil {
 			return err
 		}
 	}

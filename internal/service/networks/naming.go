@@ -72,6 +72,8 @@ func (n naming) change(ctx context.Context, container string, from, to spec.Sand
 		return nil
 	case !named(from.Endpoints):
 		return n.begin(ctx, container, to, false)
+	case !named(to.Endpoints):
+		return n.names.Gone(ctx, container)
 	}
 	for _, ep := range from.Endpoints {
 		if !slices.ContainsFunc(to.Endpoints, func(e spec.Endpoint) bool { return e.ID == ep.ID }) {

@@ -22,6 +22,9 @@ type Pair struct {
 	Isolated bool // the port does not talk to other isolated ports
 }
 
+// minMTU6 is the smallest MTU that IPv6 works with (RFC 8200).
+const minMTU6 = 1280
+
 // ErrBridgeFull says that a bridge has as many interfaces as the kernel allows: BridgePorts.
 var ErrBridgeFull error = unix.EXFULL
 
@@ -76,7 +79,7 @@ func (c *Conn) open(p Pair) error {
 		}
 		req.AddData(info)
 	}
-	if ipv6() {
+	if ipv6() && p.MTU >= minMTU6 { // with less the kernel gives it no IPv6 at all
 		af := nl.NewRtAttr(unix.IFLA_AF_SPEC, nil)
 		const addrGenMode, addrGenNone = 8, 1 // IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE
 		af.AddRtAttr(unix.AF_INET6, nil).AddRtAttr(addrGenMode, nl.Uint8Attr(addrGenNone))

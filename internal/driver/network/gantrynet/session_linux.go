@@ -27,7 +27,7 @@ func (s *Session) Lost() <-chan struct{} { return s.lost }
 
 // Connect finds gantry-net or, with start, starts one.
 func (s *Session) Connect(ctx context.Context, start bool) error {
-	if s.link != nil && !s.link.Broken() {
+	if s.Connected() {
 		return nil
 	}
 	s.HangUp()
@@ -42,6 +42,9 @@ func (s *Session) Connect(ctx context.Context, start bool) error {
 	s.link = l
 	return nil
 }
+
+// Connected tells whether there is a connection that has not ended, as far as is known.
+func (s *Session) Connected() bool { return s.link != nil && !s.link.Broken() }
 
 // Ask exchanges a request, with descriptors that stay the caller's, for its answer; the session is connected. An error
 // that the answer tells is an error here.

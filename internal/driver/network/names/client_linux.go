@@ -72,13 +72,18 @@ func (c *Client) Serve(ctx context.Context, want spec.NameSandbox, at networks.N
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	a, err := c.change(ctx, netproto.Request{Op: netproto.OpServe, Sandbox: &sb}, files...)
-	if err == nil && a.Deaf {
-		err = fmt.Errorf("serving names to container %s: port %d of %s is not free in its namespace", sb.Container, netproto.ResolverPort, netproto.ResolverAddress)
-	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case a.Deaf && at.NetNS != nil:
+		return fmt.Errorf("serving names to container %s: port %d of %s is not free in its namespace", sb.Container, netproto.ResolverPort, netproto.ResolverAddress)
+	case a.Deaf: // its sockets could not be made anew when gantry-net was killed, or it had none
+		if err := c.serveIn(ctx, sb); err != nil {
+			return fmt.Errorf("serving names to container %s: %w", sb.Container, err)
+		}
 	}
 	c.sandboxes[sb.Container] = sb
+	delete(c.missing, sb.Container)
 	failpoint.Hit("gantryd.names-served")
 	return nil
 }
@@ -264,25 +269,32 @@ func (c *Client) tell(ctx context.Context) error {
 // container's own trouble is noted.
 func (c *Client) serveAgain(ctx context.Context, container string) error {
 	sb := c.sandboxes[container]
-	req := netproto.Request{Op: netproto.OpServe, Sandbox: &sb}
 	delete(c.missing, container)
-	a, err := c.net.Ask(ctx, req)
+	a, err := c.net.Ask(ctx, netproto.Request{Op: netproto.OpServe, Sandbox: &sb})
 	if err != nil || !a.Deaf {
 		return err
 	}
-	ns, err := c.namespaces(container)
-	if err != nil {
-		c.missing[container] = fmt.Errorf("finding its network namespace: %w", err)
+	err = c.serveIn(ctx, sb)
+	if err != nil && c.net.Connected() {
+		c.missing[container] = err
 		return nil
+	}
+	return err
+}
+
+// serveIn makes the sockets of a running container in its namespace.
+func (c *Client) serveIn(ctx context.Context, sb netproto.Sandbox) error {
+	ns, err := c.namespaces(sb.Container)
+	if err != nil {
+		return fmt.Errorf("finding its network namespace: %w", err)
 	}
 	defer ns.Close()
 	files, err := listen(networks.NamePlace{NetNS: ns})
 	if err != nil {
-		c.missing[container] = err
-		return nil
+		return err
 	}
 	defer closeAll(files)
-	_, err = c.net.Ask(ctx, req, files...)
+	_, err = c.net.Ask(ctx, netproto.Request{Op: netproto.OpServe, Sandbox: &sb}, files...)
 	return err
 }
 

@@ -79,6 +79,10 @@ func TestGantryNetIsKilled(t *testing.T) {
 	if missing != 1 {
 		t.Errorf("%d containers are not served, want one", missing)
 	}
+	late := spec.NameSandbox{Container: "late", Networks: []string{"1"}}
+	if err := w.client.Serve(ctx, late, networks.NamePlace{}); err == nil || !strings.Contains(err.Error(), "does not run") {
+		t.Errorf("changed although it cannot be served: %v", err)
+	}
 	w.mu.Lock()
 	w.ns["late"] = ns
 	w.mu.Unlock()
@@ -86,6 +90,56 @@ func TestGantryNetIsKilled(t *testing.T) {
 		t.Error("it is not served again")
 	}
 	w.want("late", "10.0.50.2", "web")
+	// one that was never served is found by its process, too
+	if err := w.client.Serve(ctx, late, networks.NamePlace{}); err != nil {
+		t.Error(err)
+	}
+	w.want("late", "10.0.49.3", "db")
+	if err := w.client.Gone(ctx, "late"); err != nil {
+		t.Error(err)
+	}
+	if err := w.client.Serve(ctx, late, networks.NamePlace{}); err != nil {
+		t.Error(err)
+	}
+	w.want("late", "10.0.49.3", "db")
+}
+
+// A real server upstream: dnsmasq on the host's loopback, whose long answers come over TCP.
+func TestDnsmasqUpstream(t *testing.T) {
+	w := newWorld(t)
+	w.start("web", 2, "1")
+	args := []string{"-k", "--port=5355", "--listen-address=127.0.0.1", "--bind-interfaces", "--no-resolv", "--no-hosts", "--conf-file=/dev/null", "--pid-file=", "--user=root",
+		"--address=/far.example/192.0.2.80", "--address=/far.example/2001:db8::80", "--ptr-record=80.2.0.192.in-addr.arpa,far.example", "--mx-host=far.example,mail.example,10", "--local=/example/"}
+	for i := range 100 {
+		args = append(args, fmt.Sprintf("--host-record=many.example,192.0.2.%d", i+1))
+	}
+	dnsmasq := exec.Command("dnsmasq", args...)
+	var said bytes.Buffer
+	dnsmasq.Stderr = &said
+	if err := dnsmasq.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = dnsmasq.Process.Kill(); _ = dnsmasq.Wait() }()
+	sb := spec.NameSandbox{Container: "web", Networks: []string{"1"}, Forward: true, Servers: []spec.NameServer{{Address: netip.MustParseAddrPort("127.0.0.1:5355"), Host: true}}}
+	if err := w.client.Serve(ctx, sb, networks.NamePlace{}); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "dnsmasq to answer", func() bool { return w.dig("web", "far.example") == "192.0.2.80" })
+	w.want("web", "2001:db8::80", "FAR.example", "AAAA")
+	w.want("web", "far.example.", "-x", "192.0.2.80")
+	w.want("web", "10 mail.example.", "far.example", "MX")
+	w.want("web", "10.0.49.2", "web")
+	for _, how := range [][]string{{"+tcp"}, {"+bufsize=4096"}, {"+noedns"}} { // the last is cut, and dig asks over TCP
+		if got := w.dig("web", append(how, "many.example")...); len(strings.Fields(got)) != 100 {
+			t.Errorf("%v: %d addresses", how, len(strings.Fields(got)))
+		}
+	}
+	if out := w.inside("web", "dig", "@127.0.0.11", "none.example"); !strings.Contains(out, "NXDOMAIN") {
+		t.Errorf("a name that nobody has: %s", out)
+	}
+	if t.Failed() {
+		t.Logf("dnsmasq: %s", said.String())
+	}
 }
 
 // Lookups go on without gantryd. Its successor changes nothing by saying again what is true, and drops what is no more.
