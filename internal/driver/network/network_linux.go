@@ -54,15 +54,16 @@ type Config struct {
 	NoICC  bool // --icc=false
 	NoMasq bool // --ip-masq=false
 
-	DirectRouting bool // --allow-direct-routing
+	DirectRouting       bool          // --allow-direct-routing
+	RespectHostFirewall bool          // --respect-host-firewall
+	AcceptMark          firewall.Mark // --bridge-accept-fwmark
 
-	RespectHostFirewall bool   // --respect-host-firewall
-	NoIPTables          bool   // --iptables=false: no packet rules at all
-	NoIPForward         bool   // --ip-forward=false
-	ForwardNoDrop       bool   // --ip-forward-no-drop
-	Table               string // nftables table; empty is "gantry", or one named after another bridge
-	PoolSize            int    // namespaces kept ready for the bridge, more under load; 0 keeps none
-	NoIPv6Forwarder     bool   // do not carry IPv6 connections to published ports
+	NoIPTables      bool   // --iptables=false: no packet rules at all
+	NoIPForward     bool   // --ip-forward=false
+	ForwardNoDrop   bool   // --ip-forward-no-drop
+	Table           string // nftables table; empty is "gantry", or one named after another bridge
+	PoolSize        int    // namespaces kept ready for the bridge, more under load; 0 keeps none
+	NoIPv6Forwarder bool   // do not carry IPv6 connections to published ports
 }
 
 // DefaultBridge is the default network's interface.
