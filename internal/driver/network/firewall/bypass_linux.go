@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"github.com/google/nftables"
-	"github.com/google/nftables/expr"
 )
 
 // Without RespectHost published ports never meet the host's input chains. Where these
@@ -55,8 +54,8 @@ func (c foreignChain) owner() string {
 		return "firewalld"
 	}
 	for _, r := range c.rules {
-		for _, e := range r.Exprs {
-			if v, ok := e.(*expr.Verdict); ok && (strings.HasPrefix(v.Chain, "ufw-") || strings.HasPrefix(v.Chain, "ufw6-")) {
+		for _, s := range r.steps {
+			if strings.HasPrefix(s.chain, "ufw-") || strings.HasPrefix(s.chain, "ufw6-") {
 				return "ufw"
 			}
 		}

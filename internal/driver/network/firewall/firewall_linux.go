@@ -52,6 +52,7 @@ type Firewall struct {
 
 	mu     sync.Mutex
 	conn   *nftables.Conn
+	lists  *netlink.Conn // for what the library cannot list
 	routes *rtnetlink.Conn
 	wanted *wanted
 	tables map[*family]*table // what the kernel has; nil before Rebuild
@@ -79,8 +80,11 @@ func New(cfg Config) (*Firewall, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening an nftables socket (the kernel needs CONFIG_NF_TABLES): %w", err)
 	}
+	if f.lists, err = netlink.Dial(unix.NETLINK_NETFILTER, nil); err != nil {
+		return nil, errors.Join(fmt.Errorf("opening an nftables socket: %w", err), f.conn.CloseLasting())
+	}
 	if f.routes, err = rtnetlink.Open(nil); err != nil {
-		return nil, errors.Join(err, f.conn.CloseLasting())
+		return nil, errors.Join(err, f.lists.Close(), f.conn.CloseLasting())
 	}
 	return f, nil
 }
@@ -385,5 +389,5 @@ func (f *Firewall) Close(remove bool) error {
 		errs = append(errs, f.Teardown())
 	}
 	f.routes.Close()
-	return errors.Join(append(errs, f.conn.CloseLasting())...)
+	return errors.Join(append(errs, f.lists.Close(), f.conn.CloseLasting())...)
 }

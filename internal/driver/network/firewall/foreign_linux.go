@@ -167,15 +167,14 @@ func (f *Firewall) settle(c foreignChain, want []accepts) error {
 	}
 	steps := 0
 	for _, r := range c.rules {
-		mark, ours := f.marked(r)
-		if !ours {
+		if !strings.HasPrefix(r.comment, f.cfg.Table+" ") {
+			continue // not ours
+		}
+		if missing[r.comment] {
+			delete(missing, r.comment)
 			continue
 		}
-		if missing[mark] {
-			delete(missing, mark)
-			continue
-		}
-		if err := f.conn.DelRule(r); err != nil {
+		if err := f.conn.DelRule(&nftables.Rule{Table: c.Table, Chain: c.Chain, Handle: r.handle}); err != nil {
 			return err
 		}
 		steps++
@@ -204,12 +203,6 @@ func (f *Firewall) settle(c foreignChain, want []accepts) error {
 	return nil
 }
 
-// marked tells whether a rule is ours, and which.
-func (f *Firewall) marked(r *nftables.Rule) (mark string, ours bool) {
-	mark, ok := userdata.GetString(r.UserData, userdata.TypeComment)
-	return mark, ok && strings.HasPrefix(mark, f.cfg.Table+" ")
-}
-
 // withdrawAccepts takes all our rules out of foreign chains. The caller holds the lock.
 func (f *Firewall) withdrawAccepts() error {
 	var errs []error
@@ -230,7 +223,7 @@ func (f *Firewall) withdrawAccepts() error {
 // foreignChain is another program's base chain of type filter.
 type foreignChain struct {
 	*nftables.Chain
-	rules []*nftables.Rule
+	rules []foreignRule
 }
 
 // iptables tells whether iptables-nft keeps the chain.
@@ -246,43 +239,15 @@ func (c foreignChain) closes() (before uint64, ok bool) {
 	if c.Policy != nil && *c.Policy == nftables.ChainPolicyDrop {
 		return 0, true
 	}
-	if len(c.rules) == 0 || !refuses(c.rules[len(c.rules)-1]) {
+	if len(c.rules) == 0 || !c.rules[len(c.rules)-1].refuses() {
 		return 0, false
 	}
 	for _, r := range c.rules {
-		if v, ok := always(r).(*expr.Verdict); ok && (v.Kind == expr.VerdictJump || v.Kind == expr.VerdictGoto) || refuses(r) {
-			return r.Handle, true
+		if r.leaves() || r.refuses() {
+			return r.handle, true
 		}
 	}
 	return 0, false
-}
-
-// always is what a rule without conditions does; nil if it has some, or does nothing.
-func always(r *nftables.Rule) expr.Any {
-	for _, e := range r.Exprs {
-		switch e.(type) {
-		case *expr.Counter, *expr.Log:
-			continue
-		case *expr.Reject, *expr.Verdict, *expr.Target:
-			return e
-		default:
-			return nil
-		}
-	}
-	return nil
-}
-
-// refuses tells whether a rule drops or rejects every packet.
-func refuses(r *nftables.Rule) bool {
-	switch x := always(r).(type) {
-	case *expr.Reject:
-		return true
-	case *expr.Verdict:
-		return x.Kind == expr.VerdictDrop
-	case *expr.Target:
-		return x.Name == "REJECT"
-	}
-	return false
 }
 
 func familyName(f nftables.TableFamily) string {
@@ -308,15 +273,12 @@ func (f *Firewall) foreign(hook *nftables.ChainHook) ([]foreignChain, error) {
 				continue
 			}
 			c.Table.Family = family
-			rules, err := f.conn.GetRules(c.Table, c)
-			if errors.Is(err, unix.ENOENT) || err != nil && strings.Contains(err.Error(), unix.ENOENT.Error()) {
-				continue // gone meanwhile; the library does not wrap this error
-			}
+			rules, gone, err := f.rules(c)
 			if err != nil {
-				return nil, fmt.Errorf("listing chain %s of table %s: %w", c.Name, c.Table.Name, err)
+				return nil, err
 			}
-			for _, r := range rules {
-				r.Table, r.Chain = c.Table, c
+			if gone {
+				continue
 			}
 			out = append(out, foreignChain{c, rules})
 		}

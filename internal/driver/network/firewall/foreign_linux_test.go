@@ -17,6 +17,7 @@ func TestForeignChains(t *testing.T) {
 	nft(t, "add", "table", "inet", "closing")
 	nft(t, "add", "chain", "inet", "closing", "through", "{ type filter hook forward priority 10; policy accept; }")
 	nft(t, "add", "rule", "inet", "closing", "through", "iifname", "eth7", "accept")
+	nft(t, "add", "rule", "inet", "closing", "through", "meta", "l4proto", "tcp", "ct", "original", "proto-dst", "8081", "counter", "accept")
 	nft(t, "add", "rule", "inet", "closing", "through", "reject", "with", "icmpx", "admin-prohibited")
 	t.Cleanup(func() { nft(t, "flush", "ruleset") })
 	f := open(t, Config{}, network("gtest0", 0), network("gtest1", 1))
@@ -174,7 +175,9 @@ func TestUserChain(t *testing.T) {
 	if got := nft(t, "list", "table", "inet", user); !strings.Contains(got, "type filter hook forward priority filter - 10; policy accept;") {
 		t.Fatalf("the chain for users: %s", got)
 	}
-	nft(t, "add", "rule", "inet", user, "forward", "ip", "saddr", "192.168.50.2", "ct", "original", "proto-dst", "8081", "reject", "with", "icmpx", "admin-prohibited")
+	for _, proto := range []string{"tcp", "udp"} {
+		nft(t, "add", "rule", "inet", user, "forward", "ip", "saddr", "192.168.50.2", "meta", "l4proto", proto, "ct", "original", "proto-dst", "8081", "reject", "with", "icmpx", "admin-prohibited")
+	}
 	nft(t, "add", "rule", "inet", user, "forward", "ip6", "saddr", "fd80::2", "drop")
 	want := nft(t, "list", "table", "inet", user)
 	questions := []question{
@@ -199,7 +202,7 @@ func TestUserChain(t *testing.T) {
 	nft(t, "add", "table", "inet", user) // with a policy, and without our help
 	nft(t, "add", "chain", "inet", user, "forward", "{ type filter hook forward priority -20; policy drop; }")
 	must(t, f.Repair())
-	if got := nft(t, "list", "table", "inet", user); strings.Contains(got, "accept") || !strings.Contains(got, "filter - 20; policy drop;") {
+	if got := nft(t, "list", "table", "inet", user); strings.Contains(got, "accept") || !strings.Contains(got, "priority -20; policy drop;") {
 		t.Errorf("a user's own chain was changed:\n%s", got)
 	}
 }

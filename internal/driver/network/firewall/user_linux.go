@@ -69,7 +69,8 @@ func (f *Firewall) removeUserChain() error {
 		return err
 	}
 	for _, c := range chains {
-		if rules, err := f.conn.GetRules(t, c); err != nil || len(rules) > 0 {
+		c.Table = t
+		if rules, _, err := f.rules(c); err != nil || len(rules) > 0 {
 			return err
 		}
 	}
