@@ -30,7 +30,7 @@ type Config struct {
 	ExecRoot  string // where gantry-net's socket goes
 	GantryNet string // path of the executable
 	// Namespace opens the network namespace of a running container by its ID.
-	Namespace func(container string) (*os.File, error)
+	Namespace func(container string) (*os.File, error) `json:"-"` // tests hand the rest to another process
 
 	// Bridge is the default network's interface; empty is gantry0, "none" switches the
 	// network off. External says that the user named it with --bridge.
