@@ -116,7 +116,7 @@ type Endpoint struct {
 	HostVeth      string // the host's side, for clean-up after a crash
 	MAC           string
 	IPv4          netip.Prefix // address and prefix length of the network; invalid if none
-	Gateway4      netip.Addr
+	Gateway4      netip.Addr   // unspecified: the interface itself leads everywhere
 	IPv6          netip.Prefix
 	Gateway6      netip.Addr
 	LinkLocal     []netip.Addr `json:",omitempty"`

@@ -17,6 +17,9 @@ import (
 	"github.com/gantry-engine/gantry/internal/driver/network/host"
 	"github.com/gantry-engine/gantry/internal/driver/network/inside"
 	"github.com/gantry-engine/gantry/internal/driver/network/ipam"
+	"github.com/gantry-engine/gantry/internal/driver/network/ipvlan"
+	"github.com/gantry-engine/gantry/internal/driver/network/lower"
+	"github.com/gantry-engine/gantry/internal/driver/network/macvlan"
 	"github.com/gantry-engine/gantry/internal/driver/network/names"
 	"github.com/gantry-engine/gantry/internal/driver/network/null"
 	"github.com/gantry-engine/gantry/internal/driver/network/publish"
@@ -30,7 +33,7 @@ type Config struct {
 	ExecRoot  string // where gantry-net's socket goes
 	GantryNet string // path of the executable
 	// Namespace opens the network namespace of a running container by its ID.
-	Namespace func(container string) (*os.File, error) `json:"-"` // tests hand the rest to another process
+	Namespace func(container string) (*os.File, error) `json:"-"`
 
 	// Bridge is the default network's interface; empty is gantry0, "none" switches the
 	// network off. External says that the user named it with --bridge.
@@ -96,8 +99,10 @@ func New(cfg Config) (networks.Deps, error) {
 		rules, bridges.Rules = fw, fw
 	}
 	manager := ipam.NewManager(supplies, used)
+	below := lower.Env{Devices: lower.NewDevices(short(cfg.Engine)), PoolSize: cfg.PoolSize, Prepare: answers.Prepare}
 	deps := networks.Deps{
-		Namespaces: inside.Namespaces{}, Kinds: map[string]networks.Kind{"bridge": bridges}, IPAM: map[string]networks.IPAM{"default": manager, "null": ipam.Null{}},
+		Namespaces: inside.Namespaces{}, Kinds: map[string]networks.Kind{"bridge": bridges, "macvlan": macvlan.Kind{Env: below}, "ipvlan": ipvlan.Kind{Env: below}},
+		IPAM:  map[string]networks.IPAM{"default": manager, "null": ipam.Null{}},
 		Ports: publish.New(pub, rules, client), Names: answers,
 		Predefined: []networks.Predefined{
 			{Network: spec.Network{Name: "host", Driver: "host", EnableIPv4: true}, Driver: host.New()},

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -216,7 +217,7 @@ func endpointSettings(rec *Container) map[string]*network.EndpointSettings {
 		if !rec.State.Status.Alive() {
 			continue
 		}
-		s.EndpointID, s.Gateway, s.IPv6Gateway = e.ID, e.Gateway4, e.Gateway6
+		s.EndpointID, s.Gateway, s.IPv6Gateway = e.ID, router(e.Gateway4), router(e.Gateway6)
 		if e.IPv4.IsValid() {
 			s.IPAddress, s.IPPrefixLen = e.IPv4.Addr(), e.IPv4.Bits()
 		}
@@ -226,6 +227,14 @@ func endpointSettings(rec *Container) map[string]*network.EndpointSettings {
 		_ = s.MacAddress.UnmarshalText([]byte(e.MAC))
 	}
 	return out
+}
+
+// router is a gateway as shown: an interface that needs none shows none.
+func router(a netip.Addr) netip.Addr {
+	if a.IsValid() && a.IsUnspecified() {
+		return netip.Addr{}
+	}
+	return a
 }
 
 // VolumeUsers are the IDs of the containers, running or not, that have the volume

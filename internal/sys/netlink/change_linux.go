@@ -135,10 +135,14 @@ func (c *Conn) AddRoute(index int, to netip.Prefix, gateway netip.Addr) error {
 	return nil
 }
 
+// defaultRoute leads through a gateway or, if that is the unspecified address, straight to the interface.
 func defaultRoute(index int, gateway netip.Addr) *nl.Route {
 	r := &nl.Route{LinkIndex: index, Gw: gateway.AsSlice(), Dst: &net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}}
 	if gateway.Is6() {
 		r.Dst = &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}
+	}
+	if gateway.IsUnspecified() {
+		r.Gw, r.Scope = nil, nl.SCOPE_LINK
 	}
 	return r
 }

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/gantry-engine/gantry/internal/driver/network/firewall"
+	"github.com/gantry-engine/gantry/internal/driver/network/inside"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/service/networks"
 	"github.com/gantry-engine/gantry/internal/spec"
@@ -172,6 +173,9 @@ func (d *Driver) Attach(_ context.Context, j networks.Join) (_ networks.Attached
 	}
 	failpoint.Hit("gantryd.net-taken")
 	if err := p.adapt(j); err != nil {
+		if j.NetNS != nil {
+			err = errors.Join(err, inside.Remove(j.NetNS, p.iface))
+		}
 		d.ports.discard(p, j.NetNS == nil)
 		return networks.Attached{}, err
 	}
@@ -231,23 +235,7 @@ func (d *Driver) Restore(_ context.Context, ep spec.Endpoint) error {
 
 // Unplug implements networks.Driver: the container loses the interface at once; the kernel takes it away later.
 func (d *Driver) Unplug(_ context.Context, ep spec.Endpoint, ns *os.File) error {
-	return unplug(ns, ep.Interface)
-}
-
-func unplug(ns *os.File, name string) error {
-	c, err := netlink.Open(ns)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	l, err := c.Link(name)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil // the container has deleted it itself
-	}
-	if err != nil {
-		return err
-	}
-	return c.Discard(l)
+	return inside.Remove(ns, ep.Interface)
 }
 
 // Detach implements networks.Driver. The veth goes with its namespace.

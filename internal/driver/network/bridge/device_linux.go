@@ -10,11 +10,11 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"strings"
 
 	"github.com/containerd/errdefs"
 
 	"github.com/gantry-engine/gantry/internal/driver/network/firewall"
+	"github.com/gantry-engine/gantry/internal/driver/network/label"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/spec"
 	"github.com/gantry-engine/gantry/internal/sys/netlink"
@@ -37,8 +37,11 @@ type device struct {
 func newDevice(n spec.Network, o options, engine string, external bool) *device {
 	sum := sha256.Sum256([]byte(o.name))
 	d := &device{
-		name: o.name, label: label(engine, n.ID), engine: engine, external: external, builtin: n.ID == "", mtu: o.mtu, ipv6: n.EnableIPv6,
+		name: o.name, label: label.Network(engine, n.ID), engine: engine, external: external, builtin: n.ID == "", mtu: o.mtu, ipv6: n.EnableIPv6,
 		prefix: "gv" + hex.EncodeToString(sum[:2]),
+	}
+	if d.builtin {
+		d.label = label.Default(engine)
 	}
 	for _, p := range n.Pools {
 		mode := o.mode4
@@ -50,19 +53,6 @@ func newDevice(n spec.Network, o options, engine string, external bool) *device 
 		}
 	}
 	return d
-}
-
-// label says on the interface itself whose it is: an engine finds by it what a former daemon of its made and did not record.
-func label(engine, id string) string {
-	if id == "" {
-		return "gantry " + engine + " default"
-	}
-	return "gantry " + engine + " network " + id
-}
-
-// labelled reads a label: the network's ID, if the interface is one of this engine's.
-func labelled(alias, engine string) (id string, ours bool) {
-	return strings.CutPrefix(alias, "gantry "+engine+" network ")
 }
 
 // open finds or makes the interface, once.
@@ -96,7 +86,7 @@ func (d *device) close(remove bool) error {
 		defer conn.Close()
 		return conn.Delete(l)
 	}
-	if err := conn.Retire(d.index, d.spareName(), "gantry "+d.engine+" network removed"); err != nil {
+	if err := conn.Retire(d.index, label.Spare(d.engine), label.Removed(d.engine)); err != nil {
 		defer conn.Close()
 		return conn.Delete(l)
 	}
@@ -108,16 +98,6 @@ func (d *device) close(remove bool) error {
 		}
 	}()
 	return nil
-}
-
-// spareName is the name of an interface that is not yet, or no longer, a network's.
-func (d *device) spareName() string {
-	return spareprefix(d.engine) + fmt.Sprintf("%08x", rand.Uint32())
-}
-
-func spareprefix(engine string) string {
-	sum := sha256.Sum256([]byte(engine))
-	return "gb" + hex.EncodeToString(sum[:2]) + "~"
 }
 
 // settle finds or makes the interface, and gives it its addresses.
@@ -133,7 +113,7 @@ func (d *device) settle() error {
 	case l.Kind != "bridge":
 		return fmt.Errorf("network interface %s is a %s, not a bridge: %w", l.Name, l.Kind, errdefs.ErrFailedPrecondition)
 	}
-	if id, ours := labelled(l.Alias, d.engine); !ours && l.Alias != d.label && !d.builtin {
+	if id, ours := label.Owner(l.Alias, d.engine); !ours && l.Alias != d.label && !d.builtin {
 		d.external = true // somebody made it before us: it is used, and left
 	} else if ours && l.Alias != d.label {
 		return fmt.Errorf("network interface %s is the bridge of network %s: %w", l.Name, id, errdefs.ErrConflict)
@@ -186,7 +166,7 @@ func (d *device) make() (err error) {
 	} else {
 		mac = net.HardwareAddr{0x02, 0x42, byte(rand.Uint32()), byte(rand.Uint32()), byte(rand.Uint32()), byte(rand.Uint32())}
 	}
-	l, err := d.conn.AddBridge(d.spareName(), d.mtu, mac)
+	l, err := d.conn.AddBridge(label.Spare(d.engine), d.mtu, mac)
 	if err != nil {
 		return err
 	}

@@ -103,6 +103,9 @@ func (m *maker) take(j networks.Join) (*port, error) {
 		return nil, err
 	}
 	if err := m.make(p, j.LinkLocal); err != nil {
+		if j.NetNS != nil {
+			err = errors.Join(err, inside.Remove(j.NetNS, p.iface))
+		}
 		m.giveBack(p, false)
 		return nil, err
 	}
@@ -145,7 +148,7 @@ func (m *maker) transplant(p *port, j networks.Join) (err error) {
 	p.iface = j.Interface
 	if err := m.settle(to, p, j.LinkLocal, foreign); err != nil {
 		if foreign {
-			err = errors.Join(err, unplug(to, p.iface))
+			err = errors.Join(err, inside.Remove(to, p.iface))
 		}
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gantry-engine/gantry/internal/driver/network/label"
 	"github.com/gantry-engine/gantry/internal/sys/netlink"
 )
 
@@ -171,8 +172,8 @@ func (k Kind) Sweep(_ context.Context, known func(id string) bool) error {
 	}
 	var errs []error
 	for _, l := range links {
-		id, ours := labelled(l.Alias, k.Engine)
-		unnamed := l.Alias == "" && l.Kind == "bridge" && strings.HasPrefix(l.Name, spareprefix(k.Engine))
+		id, ours := label.Owner(l.Alias, k.Engine)
+		unnamed := l.Alias == "" && l.Kind == "bridge" && label.IsSpare(l.Name, k.Engine)
 		if l.Kind == "bridge" && (ours && !known(id) || unnamed) {
 			errs = append(errs, c.Delete(l))
 			if k.Rules != nil {

@@ -150,3 +150,21 @@ func (Namespaces) Route(ns *os.File, via4, via6 *spec.Endpoint) error {
 	}
 	return nil
 }
+
+// Remove takes an interface out of a namespace that lives on: it is gone for the container at once, the kernel takes its
+// time. One that the container has deleted itself is no error.
+func Remove(ns *os.File, name string) error {
+	c, err := netlink.Open(ns)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	l, err := c.Link(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return c.Discard(l)
+}
