@@ -57,7 +57,10 @@ type Config struct {
 	NoICC  bool // --icc=false
 	NoMasq bool // --ip-masq=false
 
-	DirectRouting   bool   // --allow-direct-routing
+	DirectRouting       bool          // --allow-direct-routing
+	RespectHostFirewall bool          // --respect-host-firewall
+	AcceptMark          firewall.Mark // --bridge-accept-fwmark
+
 	NoIPTables      bool   // --iptables=false: no packet rules at all
 	NoIPForward     bool   // --ip-forward=false
 	ForwardNoDrop   bool   // --ip-forward-no-drop
@@ -92,7 +95,10 @@ func New(cfg Config) (networks.Deps, error) {
 	bridges := bridge.Kind{Engine: short(cfg.Engine), LocalPorts: !cfg.NoIPTables, MTU: cfg.MTU, PoolSize: cfg.PoolSize, Forward6: forward.ipv6, Prepare: answers.Prepare}
 	var rules publish.Rules
 	if !cfg.NoIPTables {
-		fw, err := firewall.New(firewall.Config{Table: cfg.Table, DirectRouting: cfg.DirectRouting, NoRouter: forward.switched4 && !cfg.ForwardNoDrop, NoRouter6: forward.switches6() && !cfg.ForwardNoDrop})
+		fw, err := firewall.New(firewall.Config{
+			Table: cfg.Table, DirectRouting: cfg.DirectRouting, RespectHost: cfg.RespectHostFirewall, AcceptMark: cfg.AcceptMark,
+			NoRouter: forward.switched4 && !cfg.ForwardNoDrop, NoRouter6: forward.switches6() && !cfg.ForwardNoDrop,
+		})
 		if err != nil {
 			return networks.Deps{}, err
 		}

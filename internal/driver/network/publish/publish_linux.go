@@ -68,19 +68,21 @@ func New(cfg Config, rules Rules, reserver Reserver) *Publisher {
 }
 
 // Publish implements networks.Ports.
-func (p *Publisher) Publish(ctx context.Context, container string, target spec.PortTarget, ports []spec.Port) (_ []spec.Port, err error) {
+func (p *Publisher) Publish(ctx context.Context, container string, to spec.PortTarget, ports []spec.Port) (_ []spec.Port, err error) {
 	var steps undo.Stack
 	defer steps.OnError(ctx, &err)
-	to, bound := target.IPv4, p.defaults(ports)
-	got, err := p.net.Reserve(ctx, container, p.wants(bound, to))
-	if err != nil {
-		return nil, p.explain(err, bound)
+	bound := p.defaults(ports, to)
+	if needed := onHost(bound, to); len(needed) > 0 {
+		got, err := p.net.Reserve(ctx, container, p.wants(bound, needed, to))
+		if err != nil {
+			return nil, p.explain(err, bound, needed)
+		}
+		steps.Push("port reservation", func(ctx context.Context) error { return p.net.Release(ctx, container) })
+		for i, n := range needed {
+			bound[n].HostPort, bound[n].HostPortEnd = got[i], 0
+		}
 	}
-	steps.Push("port reservation", func(ctx context.Context) error { return p.net.Release(ctx, container) })
 	failpoint.Hit("gantryd.net-reserved")
-	for i := range bound {
-		bound[i].HostPort, bound[i].HostPortEnd = got[i], 0
-	}
 	m := mappings(bound, to)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -96,16 +98,13 @@ func (p *Publisher) Publish(ctx context.Context, container string, target spec.P
 }
 
 // Restore implements networks.Ports.
-func (p *Publisher) Restore(_ context.Context, container string, target spec.PortTarget, ports []spec.Port) error {
+func (p *Publisher) Restore(_ context.Context, container string, to spec.PortTarget, ports []spec.Port) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	m := mappings(ports, target.IPv4)
-	p.open[container] = m
-	wants := make([]netproto.Want, len(m))
-	for i, x := range m {
-		wants[i] = netproto.Want{Proto: x.Proto, Host: x.Host, Port: x.Port, Target: x.Target, IPv6: p.cfg.IPv6 && x.Host.IsUnspecified()}
+	p.open[container] = mappings(ports, to)
+	if wants := p.wants(ports, onHost(ports, to), to); len(wants) > 0 {
+		p.net.Adopt(container, wants)
 	}
-	p.net.Adopt(container, wants)
 	return nil
 }
 
@@ -194,38 +193,79 @@ func (p *Publisher) watch(ctx context.Context, ended chan<- struct{}) {
 	}
 }
 
-func (p *Publisher) defaults(ports []spec.Port) []spec.Port {
+// defaults fills in where ports are published that name no address. Unspecified is
+// every address of the host, of both families.
+func (p *Publisher) defaults(ports []spec.Port, to spec.PortTarget) []spec.Port {
 	out := make([]spec.Port, len(ports))
 	for i, x := range ports {
 		x.Proto = strings.ToLower(x.Proto)
 		switch {
+		case !x.HostIP.IsValid() && to.HostIPv4.IsValid():
+			x.HostIP = to.HostIPv4
 		case !x.HostIP.IsValid() && p.cfg.HostIP.IsValid():
 			x.HostIP = p.cfg.HostIP
 		case !x.HostIP.IsValid() || x.HostIP.IsUnspecified():
 			x.HostIP = netip.IPv4Unspecified()
+		}
+		if routed(x, to) {
+			x.HostPort, x.HostPortEnd = 0, 0
 		}
 		out[i] = x
 	}
 	return out
 }
 
-func (p *Publisher) wants(ports []spec.Port, to netip.Addr) []netproto.Want {
-	out := make([]netproto.Want, len(ports))
+// families tells over which address families a port is published.
+func families(x spec.Port, to spec.PortTarget) (v4, v6 bool) {
+	every := !x.HostIP.IsValid() || x.HostIP.IsUnspecified()
+	v4 = to.IPv4.IsValid() && (every || x.HostIP.Unmap().Is4())
+	v6 = to.IPv6.IsValid() && (every || !x.HostIP.Unmap().Is4())
+	return v4, v6
+}
+
+// routed tells whether a port is open at the container's own addresses only.
+func routed(x spec.Port, to spec.PortTarget) bool {
+	v4, v6 := families(x, to)
+	return (v4 || v6) && (!v4 || to.Routed4) && (!v6 || to.Routed6)
+}
+
+// onHost are the indices of the ports that take one of the host.
+func onHost(ports []spec.Port, to spec.PortTarget) (out []int) {
 	for i, x := range ports {
-		out[i] = netproto.Want{
-			Proto: x.Proto, Host: x.HostIP, Port: x.HostPort, End: x.HostPortEnd,
-			Target: netip.AddrPortFrom(to, x.ContainerPort), IPv6: p.cfg.IPv6 && x.HostIP.IsUnspecified(),
+		if !routed(x, to) {
+			out = append(out, i)
 		}
 	}
 	return out
 }
 
-func (p *Publisher) explain(err error, ports []spec.Port) error {
+// wants is what is to be reserved for the ports of these indices.
+func (p *Publisher) wants(ports []spec.Port, needed []int, to spec.PortTarget) []netproto.Want {
+	addr := to.IPv4
+	if !addr.IsValid() {
+		addr = to.IPv6
+	}
+	out := make([]netproto.Want, len(needed))
+	for i, n := range needed {
+		x := ports[n]
+		host := x.HostIP
+		if !host.IsValid() {
+			host = netip.IPv4Unspecified()
+		}
+		out[i] = netproto.Want{
+			Proto: x.Proto, Host: host, Port: x.HostPort, End: x.HostPortEnd,
+			Target: netip.AddrPortFrom(addr, x.ContainerPort), IPv6: p.cfg.IPv6 && host.IsUnspecified(),
+		}
+	}
+	return out
+}
+
+func (p *Publisher) explain(err error, ports []spec.Port, needed []int) error {
 	var taken *TakenError
-	if !errors.As(err, &taken) || taken.Index < 0 || taken.Index >= len(ports) {
+	if !errors.As(err, &taken) || taken.Index < 0 || taken.Index >= len(needed) {
 		return err
 	}
-	port := ports[taken.Index]
+	port := ports[needed[taken.Index]]
 	port.HostPort = taken.Port
 	cause := taken.Cause
 	if taken.Owner == "" && taken.Cause == syscall.EADDRINUSE.Error() {
@@ -236,14 +276,26 @@ func (p *Publisher) explain(err error, ports []spec.Port) error {
 	return &networks.PortTakenError{Port: port, Owner: taken.Owner, Cause: cause}
 }
 
-func mappings(ports []spec.Port, to netip.Addr) []firewall.Mapping {
-	out := make([]firewall.Mapping, len(ports))
-	for i, x := range ports {
-		host := x.HostIP
-		if !host.IsValid() {
-			host = netip.IPv4Unspecified()
+// mappings are the packet rules of ports: one for each family that a port has.
+func mappings(ports []spec.Port, to spec.PortTarget) []firewall.Mapping {
+	var out []firewall.Mapping
+	for _, x := range ports {
+		v4, v6 := families(x, to)
+		every := !x.HostIP.IsValid() || x.HostIP.IsUnspecified()
+		add := func(host, target netip.Addr) {
+			if !every {
+				host = x.HostIP
+			}
+			out = append(out, firewall.Mapping{
+				Bridge: to.Interface, Proto: x.Proto, Host: host, Port: x.HostPort, Target: netip.AddrPortFrom(target, x.ContainerPort),
+			})
 		}
-		out[i] = firewall.Mapping{Proto: x.Proto, Host: host, Port: x.HostPort, Target: netip.AddrPortFrom(to, x.ContainerPort)}
+		if v4 {
+			add(netip.IPv4Unspecified(), to.IPv4)
+		}
+		if v6 {
+			add(netip.IPv6Unspecified(), to.IPv6)
+		}
 	}
 	return out
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -137,6 +138,48 @@ func TestPublishAndWithdraw(t *testing.T) {
 	}
 	if want := []string{"reserve", "add", "remove", "release"}; !slices.Equal(w.log, want) || len(w.rules)+len(w.held) != 0 {
 		t.Errorf("steps %v, want %v; left %v %v", w.log, want, w.rules, w.held)
+	}
+}
+
+// TestTargets: what is reserved and which rules are made, by the container's addresses.
+func TestTargets(t *testing.T) {
+	const v4, v6 = "172.17.0.2", "fd00::2"
+	any4, any6 := netip.IPv4Unspecified(), netip.IPv6Unspecified()
+	for name, c := range map[string]struct {
+		to    spec.PortTarget
+		host  netip.Addr
+		rules map[string]string
+		held  string // what is reserved: host and target; empty for nothing
+	}{
+		"both families":           {spec.PortTarget{IPv4: netip.MustParseAddr(v4), IPv6: netip.MustParseAddr(v6)}, any4, map[string]string{"tcp 0.0.0.0:8080": v4 + ":80", "tcp :::8080": "[" + v6 + "]:80"}, "0.0.0.0 " + v4 + ":80"},
+		"both, one address":       {spec.PortTarget{IPv4: netip.MustParseAddr(v4), IPv6: netip.MustParseAddr(v6)}, netip.MustParseAddr("127.0.0.1"), map[string]string{"tcp 127.0.0.1:8080": v4 + ":80"}, "127.0.0.1 " + v4 + ":80"},
+		"IPv6 only":               {spec.PortTarget{IPv6: netip.MustParseAddr(v6)}, any6, map[string]string{"tcp :::8080": "[" + v6 + "]:80"}, "0.0.0.0 [" + v6 + "]:80"},
+		"the network's address":   {spec.PortTarget{IPv4: netip.MustParseAddr(v4), HostIPv4: netip.MustParseAddr("192.0.2.1")}, netip.Addr{}, map[string]string{"tcp 192.0.2.1:8080": v4 + ":80"}, "192.0.2.1 " + v4 + ":80"},
+		"routed":                  {spec.PortTarget{IPv4: netip.MustParseAddr(v4), Routed4: true}, any4, map[string]string{"tcp 0.0.0.0:0": v4 + ":80"}, ""},
+		"routed over IPv6 only":   {spec.PortTarget{IPv4: netip.MustParseAddr(v4), IPv6: netip.MustParseAddr(v6), Routed6: true}, any4, map[string]string{"tcp 0.0.0.0:8080": v4 + ":80", "tcp :::8080": "[" + v6 + "]:80"}, "0.0.0.0 " + v4 + ":80"},
+		"routed over both, in v6": {spec.PortTarget{IPv4: netip.MustParseAddr(v4), IPv6: netip.MustParseAddr(v6), Routed4: true, Routed6: true}, any6, map[string]string{"tcp 0.0.0.0:0": v4 + ":80", "tcp :::0": "[" + v6 + "]:80"}, ""},
+	} {
+		for _, again := range []bool{false, true} { // published, and taken over after a restart
+			w := newWorld()
+			p := New(Config{}, rulesOf{w}, w)
+			ports := []spec.Port{{Proto: "tcp", ContainerPort: 80, HostPort: 8080, HostIP: c.host}}
+			bound, err := p.Publish(ctx, "c", c.to, ports)
+			if again && err == nil {
+				w = newWorld()
+				p = New(Config{}, rulesOf{w}, w)
+				err = errors.Join(p.Restore(ctx, "c", c.to, bound), p.Ready(ctx), p.Close(ctx, false))
+			}
+			held := ""
+			for _, x := range w.held["c"] {
+				held += x.Host.String() + " " + x.Target.String()
+			}
+			if err != nil || !maps.Equal(w.rules, c.rules) || held != c.held {
+				t.Errorf("%s, restored %t: %v; rules %v, reserved %q; want %v, %q", name, again, err, w.rules, held, c.rules, c.held)
+			}
+			if err := p.Withdraw(ctx, "c"); err != nil || len(w.rules)+len(w.held) != 0 {
+				t.Errorf("%s, restored %t: left %v, %v: %v", name, again, w.rules, w.held, err)
+			}
+		}
 	}
 }
 
