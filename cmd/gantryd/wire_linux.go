@@ -182,14 +182,17 @@ func (e *engine) wireNetworks(ctx context.Context, d *daemon) error {
 	c := d.cfg
 	n := network.Config{
 		ExecRoot: c.ExecRoot, State: filepath.Join(c.DataRoot, "network-plugins"), GantryNet: sibling.Path("gantry-net"), Bridge: c.BridgeName, Gateway: c.DefaultGateway, HostIP: c.IP, MTU: c.MTU,
-		IPv6: c.IPv6, Gateway6: c.DefaultGateway6, DirectRouting: c.AllowDirectRouting,
+		IPv6: c.IPv6, Gateway6: c.DefaultGateway6, DirectRouting: c.AllowDirectRouting, RespectHostFirewall: c.RespectHostFirewall,
 		NoICC: !c.ICC, NoMasq: !c.IPMasq, NoIPTables: !c.IPTables, NoIPForward: !c.IPForward, ForwardNoDrop: c.ForwardNoDrop,
 		Table: c.FirewallTable, PoolSize: poolSize, Engine: d.id, Namespace: e.namespaceOf,
+	}
+	var err error
+	if n.AcceptMark.Value, n.AcceptMark.Mask, err = c.AcceptMark(); err != nil {
+		return err
 	}
 	if c.Bridge != "" {
 		n.Bridge, n.External = c.Bridge, true
 	}
-	var err error
 	for _, p := range []struct {
 		text string
 		to   *netip.Prefix

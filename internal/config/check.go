@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"math"
 	"net"
 	"net/netip"
 	"path/filepath"
@@ -110,6 +111,12 @@ func (c *Config) check() error {
 	if c.BIP != "" && c.Bridge != "" {
 		errs = append(errs, invalid("You specified -b & --bip, mutually exclusive options. Please specify only one"))
 	}
+	if c.RespectHostFirewall && !c.IPTables {
+		errs = append(errs, invalid("--respect-host-firewall needs packet rules, which --iptables=false forbids: give one of them"))
+	}
+	if _, _, err := c.AcceptMark(); err != nil {
+		errs = append(errs, err)
+	}
 	if !c.ICC && !c.IPTables {
 		errs = append(errs, invalid("You specified --iptables=false with --icc=false. ICC=false uses iptables to function. Please set --icc or --iptables to true"))
 	}
@@ -194,4 +201,22 @@ func normalizeTCP(h, addr string, tls bool) (string, error) {
 		return "", invalid("invalid bind address (%s): %q is no port number", h, port)
 	}
 	return "tcp://" + net.JoinHostPort(host, port), nil
+}
+
+// AcceptMark is --bridge-accept-fwmark: a packet mark and the bits of it that count. No mask
+// is all bits; without the option the mask is 0.
+func (c *Config) AcceptMark() (value, mask uint32, err error) {
+	if c.BridgeAcceptFwmark == "" {
+		return 0, 0, nil
+	}
+	mark, bits, masked := strings.Cut(c.BridgeAcceptFwmark, "/")
+	v, err := strconv.ParseUint(mark, 0, 32)
+	m := uint64(math.MaxUint32)
+	if err == nil && masked {
+		m, err = strconv.ParseUint(bits, 0, 32)
+	}
+	if err != nil || m == 0 {
+		return 0, 0, invalid("invalid bridge-accept-fwmark %q: a mark of 32 bits is needed, or mark/mask, as 1 or 0x1/0x3", c.BridgeAcceptFwmark)
+	}
+	return uint32(v), uint32(m), nil
 }

@@ -86,6 +86,8 @@ type Config struct {
 	FirewallTable         string
 	AddressPools          []Pool
 	AllowDirectRouting    bool
+	BridgeAcceptFwmark    string
+	RespectHostFirewall   bool // an addition: the host's input chains judge who reaches published ports
 	NetworkControlPlane   int
 	SwarmAdvertiseAddress string
 }

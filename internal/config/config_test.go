@@ -45,7 +45,7 @@ func TestEveryDockerdFlagIsClassified(t *testing.T) {
 	}
 	flags := pflag.NewFlagSet("dockerd", pflag.ContinueOnError)
 	NewLoader("/usr/bin/dockerd", flags)
-	listed := map[string]bool{"bridge-name": true, "image-policy": true, "disk-budget": true, "firewall-table": true, "lazy-pull": true, "default-registry": true, "": true}
+	listed := map[string]bool{"bridge-name": true, "image-policy": true, "disk-budget": true, "firewall-table": true, "lazy-pull": true, "default-registry": true, "respect-host-firewall": true, "": true}
 	for line := range strings.Lines(string(data)) {
 		f := strings.Split(line, "\t")
 		name, ok := strings.CutPrefix(f[0], "--")
@@ -91,7 +91,7 @@ func TestEveryDockerdFlagIsClassified(t *testing.T) {
 		if !listed[o.Flag] {
 			t.Errorf("--%s is no flag of dockerd and not marked as our own", o.Flag)
 		}
-		if o.Own != (o.Flag == "bridge-name" || o.Flag == "image-policy" || o.Flag == "disk-budget" || o.Flag == "firewall-table" || o.Flag == "lazy-pull" || o.Flag == "default-registry") {
+		if o.Own != (o.Flag == "bridge-name" || o.Flag == "image-policy" || o.Flag == "disk-budget" || o.Flag == "firewall-table" || o.Flag == "lazy-pull" || o.Flag == "default-registry" || o.Flag == "respect-host-firewall") {
 			t.Errorf("--%s: Own is %v", o.Flag, o.Own)
 		}
 	}
@@ -169,6 +169,10 @@ func TestFileErrors(t *testing.T) {
 		{`{"hosts":["ftp://x"]}`, nil, "unsupported proto: ftp"},
 		{`{"hosts":["npipe:////./pipe/x"]}`, nil, "Windows"},
 		{`{"data-root":"here"}`, nil, "absolute"},
+		{`{"bridge-accept-fwmark":"red"}`, nil, "0x1/0x3"},
+		{`{"bridge-accept-fwmark":"1/0"}`, nil, "0x1/0x3"},
+		{`{"bridge-accept-fwmark":"0x100000000"}`, nil, "32 bits"},
+		{`{"respect-host-firewall":true,"iptables":false}`, nil, "packet rules"},
 	} {
 		_, err := load(t, "gantryd", c.file, c.args...)
 		if err == nil || !strings.Contains(err.Error(), c.want) || !errdefs.IsInvalidArgument(err) {
@@ -181,6 +185,18 @@ func TestFileErrors(t *testing.T) {
 	for _, empty := range []string{" ", "{}", "\ufeff{}"} {
 		if _, err := load(t, "gantryd", empty); err != nil {
 			t.Errorf("file %q: %v", empty, err)
+		}
+	}
+}
+
+func TestAcceptMark(t *testing.T) {
+	for text, want := range map[string][2]uint32{"": {0, 0}, "1": {1, 1<<32 - 1}, "0x1/0x3": {1, 3}} {
+		c, err := load(t, "gantryd", `{"bridge-accept-fwmark":"`+text+`"}`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if value, mask, err := c.AcceptMark(); err != nil || value != want[0] || mask != want[1] {
+			t.Errorf("%q: %#x/%#x, %v; want %#x/%#x", text, value, mask, err, want[0], want[1])
 		}
 	}
 }

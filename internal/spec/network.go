@@ -135,7 +135,7 @@ type Endpoint struct {
 type Sandbox struct {
 	ID        string
 	Endpoints []Endpoint
-	Ports     []Port       // as bound: HostPort is never 0
+	Ports     []Port       // as bound: HostPort is 0 only where a port is open at the container's own address
 	Servers   []NameServer `json:",omitempty"` // whom names go to that no network has
 
 	// NetNS is the namespace to launch the container in. The network service

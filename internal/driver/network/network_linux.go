@@ -13,6 +13,7 @@ import (
 
 	"github.com/gantry-engine/gantry/internal/driver/network/bridge"
 	"github.com/gantry-engine/gantry/internal/driver/network/firewall"
+	"github.com/gantry-engine/gantry/internal/driver/network/flows"
 	"github.com/gantry-engine/gantry/internal/driver/network/gantrynet"
 	"github.com/gantry-engine/gantry/internal/driver/network/host"
 	"github.com/gantry-engine/gantry/internal/driver/network/inside"
@@ -60,7 +61,10 @@ type Config struct {
 	NoICC  bool // --icc=false
 	NoMasq bool // --ip-masq=false
 
-	DirectRouting   bool   // --allow-direct-routing
+	DirectRouting       bool          // --allow-direct-routing
+	RespectHostFirewall bool          // --respect-host-firewall
+	AcceptMark          firewall.Mark // --bridge-accept-fwmark
+
 	NoIPTables      bool   // --iptables=false: no packet rules at all
 	NoIPForward     bool   // --ip-forward=false
 	ForwardNoDrop   bool   // --ip-forward-no-drop
@@ -95,10 +99,13 @@ func New(cfg Config) (networks.Deps, error) {
 	if err != nil {
 		return networks.Deps{}, err
 	}
-	bridges := bridge.Kind{Engine: short(cfg.Engine), LocalPorts: !cfg.NoIPTables, MTU: cfg.MTU, PoolSize: cfg.PoolSize, Forward6: forward.ipv6, Prepare: answers.Prepare}
+	bridges := bridge.Kind{Engine: short(cfg.Engine), LocalPorts: !cfg.NoIPTables, MTU: cfg.MTU, PoolSize: cfg.PoolSize, Forward6: forward.ipv6, Prepare: answers.Prepare, Flows: &flows.Forgetter{}}
 	var rules publish.Rules
 	if !cfg.NoIPTables {
-		fw, err := firewall.New(firewall.Config{Table: cfg.Table, DirectRouting: cfg.DirectRouting, NoRouter: forward.switched4 && !cfg.ForwardNoDrop, NoRouter6: forward.switches6() && !cfg.ForwardNoDrop})
+		fw, err := firewall.New(firewall.Config{
+			Table: cfg.Table, DirectRouting: cfg.DirectRouting, RespectHost: cfg.RespectHostFirewall, AcceptMark: cfg.AcceptMark,
+			NoRouter: forward.switched4 && !cfg.ForwardNoDrop, NoRouter6: forward.switches6() && !cfg.ForwardNoDrop,
+		})
 		if err != nil {
 			return networks.Deps{}, err
 		}

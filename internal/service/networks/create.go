@@ -72,7 +72,7 @@ func (m *maker) Create(ctx context.Context, req network.CreateRequest) (_ networ
 func (m *maker) follow(n *spec.Network) (*spec.Network, error) {
 	from, err := m.nets.find(n.ConfigFrom)
 	if err != nil {
-		return nil, fmt.Errorf("configuration network %q: %w", n.ConfigFrom, err)
+		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	if !from.ConfigOnly {
 		return nil, fmt.Errorf("configuration network %q is not a configuration, it was not made with --config-only: %w", n.ConfigFrom, errdefs.ErrPermissionDenied)

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -20,7 +19,7 @@ func (d Deps) kind(name string) (Kind, error) {
 	case d.Plugins != nil:
 		return d.Plugins.Kind(name), nil
 	}
-	return nil, fmt.Errorf("could not find plugin %s in v1 plugin registry: plugin not found: there is no network driver of this name (known are %s): %w",
+	return nil, fmt.Errorf("plugin %q not found: there is no network driver of this name, known are %s: %w",
 		name, strings.Join(slices.Sorted(maps.Keys(d.Kinds)), ", "), errdefs.ErrNotFound)
 }
 
@@ -32,5 +31,5 @@ func (d Deps) ipam(name string) (IPAM, error) {
 	case d.Plugins != nil:
 		return d.Plugins.IPAM(name), nil
 	}
-	return nil, fmt.Errorf("could not find IPAM driver %s: known are %s: %w", strconv.Quote(name), strings.Join(slices.Sorted(maps.Keys(d.IPAM)), ", "), errdefs.ErrNotFound)
+	return nil, fmt.Errorf("plugin %q not found: there is no address management of this name, known are %s: %w", name, strings.Join(slices.Sorted(maps.Keys(d.IPAM)), ", "), errdefs.ErrNotFound)
 }

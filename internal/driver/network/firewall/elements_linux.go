@@ -24,6 +24,8 @@ const (
 	openings setName = "openings"     // containers' own addresses and ports that outsiders may use
 	onAddr   setName = "published_on" // ports of one address of the host
 	onAny    setName = "published"    // ports of all its addresses
+	judgedOn setName = "judged_on"    // published_on and published as sets, with
+	judged   setName = "judged"       // --respect-host-firewall: a map cannot be asked whether it has a key
 )
 
 // protocols are those whose ports can be published, by the names of the API.
@@ -168,6 +170,14 @@ func (w *wanted) ofPort(m Mapping, n Network) []element {
 	}
 	if !m.Host.IsUnspecified() {
 		p.set, p.key = onAddr, octets(m.Host)+p.key
+	}
+	if w.cfg.RespectHost {
+		j := p
+		j.val, j.set = "", judged
+		if p.set == onAddr {
+			j.set = judgedOn
+		}
+		es = append(es, j)
 	}
 	return append(es, p)
 }

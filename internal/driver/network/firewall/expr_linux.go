@@ -67,6 +67,30 @@ func dnatted() []expr.Any {
 	return conntrack(expr.CtKeySTATUS, dstNAT)
 }
 
+func mark(is uint32) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyMARK, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(is)},
+	}
+}
+
+// marked compares the bits of a mark that count.
+func marked(m Mark) []expr.Any {
+	n := binaryutil.NativeEndian
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyMARK, Register: 1},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: n.PutUint32(m.Mask), Xor: make([]byte, 4)},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: n.PutUint32(m.Value & m.Mask)},
+	}
+}
+
+func setMark(to uint32) []expr.Any {
+	return []expr.Any{
+		&expr.Immediate{Register: 1, Data: binaryutil.NativeEndian.PutUint32(to)},
+		&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: 1},
+	}
+}
+
 // echoRequest is what ping sends.
 func (f *family) echoRequest() []expr.Any {
 	return []expr.Any{

@@ -36,7 +36,15 @@ type Config struct {
 	// DirectRouting lets everybody reach published ports at containers' own addresses
 	// (--allow-direct-routing).
 	DirectRouting bool
+	// RespectHost lets the host's own firewall judge who reaches published ports from
+	// outside (--respect-host-firewall).
+	RespectHost bool
+	// AcceptMark lets packets with this mark into all networks (--bridge-accept-fwmark).
+	AcceptMark Mark
 }
+
+// Mark is a packet mark with the bits of it that count; the zero value is none.
+type Mark struct{ Value, Mask uint32 }
 
 // Firewall changes our tables. Until Rebuild it only notes what is wanted.
 type Firewall struct {
@@ -44,10 +52,14 @@ type Firewall struct {
 
 	mu     sync.Mutex
 	conn   *nftables.Conn
+	lists  *netlink.Conn // for what the library cannot list
 	routes *rtnetlink.Conn
 	wanted *wanted
 	tables map[*family]*table // what the kernel has; nil before Rebuild
 	built  shape
+	loop   *handover
+
+	hostFirewall string // who closes the host's input; empty if nobody
 
 	port     uint32      // of conn: notifications of our own changes come from there
 	damaged  atomic.Bool // another program has changed our tables
@@ -60,7 +72,7 @@ const sendBuffer = 8 << 20
 
 // New opens a lasting nftables socket. Nothing is changed before Rebuild.
 func New(cfg Config) (*Firewall, error) {
-	f := &Firewall{cfg: cfg, wanted: newWanted(cfg)}
+	f := &Firewall{cfg: cfg, wanted: newWanted(cfg), loop: newHandover(cfg.Table)}
 	var err error
 	f.conn, err = nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(c *netlink.Conn) error {
 		return errors.Join(c.SetWriteBuffer(sendBuffer), f.learnPort(c))
@@ -68,8 +80,11 @@ func New(cfg Config) (*Firewall, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening an nftables socket (the kernel needs CONFIG_NF_TABLES): %w", err)
 	}
+	if f.lists, err = netlink.Dial(unix.NETLINK_NETFILTER, nil); err != nil {
+		return nil, errors.Join(fmt.Errorf("opening an nftables socket: %w", err), f.conn.CloseLasting())
+	}
 	if f.routes, err = rtnetlink.Open(nil); err != nil {
-		return nil, errors.Join(err, f.conn.CloseLasting())
+		return nil, errors.Join(err, f.lists.Close(), f.conn.CloseLasting())
 	}
 	return f, nil
 }
@@ -140,6 +155,7 @@ func (f *Firewall) Add(ports []Mapping) error {
 		f.wanted.removePorts(&change{}, added)
 		return fmt.Errorf("publishing ports: %w", err)
 	}
+	f.troubles.Say(troubleBypass, f.bypassed())
 	return nil
 }
 
@@ -212,7 +228,7 @@ func (f *Firewall) Rebuild() error {
 	if err := f.rebuild(); err != nil {
 		return err
 	}
-	f.troubles.Say(troubleForeign, f.acceptForeign())
+	f.besideOthers()
 	if f.watcher == nil {
 		var err error
 		f.watcher, err = f.watch()
@@ -225,6 +241,9 @@ func (f *Firewall) Rebuild() error {
 const (
 	troubleOwn     = "the packet rules of networks and published ports cannot be repaired"
 	troubleForeign = "packet rules of other programs keep containers from being reached"
+	troubleUser    = "there is no chain for users' own packet rules"
+	troubleLook    = "the host's firewall cannot be looked at"
+	troubleBypass  = "published ports can be reached past the host's firewall"
 )
 
 // look repairs what needs it, and logs what cannot be.
@@ -235,34 +254,61 @@ func (f *Firewall) look() {
 		return
 	}
 	f.troubles.Say(troubleOwn, f.repairOwn())
+	f.besideOthers()
+}
+
+// besideOthers looks after what other programs' rules do to containers, and ours to them.
+func (f *Firewall) besideOthers() {
 	f.troubles.Say(troubleForeign, f.acceptForeign())
+	f.troubles.Say(troubleUser, f.offerUserChain())
+	f.troubles.Say(troubleLook, f.findHostFirewall())
+	f.troubles.Say(troubleBypass, f.bypassed())
 }
 
 func (f *Firewall) rebuild() error {
+	if f.cfg.RespectHost {
+		if err := f.loop.open(f.routes); err != nil {
+			return err
+		}
+	}
 	shape := f.wanted.shape()
 	tables := map[*family]*table{}
 	for _, fam := range families {
 		t := newTable(fam, f.conn, f.cfg.Table)
 		t.remove()
-		if fam == ip6 && !shape.v6 && !f.cfg.NoRouter6 {
-			continue
+		if fam == ip6 && !shape.v6 && !(f.cfg.NoRouter6 && forwards6()) {
+			continue // hooks in IPv6 would cost what nobody uses
 		}
 		tables[fam] = t
-		if err := t.build(f.wanted); err != nil {
+		if err := t.build(f.wanted, f.loop); err != nil {
 			return fmt.Errorf("building table %s %s: %w", fam.name, f.cfg.Table, err)
 		}
 	}
 	if err := f.conn.Flush(); err != nil {
-		return fmt.Errorf("building the nftables tables %s: %w", f.cfg.Table, explain(err))
+		return fmt.Errorf("building the nftables tables %s: %w", f.cfg.Table, f.explain(err))
 	}
 	f.tables, f.built = tables, shape
+	if !f.cfg.RespectHost { // of a former daemon that did
+		return f.loop.remove(f.routes)
+	}
 	return nil
 }
 
+// forwards6 tells whether the host passes IPv6 packets between interfaces: it may go on
+// doing so after the last network that needed it.
+func forwards6() bool {
+	now, err := rtnetlink.ReadSysctl("net.ipv6.conf.all.forwarding")
+	return err == nil && now != "0"
+}
+
 // explain says what an errno of nftables means for the host.
-func explain(err error) error {
+func (f *Firewall) explain(err error) error {
+	lacks := errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.ENOENT)
 	switch {
-	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.ENOENT):
+	case lacks && f.cfg.RespectHost:
+		return fmt.Errorf("the kernel lacks a part of nftables (--respect-host-firewall needs CONFIG_NFT_DUP_IPV4 and CONFIG_NFT_DUP_IPV6 "+
+			"beside what published ports need: CONFIG_NF_TABLES_IPV4, _IPV6, NFT_NAT, NFT_MASQ, NFT_CT, NFT_FIB_IPV4, _IPV6): %w", err)
+	case lacks:
 		return fmt.Errorf("the kernel lacks a part of nftables (CONFIG_NF_TABLES_IPV4, _IPV6, NFT_NAT, NFT_MASQ, NFT_CT, NFT_FIB_IPV4, _IPV6 are needed; "+
 			"--iptables=false does without): %w", err)
 	case errors.Is(err, unix.EPERM):
@@ -296,12 +342,12 @@ func (f *Firewall) present() (bool, error) {
 func (f *Firewall) Teardown() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	err := f.withdrawAccepts()
+	err := errors.Join(f.withdrawAccepts(), f.removeUserChain())
 	f.tables = nil
 	for _, fam := range families {
 		newTable(fam, f.conn, f.cfg.Table).remove()
 	}
-	return errors.Join(err, f.conn.Flush())
+	return errors.Join(err, f.conn.Flush(), f.loop.remove(f.routes))
 }
 
 // Repair puts back what other programs have removed: our tables, and our accepts in
@@ -312,14 +358,15 @@ func (f *Firewall) Repair() error {
 	if err := f.repairOwn(); err != nil {
 		return err
 	}
-	return f.acceptForeign()
+	return errors.Join(f.acceptForeign(), f.offerUserChain(), f.findHostFirewall())
 }
 
 func (f *Firewall) repairOwn() error {
 	damaged := f.damaged.Swap(false)
 	there, err := f.present()
-	if err == nil && f.tables != nil && (damaged || !there) {
-		slog.Warn("another program has changed our nftables tables: they are made again", "table", f.cfg.Table)
+	open := !f.cfg.RespectHost || f.loop.there(f.routes)
+	if err == nil && f.tables != nil && (damaged || !there || !open) {
+		slog.Warn("another program has changed our packet rules: they are made again", "table", f.cfg.Table)
 		err = f.rebuild()
 	}
 	if err != nil && damaged {
@@ -342,5 +389,5 @@ func (f *Firewall) Close(remove bool) error {
 		errs = append(errs, f.Teardown())
 	}
 	f.routes.Close()
-	return errors.Join(append(errs, f.conn.CloseLasting())...)
+	return errors.Join(append(errs, f.lists.Close(), f.conn.CloseLasting())...)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/gantry-engine/gantry/internal/sys/netlink"
 	"github.com/gantry-engine/gantry/internal/testkit"
 )
 
@@ -127,12 +128,17 @@ func TestGolden(t *testing.T) {
 		"default": {networks: []Network{four}},
 		"ports":   {networks: []Network{network("gtest0", 0)}, ports: []Mapping{web, local, web6, one6}},
 		"router":  {cfg: Config{NoRouter: true, NoRouter6: true, DirectRouting: true}, networks: []Network{four}, ports: []Mapping{web}},
+		"respect": {cfg: Config{RespectHost: true, AcceptMark: Mark{1, 3}}, networks: []Network{network("gtest0", 0)}, ports: []Mapping{web, local, web6, one6}},
 		"kinds": {networks: everyKind(), ports: []Mapping{
 			web, web6, port("tcp", "", 8081, "172.30.1.2:80"), port("tcp", "", 0, "172.30.2.2:80"), port("tcp", "", 0, "[fd00:30:2::2]:80"),
 			port("udp", "192.0.2.1", 53, "172.30.6.2:53"),
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if c.cfg.NoRouter6 { // only where the host forwards
+				must(t, netlink.WriteSysctl("net.ipv6.conf.all.forwarding", "1"))
+				t.Cleanup(func() { must(t, netlink.WriteSysctl("net.ipv6.conf.all.forwarding", "0")) })
+			}
 			f := open(t, c.cfg, c.networks...)
 			must(t, f.Add(c.ports))
 			for range 2 { // the second time it replaces tables that are there

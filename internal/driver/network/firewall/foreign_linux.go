@@ -67,6 +67,9 @@ func (f *Firewall) acceptForeign() error {
 	if err != nil {
 		return err
 	}
+	if err := f.acceptHandedOver(); err != nil {
+		return err
+	}
 	var names []string
 	if len(f.wanted.networks) > 0 && len(chains) > 0 {
 		if names, err = f.elsewhere(); err != nil {
@@ -89,6 +92,26 @@ func (f *Firewall) acceptForeign() error {
 	return errors.Join(append(errs, f.legacy())...)
 }
 
+// acceptHandedOver lets copies of accepted packets through output chains that drop. The
+// kernel sends them as its own, but what they are has been judged on the way in.
+func (f *Firewall) acceptHandedOver() error {
+	chains, err := f.foreign(nftables.ChainHookOutput)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, c := range chains {
+		var want []accepts
+		if before, ok := c.closes(); ok && f.cfg.RespectHost {
+			want = []accepts{{f.cfg.Table + " handed over", exactly(expr.MetaKeyOIFNAME, f.loop.out), before}}
+		}
+		if err := f.settle(c, want); err != nil {
+			errs = append(errs, fmt.Errorf("accepting what the host's firewall has accepted in chain %s of nftables table %s %s, which drops it: %w", c.Name, familyName(c.Table.Family), c.Table.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // accepts is one rule of ours in a foreign chain.
 type accepts struct {
 	mark   string // its comment, by which it is known again
@@ -109,11 +132,15 @@ func (f *Firewall) acceptsIn(c foreignChain, names []string) (out []accepts) {
 		add("to containers", &expr.Meta{Key: expr.MetaKeyOIFGROUP, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: group})
 	}
 	for _, name := range names {
-		exact := append([]byte(name), 0) // as iptables-nft writes it
-		add("from "+name, &expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: exact})
-		add("to "+name, &expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: exact})
+		add("from "+name, exactly(expr.MetaKeyIIFNAME, name)...)
+		add("to "+name, exactly(expr.MetaKeyOIFNAME, name)...)
 	}
 	return out
+}
+
+// exactly compares an interface's name as iptables-nft writes it.
+func exactly(key expr.MetaKey, name string) []expr.Any {
+	return []expr.Any{&expr.Meta{Key: key, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: append([]byte(name), 0)}}
 }
 
 // deviceGroup is iptables' -m devgroup (struct xt_devgroup_info: flags, then group and
@@ -140,15 +167,14 @@ func (f *Firewall) settle(c foreignChain, want []accepts) error {
 	}
 	steps := 0
 	for _, r := range c.rules {
-		mark, ours := f.marked(r)
-		if !ours {
+		if !strings.HasPrefix(r.comment, f.cfg.Table+" ") {
+			continue // not ours
+		}
+		if missing[r.comment] {
+			delete(missing, r.comment)
 			continue
 		}
-		if missing[mark] {
-			delete(missing, mark)
-			continue
-		}
-		if err := f.conn.DelRule(r); err != nil {
+		if err := f.conn.DelRule(&nftables.Rule{Table: c.Table, Chain: c.Chain, Handle: r.handle}); err != nil {
 			return err
 		}
 		steps++
@@ -177,22 +203,18 @@ func (f *Firewall) settle(c foreignChain, want []accepts) error {
 	return nil
 }
 
-// marked tells whether a rule is ours, and which.
-func (f *Firewall) marked(r *nftables.Rule) (mark string, ours bool) {
-	mark, ok := userdata.GetString(r.UserData, userdata.TypeComment)
-	return mark, ok && strings.HasPrefix(mark, f.cfg.Table+" ")
-}
-
 // withdrawAccepts takes all our rules out of foreign chains. The caller holds the lock.
 func (f *Firewall) withdrawAccepts() error {
-	chains, err := f.foreign(nftables.ChainHookForward)
-	if err != nil {
-		return err
-	}
 	var errs []error
-	for _, c := range chains {
-		if err := f.settle(c, nil); err != nil {
-			errs = append(errs, fmt.Errorf("withdrawing accepts from chain %s of nftables table %s: %w", c.Name, c.Table.Name, err))
+	for _, hook := range []*nftables.ChainHook{nftables.ChainHookForward, nftables.ChainHookOutput} {
+		chains, err := f.foreign(hook)
+		if err != nil {
+			return err
+		}
+		for _, c := range chains {
+			if err := f.settle(c, nil); err != nil {
+				errs = append(errs, fmt.Errorf("withdrawing accepts from chain %s of nftables table %s: %w", c.Name, c.Table.Name, err))
+			}
 		}
 	}
 	return errors.Join(errs...)
@@ -201,7 +223,7 @@ func (f *Firewall) withdrawAccepts() error {
 // foreignChain is another program's base chain of type filter.
 type foreignChain struct {
 	*nftables.Chain
-	rules []*nftables.Rule
+	rules []foreignRule
 }
 
 // iptables tells whether iptables-nft keeps the chain.
@@ -210,27 +232,19 @@ func (c foreignChain) iptables() bool {
 }
 
 // closes tells whether the chain drops or rejects what none of its rules accepted: by
-// its policy (handle 0) or by an unconditional last rule, whose handle it gives.
-func (c foreignChain) closes() (last uint64, ok bool) {
+// its policy, or by an unconditional last rule. before is where what is accepted must
+// stand, a rule's handle: 0, at the end, with a policy; else in front of the first rule
+// that leaves for other chains, as these may reject too (firewalld's zones do).
+func (c foreignChain) closes() (before uint64, ok bool) {
 	if c.Policy != nil && *c.Policy == nftables.ChainPolicyDrop {
 		return 0, true
 	}
-	if len(c.rules) == 0 {
+	if len(c.rules) == 0 || !c.rules[len(c.rules)-1].refuses() {
 		return 0, false
 	}
-	r := c.rules[len(c.rules)-1]
-	for i, e := range r.Exprs {
-		switch x := e.(type) {
-		case *expr.Counter, *expr.Log, *expr.Limit:
-			continue
-		case *expr.Reject:
-			return r.Handle, true
-		case *expr.Verdict:
-			return r.Handle, i == len(r.Exprs)-1 && x.Kind == expr.VerdictDrop
-		case *expr.Target:
-			return r.Handle, x.Name == "REJECT"
-		default:
-			return 0, false
+	for _, r := range c.rules {
+		if r.leaves() || r.refuses() {
+			return r.handle, true
 		}
 	}
 	return 0, false
@@ -255,19 +269,16 @@ func (f *Firewall) foreign(hook *nftables.ChainHook) ([]foreignChain, error) {
 			return nil, fmt.Errorf("listing nftables chains: %w", err)
 		}
 		for _, c := range chains {
-			if f.own(c.Table.Name) || c.Type != nftables.ChainTypeFilter || c.Hooknum == nil || *c.Hooknum != *hook {
+			if f.own(c.Table.Name) || c.Table.Name == f.userTable().Name || c.Type != nftables.ChainTypeFilter || c.Hooknum == nil || *c.Hooknum != *hook {
 				continue
 			}
 			c.Table.Family = family
-			rules, err := f.conn.GetRules(c.Table, c)
-			if errors.Is(err, unix.ENOENT) || err != nil && strings.Contains(err.Error(), unix.ENOENT.Error()) {
-				continue // gone meanwhile; the library does not wrap this error
-			}
+			rules, gone, err := f.rules(c)
 			if err != nil {
-				return nil, fmt.Errorf("listing chain %s of table %s: %w", c.Name, c.Table.Name, err)
+				return nil, err
 			}
-			for _, r := range rules {
-				r.Table, r.Chain = c.Table, c
+			if gone {
+				continue
 			}
 			out = append(out, foreignChain{c, rules})
 		}

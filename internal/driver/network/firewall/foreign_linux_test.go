@@ -17,6 +17,7 @@ func TestForeignChains(t *testing.T) {
 	nft(t, "add", "table", "inet", "closing")
 	nft(t, "add", "chain", "inet", "closing", "through", "{ type filter hook forward priority 10; policy accept; }")
 	nft(t, "add", "rule", "inet", "closing", "through", "iifname", "eth7", "accept")
+	nft(t, "add", "rule", "inet", "closing", "through", "meta", "l4proto", "tcp", "ct", "original", "proto-dst", "8081", "counter", "accept")
 	nft(t, "add", "rule", "inet", "closing", "through", "reject", "with", "icmpx", "admin-prohibited")
 	t.Cleanup(func() { nft(t, "flush", "ruleset") })
 	f := open(t, Config{}, network("gtest0", 0), network("gtest1", 1))
@@ -158,4 +159,86 @@ func TestWatching(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestUserChain: users' own rules run before ours, and survive what happens to ours.
+func TestUserChain(t *testing.T) {
+	w := newTown(t)
+	w.bridge("gtest0", 0)
+	f := open(t, Config{}, network("gtest0", 0))
+	for _, proto := range []string{"tcp", "udp"} {
+		must(t, f.Add([]Mapping{port(proto, "", 8080, "172.30.0.2:80"), port(proto, "", 8081, "172.30.0.2:80"), port(proto, "", 8080, "[fd00:30::2]:80")}))
+	}
+	must(t, f.Rebuild())
+	w.serve(w.container("gtest0", 0, 2), 80)
+	user := testTable + "_user"
+	if got := nft(t, "list", "table", "inet", user); !strings.Contains(got, "type filter hook forward priority filter - 10; policy accept;") {
+		t.Fatalf("the chain for users: %s", got)
+	}
+	for _, proto := range []string{"tcp", "udp"} {
+		nft(t, "add", "rule", "inet", user, "forward", "ip", "saddr", "192.168.50.2", "meta", "l4proto", proto, "ct", "original", "proto-dst", "8081", "reject", "with", "icmpx", "admin-prohibited")
+	}
+	nft(t, "add", "rule", "inet", user, "forward", "ip6", "saddr", "fd80::2", "drop")
+	want := nft(t, "list", "table", "inet", user)
+	questions := []question{
+		{"not mentioned", w.lan, "192.168.50.1:8080", "192.168.50.2"},
+		{"rejected by the published port", w.lan, "192.168.50.1:8081", prohibited},
+		{"another source", w.far, "10.80.0.1:8081", "10.80.0.2"},
+		{"dropped by source", w.far, "[fd80::1]:8080", silence},
+	}
+	check(t, questions)
+	must(t, f.Rebuild())
+	must(t, f.Repair())
+	must(t, f.Teardown())
+	must(t, f.Rebuild())
+	if got := nft(t, "list", "table", "inet", user); got != want {
+		t.Errorf("the user's rules were changed:\n%s\nwere:\n%s", got, want)
+	}
+	check(t, questions)
+	nft(t, "flush", "chain", "inet", user, "forward")
+	nft(t, "delete", "table", "inet", user)
+	waitFor(t, "the chain to come back", func() bool { return strings.Contains(nft(t, "list", "tables"), "table inet "+user) })
+	nft(t, "delete", "table", "inet", user)
+	nft(t, "add", "table", "inet", user) // with a policy, and without our help
+	nft(t, "add", "chain", "inet", user, "forward", "{ type filter hook forward priority -20; policy drop; }")
+	must(t, f.Repair())
+	if got := nft(t, "list", "table", "inet", user); strings.Contains(got, "accept") || !strings.Contains(got, "priority -20; policy drop;") {
+		t.Errorf("a user's own chain was changed:\n%s", got)
+	}
+}
+
+// TestBypassed: who is bypassed is named, and only when somebody is.
+func TestBypassed(t *testing.T) {
+	f := open(t, Config{}, network("gtest0", 0))
+	must(t, f.Rebuild())
+	is := func(when, who string) {
+		t.Helper()
+		must(t, f.Repair())
+		if got, ok := f.Bypassed(); ok != (who != "") || ok && got != who {
+			t.Errorf("%s: bypassed %q, %t; want %q", when, got, ok, who)
+		}
+	}
+	loopback := port("tcp", "127.0.0.1", 8080, "172.30.0.2:80")
+	nft(t, "add", "table", "inet", "hostfw")
+	t.Cleanup(func() { nft(t, "flush", "ruleset") })
+	nft(t, "add", "chain", "inet", "hostfw", "in", "{ type filter hook input priority 0; policy accept; }")
+	must(t, f.Add([]Mapping{web}))
+	is("an open chain", "")
+	nft(t, "add", "rule", "inet", "hostfw", "in", "tcp", "dport", "22", "accept")
+	nft(t, "add", "rule", "inet", "hostfw", "in", "drop")
+	is("a closing chain", "chain in of nftables table inet hostfw")
+	must(t, f.Remove([]Mapping{web}))
+	must(t, f.Add([]Mapping{loopback}))
+	is("a port of loopback", "")
+	must(t, f.Add([]Mapping{web6}))
+	is("one of IPv6", "chain in of nftables table inet hostfw")
+	nft(t, "delete", "table", "inet", "hostfw")
+	is("without a firewall", "")
+	for _, c := range [][]string{
+		{"add", "table", "ip", "filter"}, {"add", "chain", "ip", "filter", "ufw-before-input"},
+		{"add", "chain", "ip", "filter", "INPUT", "{ type filter hook input priority 0; policy drop; }"}, {"add", "rule", "ip", "filter", "INPUT", "jump", "ufw-before-input"},
+	} {
+		nft(t, c...)
+	}
+	is("ufw", "ufw")
 }

@@ -21,6 +21,7 @@ const (
 	chainOpen      = "into_open"   // …
 	chainRouted    = "into_routed" // …
 	chainHairpin   = "hairpin"     // a container's packets back onto its own bridge
+	chainHandOver  = "hand_over"   // accepted by the host's firewall, to a published port
 )
 
 // chainFrom is the one chain that each network has of its own: how its source
@@ -46,26 +47,29 @@ func (t *table) remove() {
 }
 
 // build writes sets, chains and the networks' own chains; the elements follow.
-func (t *table) build(w *wanted) error {
+func (t *table) build(w *wanted, h *handover) error {
 	t.conn.AddTable(t.nft)
-	if err := t.addSets(); err != nil {
+	if err := t.addSets(w.cfg.RespectHost); err != nil {
 		return err
 	}
-	t.translate()
+	t.translate(w.cfg.RespectHost, h)
 	t.filter(w)
+	if w.cfg.RespectHost {
+		t.judge(h)
+	}
 	for _, bridge := range slices.Sorted(maps.Keys(w.networks)) {
 		t.addNetwork(w.networks[bridge])
 	}
 	return t.elements(w.all(t.family), t.conn.SetAddElements)
 }
 
-func (t *table) addSets() error {
+func (t *table) addSets(respectHost bool) error {
 	name, addr := nftables.TypeIFName, t.family.addr
 	port := []nftables.SetDatatype{nftables.TypeInetProto, nftables.TypeInetService}
 	addrPort := append([]nftables.SetDatatype{addr}, port...)
 	pair := nftables.MustConcatSetType(name, name)
 	to := nftables.MustConcatSetType(addr, nftables.TypeInetService)
-	for _, s := range []*nftables.Set{
+	all := []*nftables.Set{
 		{Name: string(bridges), KeyType: name, KeyByteOrder: binaryutil.NativeEndian},
 		{Name: string(isolated), KeyType: name, KeyByteOrder: binaryutil.NativeEndian},
 		{Name: string(trusted), KeyType: pair, Concatenation: true},
@@ -76,7 +80,13 @@ func (t *table) addSets() error {
 		{Name: string(sources), KeyType: addr, Interval: true, IsMap: true, DataType: nftables.TypeVerdict},
 		{Name: string(onAddr), KeyType: nftables.MustConcatSetType(addrPort...), Concatenation: true, IsMap: true, DataType: to},
 		{Name: string(onAny), KeyType: nftables.MustConcatSetType(port...), Concatenation: true, IsMap: true, DataType: to},
-	} {
+	}
+	if respectHost {
+		all = append(all,
+			&nftables.Set{Name: string(judgedOn), KeyType: nftables.MustConcatSetType(addrPort...), Concatenation: true},
+			&nftables.Set{Name: string(judged), KeyType: nftables.MustConcatSetType(port...), Concatenation: true})
+	}
+	for _, s := range all {
 		s.Table = t.nft
 		if err := t.conn.AddSet(s, nil); err != nil {
 			return err
@@ -125,13 +135,18 @@ func (t *table) rule(c *nftables.Chain, parts ...[]expr.Any) {
 
 // translate writes the chains that change addresses. They see the first packet of
 // a connection; conntrack does the same to the rest of it.
-func (t *table) translate() {
+func (t *table) translate(respectHost bool, h *handover) {
 	f := t.family
 	publish := t.chain(chainPublish)
 	t.rule(publish, f.target(t.sets[onAddr], true))
 	t.rule(publish, f.target(t.sets[onAny], false))
 	pre := t.base("prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, *nftables.ChainPriorityNATDest)
-	t.rule(pre, toHost(), jump(chainPublish))
+	if respectHost { // outsiders' packets are judged first
+		t.rule(pre, iface(expr.MetaKeyIIFNAME, h.in, expr.CmpOpEq), toHost(), jump(chainPublish))
+		t.rule(pre, in(t.sets[bridges], expr.MetaKeyIIFNAME), toHost(), jump(chainPublish))
+	} else {
+		t.rule(pre, toHost(), jump(chainPublish))
+	}
 	out := t.base("output", nftables.ChainTypeNAT, nftables.ChainHookOutput, *nftables.ChainPriorityNATDest)
 	if f == ip6 { // ::1 cannot leave lo: gantry-net carries these connections
 		t.rule(out, f.address(f.daddr, f.loopback, expr.CmpOpNeq), toHost(), jump(chainPublish))
@@ -187,6 +202,9 @@ func (t *table) filter(w *wanted) {
 
 	fwd := t.base("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, *nftables.ChainPriorityFilter)
 	t.rule(fwd, established(), accept())
+	if m := w.cfg.AcceptMark; m.Mask != 0 {
+		t.rule(fwd, marked(m), accept())
+	}
 	t.rule(fwd, both(t.sets[within]))
 	t.rule(fwd, in(t.sets[leaving], expr.MetaKeyIIFNAME))
 	t.rule(fwd, in(t.sets[entering], expr.MetaKeyOIFNAME))

@@ -66,7 +66,7 @@ func (f Folders) find(name string) (address, error) {
 			}
 		}
 	}
-	return address{}, fmt.Errorf("could not find plugin %s in v1 plugin registry: plugin not found (there is no %s.sock in %s, and no %s.spec or %s.json in %s): %w",
+	return address{}, fmt.Errorf("plugin %q not found: there is no driver of this name built in, no %s.sock in %s, and no %s.spec or %s.json in %s: %w",
 		name, name, strings.Join(f.Sockets, ", "), name, name, strings.Join(f.Specs, ", "), errdefs.ErrNotFound)
 }
 

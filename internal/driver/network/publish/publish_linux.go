@@ -7,7 +7,6 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -34,7 +33,7 @@ type Rules interface {
 
 // Reserver is the client's side of gantry-net.
 type Reserver interface {
-	Reserve(ctx context.Context, owner string, wants []netproto.Want) ([]uint16, error)
+	Reserve(ctx context.Context, owner string, wants []netproto.Want) ([]netproto.Bound, error)
 	Release(ctx context.Context, owner string) error
 	Adopt(owner string, wants []netproto.Want)
 	Sync(ctx context.Context) error
@@ -68,20 +67,20 @@ func New(cfg Config, rules Rules, reserver Reserver) *Publisher {
 }
 
 // Publish implements networks.Ports.
-func (p *Publisher) Publish(ctx context.Context, container string, target spec.PortTarget, ports []spec.Port) (_ []spec.Port, err error) {
+func (p *Publisher) Publish(ctx context.Context, container string, to spec.PortTarget, ports []spec.Port) (_ []spec.Port, err error) {
 	var steps undo.Stack
 	defer steps.OnError(ctx, &err)
-	to, bound := target.IPv4, p.defaults(ports)
-	got, err := p.net.Reserve(ctx, container, p.wants(bound, to))
-	if err != nil {
-		return nil, p.explain(err, bound)
+	bs := p.bindings(ports, to)
+	if needed := wants(bs); len(needed) > 0 {
+		got, err := p.net.Reserve(ctx, container, plain(needed))
+		if err != nil {
+			return nil, p.explain(err, needed)
+		}
+		steps.Push("port reservation", func(ctx context.Context) error { return p.net.Release(ctx, container) })
+		bs = settle(bs, needed, got)
 	}
-	steps.Push("port reservation", func(ctx context.Context) error { return p.net.Release(ctx, container) })
 	failpoint.Hit("gantryd.net-reserved")
-	for i := range bound {
-		bound[i].HostPort, bound[i].HostPortEnd = got[i], 0
-	}
-	m := mappings(bound, to)
+	m := mappings(bs, to)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.rules != nil {
@@ -92,20 +91,18 @@ func (p *Publisher) Publish(ctx context.Context, container string, target spec.P
 	failpoint.Hit("gantryd.net-published")
 	p.open[container] = m
 	forgetFlows(m)
-	return bound, nil
+	return portsOf(bs), nil
 }
 
 // Restore implements networks.Ports.
-func (p *Publisher) Restore(_ context.Context, container string, target spec.PortTarget, ports []spec.Port) error {
+func (p *Publisher) Restore(_ context.Context, container string, to spec.PortTarget, ports []spec.Port) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	m := mappings(ports, target.IPv4)
-	p.open[container] = m
-	wants := make([]netproto.Want, len(m))
-	for i, x := range m {
-		wants[i] = netproto.Want{Proto: x.Proto, Host: x.Host, Port: x.Port, Target: x.Target, IPv6: p.cfg.IPv6 && x.Host.IsUnspecified()}
+	bs := p.bindings(ports, to)
+	p.open[container] = mappings(bs, to)
+	if needed := wants(bs); len(needed) > 0 {
+		p.net.Adopt(container, plain(needed))
 	}
-	p.net.Adopt(container, wants)
 	return nil
 }
 
@@ -138,14 +135,14 @@ func (p *Publisher) Ready(ctx context.Context) error {
 // Withdraw implements networks.Ports.
 func (p *Publisher) Withdraw(ctx context.Context, container string) error {
 	p.mu.Lock()
-	m := p.open[container]
+	m, published := p.open[container]
 	delete(p.open, container)
 	var err error
 	if p.rules != nil && len(m) > 0 {
 		err = p.rules.Remove(m)
 	}
 	p.mu.Unlock()
-	if len(m) == 0 {
+	if !published {
 		return nil
 	}
 	failpoint.Hit("gantryd.net-withdrawn")
@@ -194,39 +191,43 @@ func (p *Publisher) watch(ctx context.Context, ended chan<- struct{}) {
 	}
 }
 
-func (p *Publisher) defaults(ports []spec.Port) []spec.Port {
-	out := make([]spec.Port, len(ports))
-	for i, x := range ports {
-		x.Proto = strings.ToLower(x.Proto)
-		switch {
-		case !x.HostIP.IsValid() && p.cfg.HostIP.IsValid():
-			x.HostIP = p.cfg.HostIP
-		case !x.HostIP.IsValid() || x.HostIP.IsUnspecified():
-			x.HostIP = netip.IPv4Unspecified()
-		}
-		out[i] = x
+// plain are wants as gantry-net takes them.
+func plain(ws []want) []netproto.Want {
+	out := make([]netproto.Want, len(ws))
+	for i, w := range ws {
+		out[i] = w.Want
 	}
 	return out
 }
 
-func (p *Publisher) wants(ports []spec.Port, to netip.Addr) []netproto.Want {
-	out := make([]netproto.Want, len(ports))
-	for i, x := range ports {
-		out[i] = netproto.Want{
-			Proto: x.Proto, Host: x.HostIP, Port: x.HostPort, End: x.HostPortEnd,
-			Target: netip.AddrPortFrom(to, x.ContainerPort), IPv6: p.cfg.IPv6 && x.HostIP.IsUnspecified(),
+// settle notes the ports that were had. A host without IPv6 has none there.
+func settle(bs []binding, ws []want, got []netproto.Bound) (out []binding) {
+	gone := map[int]bool{}
+	for i, w := range ws {
+		for _, n := range []int{w.four, w.six} {
+			if n >= 0 {
+				bs[n].port.HostPort, bs[n].port.HostPortEnd = got[i].Port, 0
+			}
+		}
+		if w.four >= 0 && w.six >= 0 && !got[i].IPv6 {
+			gone[w.six] = true
+		}
+	}
+	for i, b := range bs {
+		if !gone[i] {
+			out = append(out, b)
 		}
 	}
 	return out
 }
 
-func (p *Publisher) explain(err error, ports []spec.Port) error {
+func (p *Publisher) explain(err error, ws []want) error {
 	var taken *TakenError
-	if !errors.As(err, &taken) || taken.Index < 0 || taken.Index >= len(ports) {
+	if !errors.As(err, &taken) || taken.Index < 0 || taken.Index >= len(ws) {
 		return err
 	}
-	port := ports[taken.Index]
-	port.HostPort = taken.Port
+	w := ws[taken.Index]
+	port := spec.Port{Proto: w.Proto, HostIP: w.Host, HostPort: taken.Port, ContainerPort: w.Target.Port()}
 	cause := taken.Cause
 	if taken.Owner == "" && taken.Cause == syscall.EADDRINUSE.Error() {
 		if who := holder(port.Proto, port.HostPort); who != "" {
@@ -234,18 +235,6 @@ func (p *Publisher) explain(err error, ports []spec.Port) error {
 		}
 	}
 	return &networks.PortTakenError{Port: port, Owner: taken.Owner, Cause: cause}
-}
-
-func mappings(ports []spec.Port, to netip.Addr) []firewall.Mapping {
-	out := make([]firewall.Mapping, len(ports))
-	for i, x := range ports {
-		host := x.HostIP
-		if !host.IsValid() {
-			host = netip.IPv4Unspecified()
-		}
-		out[i] = firewall.Mapping{Proto: x.Proto, Host: host, Port: x.HostPort, Target: netip.AddrPortFrom(to, x.ContainerPort)}
-	}
-	return out
 }
 
 // forgetFlows makes the kernel look UDP ports up again: it has no connections whose

@@ -163,7 +163,7 @@ func TestHanging(t *testing.T) {
 func TestLateAndMissing(t *testing.T) {
 	f := newFake(t)
 	finder := f.finder(t.TempDir())
-	if err := finder.Kind("nobody").Settle(&spec.Network{ID: id}); !errdefs.IsNotFound(err) || !strings.Contains(err.Error(), "could not find plugin nobody in v1 plugin registry") {
+	if err := finder.Kind("nobody").Settle(&spec.Network{ID: id}); !errdefs.IsNotFound(err) || !strings.Contains(err.Error(), `plugin "nobody" not found`) {
 		t.Errorf("a plugin that is not there: %v", err)
 	}
 	if err := finder.Kind("../etc").Settle(&spec.Network{ID: id}); !errdefs.IsInvalidArgument(err) {
