@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 
 	"github.com/gantry-engine/gantry/internal/driver/network/bridge"
+	"github.com/gantry-engine/gantry/internal/driver/network/cni"
 	"github.com/gantry-engine/gantry/internal/driver/network/firewall"
 	"github.com/gantry-engine/gantry/internal/driver/network/flows"
 	"github.com/gantry-engine/gantry/internal/driver/network/gantrynet"
@@ -114,7 +115,7 @@ func New(cfg Config) (networks.Deps, error) {
 	manager := ipam.NewManager(supplies, used)
 	below := lower.Env{Devices: lower.NewDevices(short(cfg.Engine)), PoolSize: cfg.PoolSize, Prepare: answers.Prepare}
 	deps := networks.Deps{
-		Namespaces: inside.Namespaces{}, Kinds: map[string]networks.Kind{"bridge": bridges, "macvlan": macvlan.Kind{Env: below}, "ipvlan": ipvlan.Kind{Env: below}},
+		Namespaces: inside.Namespaces{}, Kinds: map[string]networks.Kind{"bridge": bridges, "macvlan": macvlan.Kind{Env: below}, "ipvlan": ipvlan.Kind{Env: below}, "cni": cni.Kind{State: filepath.Join(cfg.State, "cni")}},
 		IPAM:    map[string]networks.IPAM{"default": manager, "null": ipam.Null{}},
 		Plugins: remote.NewFinder(plugin.Default, plugin.Usual, cfg.State), Ports: publish.New(pub, rules, client), Names: answers,
 		Predefined: []networks.Predefined{

@@ -116,11 +116,11 @@ func (m *maker) assemble(ctx context.Context, n spec.Network, steps *undo.Stack)
 	if err != nil {
 		return nil, err
 	}
-	ipam, err := m.deps.ipam(n.IPAM.Driver)
-	if err != nil {
+	if err := kind.Settle(&n); err != nil {
 		return nil, err
 	}
-	if err := kind.Settle(&n); err != nil {
+	ipam, err := m.deps.ipam(n.IPAM.Driver)
+	if err != nil {
 		return nil, err
 	}
 	if err := m.clash(n); err != nil {

@@ -106,6 +106,7 @@ type Join struct {
 	LinkLocal  []netip.Addr // further addresses
 	MAC        net.HardwareAddr
 	Options    map[string]string
+	Ports      []spec.Port       // to be published, if the network does that itself: see Attached.Ports
 	Admin      bool              // the container may change its addresses: see spec.SandboxRequest
 	Sysctls    map[string]string // net.* settings, made in the namespace once the interface is there
 }
@@ -116,6 +117,8 @@ type Attached struct {
 	// NetNS is the namespace that came with the endpoint; the caller closes it.
 	// nil with a nil Join.NetNS means the host's own namespace.
 	NetNS *os.File
+	// Ports are those that the network publishes itself.
+	Ports []spec.Port
 	// Prepared says that names can be asked for in it: Names.Prepare has been called.
 	Prepared bool
 }

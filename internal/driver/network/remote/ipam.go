@@ -301,12 +301,10 @@ func (s *space) mark(a netip.Addr, pool string) error {
 	return nil
 }
 
-func (s *space) unmark(a netip.Addr) (pool string, was bool) {
+func (s *space) unmark(a netip.Addr) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	pool, was = s.used[a]
 	delete(s.used, a)
-	return pool, was
 }
 
 // Free implements networks.Addresses. A plugin that does not take one back keeps it: nobody gets it before.
