@@ -144,11 +144,7 @@ func (s *server) serve(c *netproto.Conn) {
 // answer does what is asked. It takes over the files.
 func (s *server) answer(req netproto.Request, files []*os.File) netproto.Answer {
 	if req.Op == netproto.OpServe && req.Sandbox != nil {
-		heard, err := s.names.Serve(*req.Sandbox, files)
-		if err != nil {
-			return netproto.Answer{Error: err.Error()}
-		}
-		return netproto.Answer{Deaf: !heard}
+		return s.resolve(req, files)
 	}
 	for _, f := range files {
 		_ = f.Close()
@@ -172,6 +168,20 @@ func (s *server) answer(req netproto.Request, files []*os.File) netproto.Answer 
 		return netproto.Answer{Error: fmt.Sprintf("unknown request %q", req.Op)}
 	}
 	return netproto.Answer{}
+}
+
+// resolve has a container's questions about names answered.
+func (s *server) resolve(req netproto.Request, files []*os.File) netproto.Answer {
+	heard, err := s.names.Serve(*req.Sandbox, files)
+	if err != nil {
+		return netproto.Answer{Error: err.Error()}
+	}
+	if heard {
+		for _, ep := range req.Joins {
+			s.names.Join(ep)
+		}
+	}
+	return netproto.Answer{Deaf: !heard}
 }
 
 // raiseLimit asks for as many descriptors as allowed: one or two per published port, two per container with names.

@@ -8,7 +8,7 @@
 //	{"op":"release","owner":…}              →   closes what owner holds
 //	{"op":"keep","owners":[…]}              →   closes what nobody of these holds
 //
-//	{"op":"serve","sandbox":{…},"fds":2}    →   answers the container's questions about names
+//	{"op":"serve","sandbox":{…},"fds":2}    →   answers the container's questions about names; may bring "joins"
 //	{"op":"serve","sandbox":{…}}            →   changes what it may ask
 //	                                        ←   {"deaf":true}: its sockets are not here, send them
 //	{"op":"join","endpoint":{…}}            →   a container has names and addresses on a network
@@ -50,14 +50,15 @@ var ResolverAddress = netip.AddrFrom4([4]byte{127, 0, 0, 11})
 
 // Request is a message to gantry-net.
 type Request struct {
-	Op        string    `json:"op"`
-	Owner     string    `json:"owner,omitempty"`
-	Owners    []string  `json:"owners,omitempty"`
-	Wants     []Want    `json:"wants,omitempty"`
-	Sandbox   *Sandbox  `json:"sandbox,omitempty"`
-	Endpoint  *Endpoint `json:"endpoint,omitempty"`
-	Endpoints []string  `json:"endpoints,omitempty"`
-	FDs       int       `json:"fds,omitempty"` // how many descriptors belong to this line
+	Op        string     `json:"op"`
+	Owner     string     `json:"owner,omitempty"`
+	Owners    []string   `json:"owners,omitempty"`
+	Wants     []Want     `json:"wants,omitempty"`
+	Sandbox   *Sandbox   `json:"sandbox,omitempty"`
+	Endpoint  *Endpoint  `json:"endpoint,omitempty"`
+	Joins     []Endpoint `json:"joins,omitempty"` // with serve: to be joined if the container is served
+	Endpoints []string   `json:"endpoints,omitempty"`
+	FDs       int        `json:"fds,omitempty"` // how many descriptors belong to this line
 }
 
 // Want is a host port to be held, and where its IPv6 connections go.

@@ -52,6 +52,7 @@ var all = []row{
 	{"registry", "our registry: push, pull and small requests of 64 clients", "≥ 2× docker-registry", registries},
 	{"lazy", "first answer of an application of 500 MB over 100 Mbit/s", "≥ 3× sooner than a full pull", lazy},
 	{"logs", "short lines written through json-file, and read back", "≥ 20 / ≥ 200 MB/s", logs},
+	{"lookups", "DNS lookups in a container, and the time of each at 5,000 a second", "≥ 5× docker; 99th < 1 ms", lookups},
 }
 
 func main() {

@@ -10,9 +10,9 @@ import (
 // Names answers containers' questions about names, at 127.0.0.11 in their namespaces. Implemented by driver/network/names.
 // What is asked twice changes nothing the second time.
 type Names interface {
-	// Serve sets what a container may ask, and where it asks. Without a namespace it changes what a container that is
-	// served already may ask.
-	Serve(ctx context.Context, sb spec.NameSandbox, at NamePlace) error
+	// Serve sets what a container may ask, and where it asks; and joins endpoints, all or none. Without a namespace it
+	// changes what a container that is served already may ask.
+	Serve(ctx context.Context, sb spec.NameSandbox, at NamePlace, joins ...spec.NameEndpoint) error
 	// Join makes a container known on a network, or replaces what was known under the endpoint's ID.
 	Join(ctx context.Context, ep spec.NameEndpoint) error
 	// Leave takes an endpoint back; one that is not known is no error.

@@ -37,6 +37,16 @@ func (n naming) sandbox(container string, sb spec.Sandbox) spec.NameSandbox {
 	return out
 }
 
+// endpoints are those that a container is found by.
+func (n naming) endpoints(container string, sb spec.Sandbox) (out []spec.NameEndpoint) {
+	for _, ep := range sb.Endpoints {
+		if len(ep.Names) > 0 {
+			out = append(out, n.endpoint(container, ep))
+		}
+	}
+	return out
+}
+
 // endpoint is how others find a container.
 func (n naming) endpoint(container string, ep spec.Endpoint) spec.NameEndpoint {
 	out := spec.NameEndpoint{ID: ep.ID, Network: ep.NetworkID, NetworkName: ep.NetworkName, Container: container, Names: ep.Names}
@@ -53,12 +63,7 @@ func (n naming) begin(ctx context.Context, container string, sb spec.Sandbox, pr
 	if n.names == nil || !named(sb.Endpoints) {
 		return nil
 	}
-	err := n.names.Serve(ctx, n.sandbox(container, sb), NamePlace{NetNS: sb.NetNS, Prepared: prepared})
-	for _, ep := range sb.Endpoints {
-		if err == nil && len(ep.Names) > 0 {
-			err = n.names.Join(ctx, n.endpoint(container, ep))
-		}
-	}
+	err := n.names.Serve(ctx, n.sandbox(container, sb), NamePlace{NetNS: sb.NetNS, Prepared: prepared}, n.endpoints(container, sb)...)
 	if err != nil {
 		return errors.Join(err, n.names.Gone(context.WithoutCancel(ctx), container))
 	}
@@ -82,17 +87,7 @@ func (n naming) change(ctx context.Context, container string, from, to spec.Sand
 			}
 		}
 	}
-	if err := n.names.Serve(ctx, n.sandbox(container, to), NamePlace{}); err != nil {
-		return err
-	}
-	for _, ep := range to.Endpoints {
-		if len(ep.Names) > 0 {
-			if err := n.names.Join(ctx, n.endpoint(container, ep)); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return n.names.Serve(ctx, n.sandbox(container, to), NamePlace{}, n.endpoints(container, to)...)
 }
 
 // restore notes what is true of a container that lived on.
@@ -100,13 +95,7 @@ func (n naming) restore(container string, sb spec.Sandbox) {
 	if n.names == nil || !named(sb.Endpoints) {
 		return
 	}
-	var eps []spec.NameEndpoint
-	for _, ep := range sb.Endpoints {
-		if len(ep.Names) > 0 {
-			eps = append(eps, n.endpoint(container, ep))
-		}
-	}
-	n.names.Restore(n.sandbox(container, sb), eps)
+	n.names.Restore(n.sandbox(container, sb), n.endpoints(container, sb))
 }
 
 // end takes back all that is known of a container.

@@ -29,9 +29,6 @@ const (
 	batch   = 64  // answers that are awaited before as many are asked again
 )
 
-// timer is how late the kernel may wake a thread up.
-const timer = 200 * time.Microsecond
-
 // errNotAnswered is an answer without an address.
 var errNotAnswered = errors.New("is not answered with an address")
 
@@ -83,7 +80,7 @@ func stream(ns *os.File, name string, end time.Time) (n int, err error) {
 }
 
 // Paced asks for the IPv4 address of name so many times a second, in turn over several sockets, and gives how long each
-// question took, sorted. Its time runs from when it was due, so that a slow answer counts for those that it kept waiting.
+// question took, sorted. The time of a question that had to wait for the answer before runs from when it was due.
 func Paced(ns *os.File, name string, perSecond int, lasting time.Duration) ([]time.Duration, error) {
 	every := time.Second / time.Duration(perSecond)
 	start := time.Now().Add(10 * time.Millisecond)
@@ -114,11 +111,12 @@ func ticks(ns *os.File, name string, due, end time.Time, every time.Duration) (t
 	defer func() { _ = unix.Prctl(unix.PR_SET_TIMERSLACK, 0, 0, 0, 0) }()
 	m := newMessages(question(name))
 	for ; due.Before(end); due = due.Add(every) {
+		from := due
 		if wait := time.Until(due); wait > 0 {
 			ts := unix.NsecToTimespec(int64(wait))
 			_ = unix.Nanosleep(&ts, nil)
+			from = time.Now() // if the kernel woke us up late, that is no server's fault
 		}
-		sent := time.Now()
 		if err := m.send(fd, 1); err != nil {
 			return nil, err
 		}
@@ -129,8 +127,7 @@ func ticks(ns *os.File, name string, due, end time.Time, every time.Duration) (t
 		if err != nil {
 			return nil, fmt.Errorf("asking for %s: %w", name, err)
 		}
-		late := sent.Sub(due) // of which a little is the timer's, not the server's
-		times = append(times, time.Since(sent)+max(0, late-timer))
+		times = append(times, time.Since(from))
 	}
 	return times, nil
 }

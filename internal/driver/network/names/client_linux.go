@@ -59,8 +59,12 @@ var _ networks.Names = (*Client)(nil)
 func (c *Client) Prepare(ns *os.File) error { return Redirect(ns) }
 
 // Serve implements networks.Names.
-func (c *Client) Serve(ctx context.Context, want spec.NameSandbox, at networks.NamePlace) error {
+func (c *Client) Serve(ctx context.Context, want spec.NameSandbox, at networks.NamePlace, joins ...spec.NameEndpoint) error {
 	sb := sandbox(want)
+	req := netproto.Request{Op: netproto.OpServe, Sandbox: &sb}
+	for _, ep := range joins {
+		req.Joins = append(req.Joins, netproto.Endpoint(ep))
+	}
 	var files []*os.File
 	if at.NetNS != nil {
 		var err error
@@ -71,19 +75,22 @@ func (c *Client) Serve(ctx context.Context, want spec.NameSandbox, at networks.N
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	a, err := c.change(ctx, netproto.Request{Op: netproto.OpServe, Sandbox: &sb}, files...)
+	a, err := c.change(ctx, req, files...)
 	switch {
 	case err != nil:
 		return err
 	case a.Deaf && at.NetNS != nil:
 		return fmt.Errorf("serving names to container %s: port %d of %s is not free in its namespace", sb.Container, netproto.ResolverPort, netproto.ResolverAddress)
 	case a.Deaf: // its sockets could not be made anew when gantry-net was killed, or it had none
-		if err := c.serveIn(ctx, sb); err != nil {
+		if err := c.serveIn(ctx, req); err != nil {
 			return fmt.Errorf("serving names to container %s: %w", sb.Container, err)
 		}
 	}
 	c.sandboxes[sb.Container] = sb
 	delete(c.missing, sb.Container)
+	for _, ep := range req.Joins {
+		c.endpoints[ep.ID] = ep
+	}
 	failpoint.Hit("gantryd.names-served")
 	return nil
 }
@@ -270,11 +277,12 @@ func (c *Client) tell(ctx context.Context) error {
 func (c *Client) serveAgain(ctx context.Context, container string) error {
 	sb := c.sandboxes[container]
 	delete(c.missing, container)
-	a, err := c.net.Ask(ctx, netproto.Request{Op: netproto.OpServe, Sandbox: &sb})
+	req := netproto.Request{Op: netproto.OpServe, Sandbox: &sb}
+	a, err := c.net.Ask(ctx, req)
 	if err != nil || !a.Deaf {
 		return err
 	}
-	err = c.serveIn(ctx, sb)
+	err = c.serveIn(ctx, req)
 	if err != nil && c.net.Connected() {
 		c.missing[container] = err
 		return nil
@@ -282,9 +290,9 @@ func (c *Client) serveAgain(ctx context.Context, container string) error {
 	return err
 }
 
-// serveIn makes the sockets of a running container in its namespace.
-func (c *Client) serveIn(ctx context.Context, sb netproto.Sandbox) error {
-	ns, err := c.namespaces(sb.Container)
+// serveIn makes the sockets of a running container in its namespace, and sends the request with them.
+func (c *Client) serveIn(ctx context.Context, req netproto.Request) error {
+	ns, err := c.namespaces(req.Sandbox.Container)
 	if err != nil {
 		return fmt.Errorf("finding its network namespace: %w", err)
 	}
@@ -294,7 +302,7 @@ func (c *Client) serveIn(ctx context.Context, sb netproto.Sandbox) error {
 		return err
 	}
 	defer closeAll(files)
-	_, err = c.net.Ask(ctx, netproto.Request{Op: netproto.OpServe, Sandbox: &sb}, files...)
+	_, err = c.net.Ask(ctx, req, files...)
 	return err
 }
 

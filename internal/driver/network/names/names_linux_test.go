@@ -102,13 +102,12 @@ func (w *world) start(id string, address int, networkIDs ...string) {
 	w.mu.Lock()
 	w.ns[id] = ns
 	w.mu.Unlock()
-	if err := w.client.Serve(ctx, spec.NameSandbox{Container: id, Networks: networkIDs}, networks.NamePlace{NetNS: ns}); err != nil {
-		w.t.Fatal(err)
-	}
+	var joins []spec.NameEndpoint
 	for _, n := range networkIDs {
-		if err := w.client.Join(ctx, onNetwork(id, n, address)); err != nil {
-			w.t.Fatal(err)
-		}
+		joins = append(joins, onNetwork(id, n, address))
+	}
+	if err := w.client.Serve(ctx, spec.NameSandbox{Container: id, Networks: networkIDs}, networks.NamePlace{NetNS: ns}, joins...); err != nil {
+		w.t.Fatal(err)
 	}
 }
 
