@@ -30,11 +30,9 @@ func (e *PortTakenError) text(holder string) string {
 func checkPorts(ports []spec.Port) error {
 	for _, p := range ports {
 		switch strings.ToLower(p.Proto) {
-		case "tcp", "udp":
-		case "sctp":
-			return fmt.Errorf("publishing port %d/sctp: SCTP ports cannot be published yet, only tcp and udp: %w", p.ContainerPort, errdefs.ErrNotImplemented)
+		case "tcp", "udp", "sctp":
 		default:
-			return fmt.Errorf("invalid protocol %s of port %d: tcp or udp is needed: %w", strconv.Quote(p.Proto), p.ContainerPort, errdefs.ErrInvalidArgument)
+			return fmt.Errorf("invalid protocol %s of port %d: tcp, udp or sctp is needed: %w", strconv.Quote(p.Proto), p.ContainerPort, errdefs.ErrInvalidArgument)
 		}
 		if p.ContainerPort == 0 {
 			return fmt.Errorf("invalid container port 0: %w", errdefs.ErrInvalidArgument)

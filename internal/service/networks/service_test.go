@@ -264,8 +264,10 @@ func TestObjects(t *testing.T) {
 	if _, err := s.Attach(ctx, unknown); !errdefs.IsNotFound(err) || !strings.Contains(err.Error(), "network nope not found") {
 		t.Errorf("unknown network at start: %v", err)
 	}
-	if err := s.Check(ctx, spec.SandboxRequest{Ports: []spec.Port{{Proto: "sctp", ContainerPort: 1}}}); !errdefs.IsNotImplemented(err) {
-		t.Errorf("sctp: %v", err)
+	for proto, ok := range map[string]bool{"tcp": true, "UDP": true, "sctp": true, "icmp": false} {
+		if err := s.Check(ctx, spec.SandboxRequest{Ports: []spec.Port{{Proto: proto, ContainerPort: 1}}}); errdefs.IsInvalidArgument(err) == ok || ok && err != nil {
+			t.Errorf("%s: %v", proto, err)
+		}
 	}
 }
 

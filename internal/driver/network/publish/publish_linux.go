@@ -59,6 +59,8 @@ type Publisher struct {
 	stop  context.CancelFunc            // ends watch; nil before Ready
 	ended chan struct{}
 
+	nextSCTP uint16 // where the search for a free port of SCTP begins
+
 	troubles trouble.Log
 }
 
@@ -83,9 +85,12 @@ func (p *Publisher) Publish(ctx context.Context, container string, to spec.PortT
 		}
 	}
 	failpoint.Hit("gantryd.net-reserved")
-	m := mappings(bound, to)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if err := p.assign(bound, to); err != nil {
+		return nil, err
+	}
+	m := mappings(bound, to)
 	if p.rules != nil {
 		if err := p.rules.Add(m); err != nil {
 			return nil, err
@@ -229,10 +234,10 @@ func routed(x spec.Port, to spec.PortTarget) bool {
 	return (v4 || v6) && (!v4 || to.Routed4) && (!v6 || to.Routed6)
 }
 
-// onHost are the indices of the ports that take one of the host.
+// onHost are the indices of the ports that gantry-net reserves.
 func onHost(ports []spec.Port, to spec.PortTarget) (out []int) {
 	for i, x := range ports {
-		if !routed(x, to) {
+		if !routed(x, to) && x.Proto != sctp {
 			out = append(out, i)
 		}
 	}

@@ -183,6 +183,51 @@ func TestTargets(t *testing.T) {
 	}
 }
 
+// TestSCTP: its ports are taken and found here; gantry-net hears of none.
+func TestSCTP(t *testing.T) {
+	w := newWorld()
+	p := New(Config{}, rulesOf{w}, w)
+	target := spec.PortTarget{IPv4: to}
+	publish := func(id string, ports ...spec.Port) ([]spec.Port, error) {
+		for i := range ports {
+			ports[i].Proto, ports[i].ContainerPort = "sctp", 2905
+		}
+		return p.Publish(ctx, id, target, ports)
+	}
+	if got, err := publish("a", spec.Port{HostPort: 9000}, spec.Port{HostPort: 9000, HostPortEnd: 9005}); err != nil || got[0].HostPort != 9000 || got[1].HostPort != 9001 {
+		t.Fatalf("%v, %v", got, err)
+	}
+	if len(w.held) != 0 || w.rules["sctp 0.0.0.0:9001"] != "172.17.0.2:2905" {
+		t.Errorf("reserved %v, rules %v", w.held, w.rules)
+	}
+	for what, x := range map[string]spec.Port{
+		"one port": {HostPort: 9001}, "one address": {HostPort: 9001, HostIP: netip.MustParseAddr("127.0.0.1")}, "a range": {HostPort: 9000, HostPortEnd: 9001},
+	} {
+		var taken *networks.PortTakenError
+		if _, err := publish("b", x); !errors.As(err, &taken) || taken.Owner != "a" {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	first, last := ephemeral()
+	one, err := publish("b", spec.Port{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := publish("c", spec.Port{})
+	if err != nil || one[0].HostPort < first || two[0].HostPort > last || one[0].HostPort == two[0].HostPort {
+		t.Errorf("ephemeral ports %v, %v of %d to %d: %v", one, two, first, last, err)
+	}
+	if err := p.Withdraw(ctx, "a"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := publish("d", spec.Port{HostPort: 9001}); err != nil {
+		t.Errorf("a port given back: %v", err)
+	}
+	if _, err := New(Config{}, nil, w).Publish(ctx, "e", target, []spec.Port{{Proto: "sctp", ContainerPort: 1, HostPort: 9009}}); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), "--iptables=false") {
+		t.Errorf("without packet rules: %v", err)
+	}
+}
+
 func TestFailedStepsAreUndone(t *testing.T) {
 	for fail, want := range map[string][]string{"reserve": {"reserve"}, "add": {"reserve", "add", "release"}} {
 		w := newWorld()
