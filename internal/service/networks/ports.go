@@ -40,9 +40,6 @@ func checkPorts(ports []spec.Port) error {
 		if p.HostPortEnd != 0 && p.HostPortEnd < p.HostPort {
 			return fmt.Errorf("invalid range of host ports %d-%d: %w", p.HostPort, p.HostPortEnd, errdefs.ErrInvalidArgument)
 		}
-		if p.HostIP.Is6() && !p.HostIP.IsUnspecified() && !p.HostIP.Is4In6() {
-			return fmt.Errorf("publishing on %s: host addresses of IPv6 are not supported yet: %w", p.HostIP, errdefs.ErrNotImplemented)
-		}
 	}
 	return nil
 }

@@ -264,10 +264,8 @@ func TestObjects(t *testing.T) {
 	if _, err := s.Attach(ctx, unknown); !errdefs.IsNotFound(err) || !strings.Contains(err.Error(), "network nope not found") {
 		t.Errorf("unknown network at start: %v", err)
 	}
-	for proto, ok := range map[string]bool{"tcp": true, "UDP": true, "sctp": true, "icmp": false} {
-		if err := s.Check(ctx, spec.SandboxRequest{Ports: []spec.Port{{Proto: proto, ContainerPort: 1}}}); errdefs.IsInvalidArgument(err) == ok || ok && err != nil {
-			t.Errorf("%s: %v", proto, err)
-		}
+	if err := s.Check(ctx, spec.SandboxRequest{Ports: []spec.Port{{Proto: "dccp", ContainerPort: 1}}}); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("dccp: %v", err)
 	}
 }
 
