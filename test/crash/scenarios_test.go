@@ -44,6 +44,7 @@ var scenarios = []struct {
 	{"restart", (*trial).restart},
 	{"rotation", (*trial).rotation},
 	{"failing start", (*trial).failing},
+	{"names on a network", (*trial).named},
 	{"daemon restarts", (*trial).daemonRestarts},
 	{"keeper dies", (*trial).keeperDies},
 	{"anchor dies", (*trial).anchorDies},
