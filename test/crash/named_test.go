@@ -36,3 +36,24 @@ func (c *trial) request(method, path string, body any, done, already int) error 
 		return st == done || st == already, fmt.Sprintf("%d %s", st, b), err
 	})
 }
+
+// connected connects a running container with another network, and disconnects it.
+func (c *trial) connected() error {
+	network := c.name + "-net"
+	if err := c.request("POST", "/networks/create", map[string]any{"Name": network}, http.StatusCreated, http.StatusConflict); err != nil {
+		return err
+	}
+	id, err := c.running(nil)
+	if err != nil {
+		return err
+	}
+	for _, verb := range []string{"connect", "disconnect"} { // what an earlier daemon has done is refused: forbidden
+		if err := c.request("POST", "/networks/"+network+"/"+verb, map[string]any{"Container": id}, http.StatusOK, http.StatusForbidden); err != nil {
+			return err
+		}
+	}
+	if err := c.remove(id); err != nil {
+		return err
+	}
+	return c.request("DELETE", "/networks/"+network, nil, http.StatusNoContent, http.StatusNotFound)
+}

@@ -45,6 +45,7 @@ var scenarios = []struct {
 	{"rotation", (*trial).rotation},
 	{"failing start", (*trial).failing},
 	{"names on a network", (*trial).named},
+	{"another network", (*trial).connected},
 	{"daemon restarts", (*trial).daemonRestarts},
 	{"keeper dies", (*trial).keeperDies},
 	{"anchor dies", (*trial).anchorDies},
