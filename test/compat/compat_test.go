@@ -57,7 +57,7 @@ func (s side) run(command string) result {
 
 // reset removes what a scenario left, so that the next starts from the same state.
 func (s side) reset() {
-	s.run(`docker ps -aq | xargs -r docker rm -f -v; docker volume ls -q | xargs -r docker volume rm; ` +
+	s.run(`docker ps -aq | xargs -r docker rm -f -v; docker volume ls -q | xargs -r docker volume rm; docker network ls -q -f type=custom | xargs -r docker network rm; ` +
 		`docker images -q --no-trunc | sort -u | grep -v "$(docker images -q --no-trunc bb)" | xargs -r docker rmi -f; docker images --format '{{.Repository}}:{{.Tag}}' | grep -v '^bb:latest$' | xargs -r docker rmi; rm -rf ./* `)
 }
 

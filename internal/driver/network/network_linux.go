@@ -13,6 +13,7 @@ import (
 
 	"github.com/gantry-engine/gantry/internal/driver/network/bridge"
 	"github.com/gantry-engine/gantry/internal/driver/network/firewall"
+	"github.com/gantry-engine/gantry/internal/driver/network/flows"
 	"github.com/gantry-engine/gantry/internal/driver/network/gantrynet"
 	"github.com/gantry-engine/gantry/internal/driver/network/host"
 	"github.com/gantry-engine/gantry/internal/driver/network/inside"
@@ -92,7 +93,7 @@ func New(cfg Config) (networks.Deps, error) {
 	if err != nil {
 		return networks.Deps{}, err
 	}
-	bridges := bridge.Kind{Engine: short(cfg.Engine), LocalPorts: !cfg.NoIPTables, MTU: cfg.MTU, PoolSize: cfg.PoolSize, Forward6: forward.ipv6, Prepare: answers.Prepare}
+	bridges := bridge.Kind{Engine: short(cfg.Engine), LocalPorts: !cfg.NoIPTables, MTU: cfg.MTU, PoolSize: cfg.PoolSize, Forward6: forward.ipv6, Prepare: answers.Prepare, Flows: &flows.Forgetter{}}
 	var rules publish.Rules
 	if !cfg.NoIPTables {
 		fw, err := firewall.New(firewall.Config{

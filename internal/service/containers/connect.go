@@ -129,11 +129,10 @@ func (c *connector) changeable(ctx context.Context, rec *Container, ref string) 
 	switch {
 	case rec.State.Status == Removing || rec.State.Status == Dead:
 		return "", classed.Conflict("container %s is marked for removal and cannot be connected or disconnected to the network", rec.ID)
-	case rec.HostConfig.NetworkMode.IsContainer():
+	case rec.HostConfig.NetworkMode.IsContainer(), rec.HostConfig.NetworkMode.IsHost() && name != network.NetworkHost:
 		return "", classed.Errorf(errdefs.ErrPermissionDenied, "container sharing network namespace with another container or host cannot be connected to any other network")
-	case name == network.NetworkHost || rec.HostConfig.NetworkMode.IsHost():
-		return "", classed.Errorf(errdefs.ErrPermissionDenied, "cannot connect or disconnect container to host network - hostnetwork mode must be set at create: "+
-			"container sharing network namespace with another container or host cannot be connected to any other network")
+	case name == network.NetworkHost:
+		return "", classed.Errorf(errdefs.ErrPermissionDenied, "cannot connect or disconnect container to host network - hostnetwork mode must be set at create")
 	case rec.HostConfig.NetworkMode.IsNone() && name != network.NetworkNone && rec.Networks[network.NetworkNone] != nil:
 		return "", classed.Errorf(errdefs.ErrPermissionDenied, "container cannot be connected to multiple networks with one of the networks in private (none) mode")
 	}

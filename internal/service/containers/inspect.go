@@ -72,7 +72,7 @@ func networkSettings(rec *Container) *container.NetworkSettings {
 	if rec.State.Pid > 0 {
 		out.SandboxKey = "/proc/" + strconv.Itoa(rec.State.Pid) + "/ns/net"
 	}
-	if !bridged(rec) {
+	if !publishes(rec) {
 		return out
 	}
 	for p := range rec.Config.ExposedPorts {

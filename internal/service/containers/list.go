@@ -157,6 +157,13 @@ func bridged(rec *Container) bool {
 	})
 }
 
+// publishes tells whether ports of the container can be published: one of its networks has a bridge that leads outside.
+func publishes(rec *Container) bool {
+	return bridged(rec) && slices.ContainsFunc(rec.Sandbox.Endpoints, func(e spec.Endpoint) bool {
+		return e.HostInterface != "" || e.Gateway4.IsValid() && e.NetworkName == network.NetworkBridge // recorded before it was noted
+	})
+}
+
 // portList is the PORTS column: published ports, and exposed ones that are not.
 func portList(rec *Container) []container.PortSummary {
 	out := []container.PortSummary{}

@@ -55,7 +55,7 @@ func fleet(t *testing.T, s *Service) (one, two, three string) {
 		c.Config.ExposedPorts = network.PortSet{network.MustParsePort("90/tcp"): {}}
 		c.Sandbox = spec.Sandbox{
 			ID:        "sb",
-			Endpoints: []spec.Endpoint{{NetworkID: "net12345", NetworkName: "web", Driver: "bridge", IPv4: netip.MustParsePrefix("172.30.0.2/16"), MAC: "02:42:ac:1e:00:02"}},
+			Endpoints: []spec.Endpoint{{NetworkID: "net12345", NetworkName: "web", HostInterface: "br0", Driver: "bridge", IPv4: netip.MustParsePrefix("172.30.0.2/16"), MAC: "02:42:ac:1e:00:02"}},
 			Ports:     []spec.Port{{Proto: "tcp", ContainerPort: 80, HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: 8080}},
 		}
 	})

@@ -41,7 +41,7 @@ func (n *known) enter(ctx context.Context) error {
 		return fmt.Errorf("network %s not found: it is being removed: %w", n.Name, errdefs.ErrNotFound)
 	}
 	if n.driver == nil {
-		return fmt.Errorf("network %s is only a configuration for other networks, containers cannot be on it: %w", n.Name, errdefs.ErrPermissionDenied)
+		return fmt.Errorf("cannot create endpoint on configuration-only network: network %s is only a configuration for other networks: %w", n.Name, errdefs.ErrPermissionDenied)
 	}
 	if n.shut != nil {
 		if n.shut = n.driver.Open(ctx); n.shut == nil {

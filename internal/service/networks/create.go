@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -74,7 +73,7 @@ func (m *maker) Create(ctx context.Context, req network.CreateRequest) (_ networ
 func (m *maker) follow(n *spec.Network) (*spec.Network, error) {
 	from, err := m.nets.find(n.ConfigFrom)
 	if err != nil {
-		return nil, fmt.Errorf("configuration network %q: %w", n.ConfigFrom, err)
+		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	if !from.ConfigOnly {
 		return nil, fmt.Errorf("configuration network %q is not a configuration, it was not made with --config-only: %w", n.ConfigFrom, errdefs.ErrPermissionDenied)
@@ -119,12 +118,12 @@ func (m *maker) assemble(ctx context.Context, n spec.Network, steps *undo.Stack)
 		if n.Driver == "host" || n.Driver == "null" {
 			return nil, fmt.Errorf("only one instance of %q network is allowed: %w", n.Driver, errdefs.ErrPermissionDenied)
 		}
-		return nil, fmt.Errorf("could not find plugin %s in v1 plugin registry: plugin not found: there is no network driver of this name (known are %s): %w",
+		return nil, fmt.Errorf("plugin %q not found: there is no network driver of this name, known are %s: %w",
 			n.Driver, strings.Join(slices.Sorted(maps.Keys(m.deps.Kinds)), ", "), errdefs.ErrNotFound)
 	}
 	ipam := m.deps.IPAM[n.IPAM.Driver]
 	if ipam == nil {
-		return nil, fmt.Errorf("could not find IPAM driver %s: known are %s: %w", strconv.Quote(n.IPAM.Driver), strings.Join(slices.Sorted(maps.Keys(m.deps.IPAM)), ", "), errdefs.ErrNotFound)
+		return nil, fmt.Errorf("plugin %q not found: there is no address management of this name, known are %s: %w", n.IPAM.Driver, strings.Join(slices.Sorted(maps.Keys(m.deps.IPAM)), ", "), errdefs.ErrNotFound)
 	}
 	if err := kind.Settle(&n); err != nil {
 		return nil, err

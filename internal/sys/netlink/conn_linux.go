@@ -220,6 +220,37 @@ func ForgetPort(port uint16) error {
 	return err
 }
 
+// ForgetAddresses drops what connection tracking remembers of flows that begin or end at one of the addresses, as it is
+// after translation. It acts on the caller's namespace.
+func ForgetAddresses(addrs map[netip.Addr]bool) error {
+	families := map[nl.InetFamily]bool{}
+	for a := range addrs {
+		if a.Is4() {
+			families[unix.AF_INET] = true
+		} else {
+			families[unix.AF_INET6] = true
+		}
+	}
+	var errs []error
+	for f := range families {
+		_, err := nl.ConntrackDeleteFilters(nl.ConntrackTable, f, flowsOf(addrs))
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// flowsOf matches flows of addresses. It implements nl.CustomConntrackFilter.
+type flowsOf map[netip.Addr]bool
+
+func (f flowsOf) MatchConntrackFlow(flow *nl.ConntrackFlow) bool {
+	for _, ip := range []net.IP{flow.Forward.SrcIP, flow.Reverse.SrcIP} {
+		if a, ok := netip.AddrFromSlice(ip); ok && f[a.Unmap()] {
+			return true
+		}
+	}
+	return false
+}
+
 func byIndex(i int) nl.Link { return &nl.GenericLink{LinkAttrs: nl.LinkAttrs{Index: i}} }
 
 func ipNet(p netip.Prefix) *net.IPNet {

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/gantry-engine/gantry/internal/driver/network/firewall"
+	"github.com/gantry-engine/gantry/internal/driver/network/flows"
 	"github.com/gantry-engine/gantry/internal/driver/network/inside"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/service/networks"
@@ -33,6 +34,8 @@ type Kind struct {
 	Prepare func(ns *os.File) error
 	// Forward6 lets the host pass IPv6 packets between interfaces; nil leaves it as it is.
 	Forward6 func() error
+	// Flows forgets what the kernel tracks of addresses that are free again; nil leaves it.
+	Flows *flows.Forgetter
 	// Rules are told which networks there are; nil without packet rules.
 	Rules Rules
 }
@@ -241,6 +244,7 @@ func (d *Driver) Unplug(_ context.Context, ep spec.Endpoint, ns *os.File) error 
 // Detach implements networks.Driver. The veth goes with its namespace.
 func (d *Driver) Detach(_ context.Context, ep spec.Endpoint) error {
 	d.sweeper.forget(ep.HostVeth)
+	d.kind.Flows.Forget(ep.IPv4.Addr(), ep.IPv6.Addr())
 	if ep.IPv4.IsValid() && d.space.V4 != nil {
 		d.space.V4.Free(ep.IPv4.Addr())
 	}
