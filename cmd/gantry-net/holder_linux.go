@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"slices"
 	"sync"
@@ -24,6 +23,7 @@ type holder struct {
 type reservation struct {
 	want  netproto.Want // with the port as bound
 	asked netproto.Want
+	ipv6  bool // at every address of IPv6, too
 	open  []io.Closer
 }
 
@@ -42,7 +42,7 @@ func (h *holder) reserve(owner string, wants []netproto.Want) (a netproto.Answer
 	var fresh []*reservation
 	for i, w := range wants {
 		if r := h.has(owner, w); r != nil && !slices.Contains(fresh, r) {
-			a.Ports = append(a.Ports, r.want.Port)
+			a.Ports, a.IPv6 = append(a.Ports, r.want.Port), append(a.IPv6, r.ipv6)
 			continue
 		}
 		r, taken, err := h.bind(w)
@@ -60,7 +60,7 @@ func (h *holder) reserve(owner string, wants []netproto.Want) (a netproto.Answer
 		}
 		fresh = append(fresh, r)
 		h.ports[owner] = append(h.ports[owner], r)
-		a.Ports = append(a.Ports, r.want.Port)
+		a.Ports, a.IPv6 = append(a.Ports, r.want.Port), append(a.IPv6, r.ipv6)
 	}
 	return a
 }
@@ -105,7 +105,7 @@ func (h *holder) tidy(owner string) {
 // bind tries the wanted port, those of a range in order, or the ephemeral ones
 // going round from the last.
 func (h *holder) bind(w netproto.Want) (*reservation, *netproto.Taken, error) {
-	if !w.Host.Unmap().Is4() || w.Proto != "tcp" && w.Proto != "udp" {
+	if !w.Host.IsValid() || w.Proto != "tcp" && w.Proto != "udp" && w.Proto != "sctp" {
 		return nil, nil, fmt.Errorf("a port of protocol %q on %s cannot be held", w.Proto, w.Host)
 	}
 	first, last, at := w.Port, max(w.End, w.Port), w.Port
@@ -125,11 +125,12 @@ func (h *holder) bind(w netproto.Want) (*reservation, *netproto.Taken, error) {
 		owner := h.ownerOf(try)
 		if owner == "" {
 			var open []io.Closer
-			if open, err = listen(try); err == nil {
+			var ipv6 bool
+			if open, ipv6, err = listen(try); err == nil {
 				if w.Port == 0 {
 					h.last = at
 				}
-				return &reservation{want: try, asked: w, open: open}, nil, nil
+				return &reservation{want: try, asked: w, ipv6: ipv6, open: open}, nil, nil
 			}
 		} else {
 			err = syscall.EADDRINUSE
@@ -159,7 +160,7 @@ func words(err error) string {
 func (h *holder) ownerOf(w netproto.Want) string {
 	for owner, rs := range h.ports {
 		for _, r := range rs {
-			if r.want.Port == w.Port && r.want.Proto == w.Proto && overlap(r.want.Host, w.Host) {
+			if r.want.Port == w.Port && r.want.Proto == w.Proto && overlap(r.want, w) {
 				return owner
 			}
 		}
@@ -167,7 +168,13 @@ func (h *holder) ownerOf(w netproto.Want) string {
 	return ""
 }
 
-func overlap(a, b netip.Addr) bool { return a == b || a.IsUnspecified() || b.IsUnspecified() }
+// overlap tells whether two wants have an address in common.
+func overlap(a, b netproto.Want) bool {
+	if a.Host.Is6() == b.Host.Is6() {
+		return a.Host == b.Host || a.Host.IsUnspecified() || b.Host.IsUnspecified()
+	}
+	return a.IPv6 || b.IPv6 // one is of IPv6 alone, the other of every address
+}
 
 func (r *reservation) close() {
 	for _, c := range r.open {

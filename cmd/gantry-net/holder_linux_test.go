@@ -203,7 +203,7 @@ func TestProtocol(t *testing.T) {
 	if a := say(`{"op":"dance"}`); !strings.Contains(a.Error, "dance") {
 		t.Errorf("an unknown request: %+v", a)
 	}
-	for _, want := range []string{`{"proto":"tcp","port":1}`, `{"proto":"tcp","host":"::1","port":1}`, `{"proto":"sctp","host":"0.0.0.0","port":1}`} {
+	for _, want := range []string{`{"proto":"tcp","port":1}`, `{"proto":"dccp","host":"::1","port":1}`, `{"proto":"","host":"0.0.0.0","port":1}`} {
 		if a := say(`{"op":"reserve","owner":"a","wants":[` + want + `]}`); !strings.Contains(a.Error, "cannot be held") {
 			t.Errorf("%s: %+v", want, a)
 		}
@@ -230,4 +230,39 @@ func TestProtocol(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Error("it does not end although it holds nothing")
 	}
+}
+
+func TestFamilies(t *testing.T) {
+	h := newHolder()
+	target := netip.MustParseAddrPort("127.0.0.1:9")
+	want := func(owner, host string, ipv6 bool) netproto.Answer {
+		return h.reserve(owner, []netproto.Want{{Proto: "tcp", Host: netip.MustParseAddr(host), Port: 9377, Target: target, IPv6: ipv6}})
+	}
+	for _, c := range []struct {
+		owner, host string
+		ipv6        bool
+		taken       string
+	}{
+		{"four", "0.0.0.0", false, ""}, {"six", "::", false, ""}, {"other", "::1", false, "six"}, {"every", "0.0.0.0", true, "four"},
+	} {
+		a := want(c.owner, c.host, c.ipv6)
+		if c.taken == "" && (a.Taken != nil || a.Error != "") || c.taken != "" && (a.Taken == nil || a.Taken.Owner != c.taken && a.Taken.Owner != "six") {
+			t.Errorf("%s on %s: %+v", c.owner, c.host, a)
+		}
+	}
+	h.release("four")
+	if a := want("every", "0.0.0.0", true); a.Taken == nil || a.Taken.Owner != "six" {
+		t.Errorf("every address, while somebody has IPv6's: %+v", a)
+	}
+	h.release("six")
+	if a := want("every", "0.0.0.0", true); len(a.IPv6) != 1 || !a.IPv6[0] {
+		t.Errorf("every address: %+v", a)
+	}
+	if a := h.reserve("sctp", []netproto.Want{{Proto: "sctp", Host: netip.IPv4Unspecified(), Port: 9377, Target: target, IPv6: true}}); len(a.Ports) != 1 {
+		t.Errorf("the same port of SCTP: %+v", a)
+	}
+	if a := h.reserve("again", []netproto.Want{{Proto: "sctp", Host: netip.MustParseAddr("127.0.0.1"), Port: 9377, Target: target}}); a.Taken == nil || a.Taken.Owner != "sctp" {
+		t.Errorf("and again: %+v", a)
+	}
+	h.keep(nil)
 }

@@ -13,10 +13,9 @@ import (
 	"github.com/gantry-engine/gantry/internal/netproto"
 )
 
-// listen binds a port so that nobody else can: over IPv4 with a bound socket that
-// never sees traffic, because the kernel's translation comes before it; over IPv6
-// with one that forwards.
-func listen(w netproto.Want) (open []io.Closer, err error) {
+// listen binds a port so that nobody else can: where the kernel translates, with a bound socket that never sees traffic, as
+// that comes before it; where it does not, with one that forwards. It tells whether the port is open over IPv6, too.
+func listen(w netproto.Want) (open []io.Closer, ipv6 bool, err error) {
 	defer func() {
 		if err != nil {
 			for _, c := range open {
@@ -25,43 +24,68 @@ func listen(w netproto.Want) (open []io.Closer, err error) {
 			open = nil
 		}
 	}()
-	four, err := hold(w)
-	if err != nil {
-		return nil, err
+	add := func(c io.Closer, err error) error {
+		if err == nil {
+			open = append(open, c)
+		}
+		return err
 	}
-	open = append(open, four)
-	if !w.IPv6 {
-		return open, nil
+	switch host := w.Host.Unmap(); {
+	case host.Is6():
+		return open, true, add(forward(w, host)) // the kernel does not translate what comes from ::1
+	case w.Target.Addr().Is6():
+		err = add(forward(w, host))
+	default:
+		err = add(hold(w))
 	}
-	six, err := forward(w)
-	switch {
-	case errors.Is(err, syscall.EAFNOSUPPORT) || errors.Is(err, syscall.EADDRNOTAVAIL):
-		return open, nil // a host without IPv6
-	case err != nil:
-		return open, err
+	if err != nil || !w.IPv6 {
+		return open, false, err
 	}
-	return append(open, six), nil
+	err = add(forward(w, netip.IPv6Unspecified()))
+	if errors.Is(err, syscall.EAFNOSUPPORT) || errors.Is(err, syscall.EADDRNOTAVAIL) {
+		return open, false, nil // a host without IPv6
+	}
+	return open, err == nil, err
 }
 
 // hold binds the IPv4 port. TCP binds with SO_REUSEADDR, as connections of former
 // programs may linger, and takes the option back so that no other program can bind
 // beside it. It does not listen: without the kernel's rules a client is refused.
 func hold(w netproto.Want) (io.Closer, error) {
-	kind := syscall.SOCK_STREAM
-	if w.Proto == "udp" {
+	return bind(w, syscall.AF_INET, &syscall.SockaddrInet4{Port: int(w.Port), Addr: w.Host.Unmap().As4()})
+}
+
+// nothing is what is held of a port that no program of this host could have.
+type nothing struct{}
+
+func (nothing) Close() error { return nil }
+
+func bind(w netproto.Want, family int, at syscall.Sockaddr) (io.Closer, error) {
+	kind, proto := syscall.SOCK_STREAM, 0
+	switch w.Proto {
+	case "udp":
 		kind = syscall.SOCK_DGRAM
+	case "sctp":
+		proto = syscall.IPPROTO_SCTP
 	}
-	fd, err := syscall.Socket(syscall.AF_INET, kind|syscall.SOCK_CLOEXEC, 0)
+	fd, err := syscall.Socket(family, kind|syscall.SOCK_CLOEXEC, proto)
+	if w.Proto == "sctp" && (errors.Is(err, syscall.EPROTONOSUPPORT) || errors.Is(err, syscall.ESOCKTNOSUPPORT)) {
+		return nothing{}, nil // the kernel has no SCTP for programs; it passes it on all the same
+	}
 	if err != nil {
 		return nil, err
 	}
 	sock := os.NewFile(uintptr(fd), "port")
-	if w.Proto == "tcp" {
+	switch w.Proto {
+	case "tcp":
 		_ = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)
-	} else {
+	case "udp":
 		_ = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_RCVBUF, 0)
 	}
-	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Port: int(w.Port), Addr: w.Host.Unmap().As4()}); err != nil {
+	if family == syscall.AF_INET6 {
+		_ = syscall.SetsockoptInt(fd, syscall.IPPROTO_IPV6, syscall.IPV6_V6ONLY, 1)
+	}
+	if err := syscall.Bind(fd, at); err != nil {
 		return nil, errors.Join(err, sock.Close())
 	}
 	if w.Proto == "tcp" {
@@ -70,18 +94,27 @@ func hold(w netproto.Want) (io.Closer, error) {
 	return sock, nil
 }
 
-// forward accepts over IPv6 and carries to the container.
-func forward(w netproto.Want) (io.Closer, error) {
-	at := netip.AddrPortFrom(netip.IPv6Unspecified(), w.Port)
-	if w.Proto == "udp" {
-		c, err := net.ListenUDP("udp6", net.UDPAddrFromAddrPort(at))
+// forward accepts at an address of the host and carries to the container. SCTP is only held.
+func forward(w netproto.Want, host netip.Addr) (io.Closer, error) {
+	at, family := netip.AddrPortFrom(host, w.Port), "4"
+	if host.Is6() {
+		family = "6"
+	}
+	switch w.Proto {
+	case "sctp":
+		if host.Is4() {
+			return hold(w)
+		}
+		return bind(w, syscall.AF_INET6, &syscall.SockaddrInet6{Port: int(w.Port), Addr: host.As16()})
+	case "udp":
+		c, err := net.ListenUDP("udp"+family, net.UDPAddrFromAddrPort(at))
 		if err != nil {
 			return nil, err
 		}
 		go (&udpForward{in: c, target: w.Target, peers: map[netip.AddrPort]*net.UDPConn{}}).run()
 		return c, nil
 	}
-	l, err := net.ListenTCP("tcp6", net.TCPAddrFromAddrPort(at))
+	l, err := net.ListenTCP("tcp"+family, net.TCPAddrFromAddrPort(at))
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +141,7 @@ func forwardTCP(l *net.TCPListener, target netip.AddrPort) {
 func carry(c *net.TCPConn, target netip.AddrPort) {
 	defer c.Close()
 	d := net.Dialer{Timeout: 10 * time.Second}
-	out, err := d.Dial("tcp4", target.String())
+	out, err := d.Dial("tcp", target.String())
 	if err != nil {
 		_ = c.SetLinger(0) // the client sees a reset, as it would from the container
 		return
@@ -172,7 +205,7 @@ func (u *udpForward) peer(from netip.AddrPort) *net.UDPConn {
 	if len(u.peers) >= udpPeers {
 		return nil
 	}
-	p, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(u.target))
+	p, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(u.target))
 	if err != nil {
 		return nil
 	}

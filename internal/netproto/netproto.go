@@ -61,15 +61,22 @@ type Request struct {
 	FDs       int        `json:"fds,omitempty"` // how many descriptors belong to this line
 }
 
-// Want is a host port to be held, and where its IPv6 connections go.
+// Want is a host port to be held, and where connections to it go that the kernel does not translate: those over IPv6 to a
+// container without it, those over IPv4 to a container without that, and those to ::1.
 type Want struct {
-	Proto  string         `json:"proto"` // "tcp" or "udp"
-	Host   netip.Addr     `json:"host"`  // unspecified: every address of the host
+	Proto  string         `json:"proto"` // "tcp", "udp" or "sctp"
+	Host   netip.Addr     `json:"host"`  // unspecified: every address of its family
 	Port   uint16         `json:"port"`  // 0: any of the ephemeral range
 	End    uint16         `json:"end"`   // end of a range, or 0
 	Target netip.AddrPort `json:"target"`
-	// IPv6 asks to forward connections to the port over IPv6, for Host unspecified.
+	// IPv6 asks for the port at every address of IPv6, too; for Host 0.0.0.0. On a host without IPv6 there is none.
 	IPv6 bool `json:"ipv6,omitempty"`
+}
+
+// Bound is a port as held.
+type Bound struct {
+	Port uint16
+	IPv6 bool // it is held at every address of IPv6, too
 }
 
 // Sandbox is what a container may ask. Its descriptors are a UDP socket and a listening TCP socket, bound in its
@@ -108,6 +115,7 @@ type Endpoint struct {
 // Answer is what gantry-net replies.
 type Answer struct {
 	Ports []uint16 `json:"ports,omitempty"` // as bound, one per Want
+	IPv6  []bool   `json:"ipv6,omitempty"`  // whether every address of IPv6 is among them, one per Want
 	Taken *Taken   `json:"taken,omitempty"`
 	Deaf  bool     `json:"deaf,omitempty"` // the container's sockets are not here
 	Error string   `json:"error,omitempty"`

@@ -288,7 +288,7 @@ func TestPortTaken(t *testing.T) {
 		t.Error("a program of the host got a published port")
 	}
 	b := e.attach(t, "b", spec.Port{Proto: "tcp", ContainerPort: 80, HostPort: 9000, HostPortEnd: 9005}, spec.Port{Proto: "udp", ContainerPort: 53})
-	if b.Ports[0].HostPort != 9002 || b.Ports[1].HostPort < 32768 {
+	if b.Ports[0].HostPort != 9002 || b.Ports[2].HostPort < 32768 || b.Ports[2].HostPort != b.Ports[3].HostPort {
 		t.Errorf("range and ephemeral port: %+v", b.Ports)
 	}
 	for id, sb := range map[string]spec.Sandbox{"a": a, "b": b} {

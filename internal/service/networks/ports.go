@@ -30,20 +30,15 @@ func (e *PortTakenError) text(holder string) string {
 func checkPorts(ports []spec.Port) error {
 	for _, p := range ports {
 		switch strings.ToLower(p.Proto) {
-		case "tcp", "udp":
-		case "sctp":
-			return fmt.Errorf("publishing port %d/sctp: SCTP ports cannot be published yet, only tcp and udp: %w", p.ContainerPort, errdefs.ErrNotImplemented)
+		case "tcp", "udp", "sctp":
 		default:
-			return fmt.Errorf("invalid protocol %s of port %d: tcp or udp is needed: %w", strconv.Quote(p.Proto), p.ContainerPort, errdefs.ErrInvalidArgument)
+			return fmt.Errorf("invalid protocol %s of port %d: tcp, udp or sctp is needed: %w", strconv.Quote(p.Proto), p.ContainerPort, errdefs.ErrInvalidArgument)
 		}
 		if p.ContainerPort == 0 {
 			return fmt.Errorf("invalid container port 0: %w", errdefs.ErrInvalidArgument)
 		}
 		if p.HostPortEnd != 0 && p.HostPortEnd < p.HostPort {
 			return fmt.Errorf("invalid range of host ports %d-%d: %w", p.HostPort, p.HostPortEnd, errdefs.ErrInvalidArgument)
-		}
-		if p.HostIP.Is6() && !p.HostIP.IsUnspecified() && !p.HostIP.Is4In6() {
-			return fmt.Errorf("publishing on %s: host addresses of IPv6 are not supported yet: %w", p.HostIP, errdefs.ErrNotImplemented)
 		}
 	}
 	return nil

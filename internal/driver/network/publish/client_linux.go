@@ -40,7 +40,7 @@ func NewClient(program *gantrynet.Program) *Client {
 func (c *Client) Lost() <-chan struct{} { return c.net.Lost() }
 
 // Reserve binds all wants or none.
-func (c *Client) Reserve(ctx context.Context, owner string, wants []netproto.Want) ([]uint16, error) {
+func (c *Client) Reserve(ctx context.Context, owner string, wants []netproto.Want) ([]netproto.Bound, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	ports, err := c.reserve(ctx, owner, wants)
@@ -51,13 +51,13 @@ func (c *Client) Reserve(ctx context.Context, owner string, wants []netproto.Wan
 		return nil, err
 	}
 	for i, w := range wants {
-		w.Port, w.End = ports[i], 0
+		w.Port, w.End = ports[i].Port, 0
 		c.held[owner] = append(c.held[owner], w)
 	}
 	return ports, nil
 }
 
-func (c *Client) reserve(ctx context.Context, owner string, wants []netproto.Want) ([]uint16, error) {
+func (c *Client) reserve(ctx context.Context, owner string, wants []netproto.Want) ([]netproto.Bound, error) {
 	if err := c.connect(ctx, true); err != nil {
 		return nil, err
 	}
@@ -70,7 +70,11 @@ func (c *Client) reserve(ctx context.Context, owner string, wants []netproto.Wan
 	case len(a.Ports) != len(wants):
 		return nil, fmt.Errorf("gantry-net bound %d ports of %d", len(a.Ports), len(wants))
 	}
-	return a.Ports, nil
+	out := make([]netproto.Bound, len(wants))
+	for i, port := range a.Ports {
+		out[i] = netproto.Bound{Port: port, IPv6: i < len(a.IPv6) && a.IPv6[i]}
+	}
+	return out, nil
 }
 
 // Adopt notes what owner has had reserved under a former daemon, for the next Sync.

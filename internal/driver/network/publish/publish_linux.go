@@ -7,7 +7,6 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -34,7 +33,7 @@ type Rules interface {
 
 // Reserver is the client's side of gantry-net.
 type Reserver interface {
-	Reserve(ctx context.Context, owner string, wants []netproto.Want) ([]uint16, error)
+	Reserve(ctx context.Context, owner string, wants []netproto.Want) ([]netproto.Bound, error)
 	Release(ctx context.Context, owner string) error
 	Adopt(owner string, wants []netproto.Want)
 	Sync(ctx context.Context) error
@@ -71,19 +70,17 @@ func New(cfg Config, rules Rules, reserver Reserver) *Publisher {
 func (p *Publisher) Publish(ctx context.Context, container string, to spec.PortTarget, ports []spec.Port) (_ []spec.Port, err error) {
 	var steps undo.Stack
 	defer steps.OnError(ctx, &err)
-	bound := p.defaults(ports, to)
-	if needed := onHost(bound, to); len(needed) > 0 {
-		got, err := p.net.Reserve(ctx, container, p.wants(bound, needed, to))
+	bs := p.bindings(ports, to)
+	if needed := wants(bs); len(needed) > 0 {
+		got, err := p.net.Reserve(ctx, container, plain(needed))
 		if err != nil {
-			return nil, p.explain(err, bound, needed)
+			return nil, p.explain(err, needed)
 		}
 		steps.Push("port reservation", func(ctx context.Context) error { return p.net.Release(ctx, container) })
-		for i, n := range needed {
-			bound[n].HostPort, bound[n].HostPortEnd = got[i], 0
-		}
+		bs = settle(bs, needed, got)
 	}
 	failpoint.Hit("gantryd.net-reserved")
-	m := mappings(bound, to)
+	m := mappings(bs, to)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.rules != nil {
@@ -94,16 +91,17 @@ func (p *Publisher) Publish(ctx context.Context, container string, to spec.PortT
 	failpoint.Hit("gantryd.net-published")
 	p.open[container] = m
 	forgetFlows(m)
-	return bound, nil
+	return portsOf(bs), nil
 }
 
 // Restore implements networks.Ports.
 func (p *Publisher) Restore(_ context.Context, container string, to spec.PortTarget, ports []spec.Port) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.open[container] = mappings(ports, to)
-	if wants := p.wants(ports, onHost(ports, to), to); len(wants) > 0 {
-		p.net.Adopt(container, wants)
+	bs := p.bindings(ports, to)
+	p.open[container] = mappings(bs, to)
+	if needed := wants(bs); len(needed) > 0 {
+		p.net.Adopt(container, plain(needed))
 	}
 	return nil
 }
@@ -137,14 +135,14 @@ func (p *Publisher) Ready(ctx context.Context) error {
 // Withdraw implements networks.Ports.
 func (p *Publisher) Withdraw(ctx context.Context, container string) error {
 	p.mu.Lock()
-	m := p.open[container]
+	m, published := p.open[container]
 	delete(p.open, container)
 	var err error
 	if p.rules != nil && len(m) > 0 {
 		err = p.rules.Remove(m)
 	}
 	p.mu.Unlock()
-	if len(m) == 0 {
+	if !published {
 		return nil
 	}
 	failpoint.Hit("gantryd.net-withdrawn")
@@ -193,80 +191,43 @@ func (p *Publisher) watch(ctx context.Context, ended chan<- struct{}) {
 	}
 }
 
-// defaults fills in where ports are published that name no address. Unspecified is
-// every address of the host, of both families.
-func (p *Publisher) defaults(ports []spec.Port, to spec.PortTarget) []spec.Port {
-	out := make([]spec.Port, len(ports))
-	for i, x := range ports {
-		x.Proto = strings.ToLower(x.Proto)
-		switch {
-		case !x.HostIP.IsValid() && to.HostIPv4.IsValid():
-			x.HostIP = to.HostIPv4
-		case !x.HostIP.IsValid() && p.cfg.HostIP.IsValid():
-			x.HostIP = p.cfg.HostIP
-		case !x.HostIP.IsValid() || x.HostIP.IsUnspecified():
-			x.HostIP = netip.IPv4Unspecified()
-		}
-		if routed(x, to) {
-			x.HostPort, x.HostPortEnd = 0, 0
-		}
-		out[i] = x
+// plain are wants as gantry-net takes them.
+func plain(ws []want) []netproto.Want {
+	out := make([]netproto.Want, len(ws))
+	for i, w := range ws {
+		out[i] = w.Want
 	}
 	return out
 }
 
-// families tells over which address families a port is published.
-func families(x spec.Port, to spec.PortTarget) (v4, v6 bool) {
-	every := !x.HostIP.IsValid() || x.HostIP.IsUnspecified()
-	v4 = to.IPv4.IsValid() && (every || x.HostIP.Unmap().Is4())
-	v6 = to.IPv6.IsValid() && (every || !x.HostIP.Unmap().Is4())
-	return v4, v6
-}
-
-// routed tells whether a port is open at the container's own addresses only.
-func routed(x spec.Port, to spec.PortTarget) bool {
-	v4, v6 := families(x, to)
-	return (v4 || v6) && (!v4 || to.Routed4) && (!v6 || to.Routed6)
-}
-
-// onHost are the indices of the ports that take one of the host.
-func onHost(ports []spec.Port, to spec.PortTarget) (out []int) {
-	for i, x := range ports {
-		if !routed(x, to) {
-			out = append(out, i)
+// settle notes the ports that were had. A host without IPv6 has none there.
+func settle(bs []binding, ws []want, got []netproto.Bound) (out []binding) {
+	gone := map[int]bool{}
+	for i, w := range ws {
+		for _, n := range []int{w.four, w.six} {
+			if n >= 0 {
+				bs[n].port.HostPort, bs[n].port.HostPortEnd = got[i].Port, 0
+			}
+		}
+		if w.four >= 0 && w.six >= 0 && !got[i].IPv6 {
+			gone[w.six] = true
+		}
+	}
+	for i, b := range bs {
+		if !gone[i] {
+			out = append(out, b)
 		}
 	}
 	return out
 }
 
-// wants is what is to be reserved for the ports of these indices.
-func (p *Publisher) wants(ports []spec.Port, needed []int, to spec.PortTarget) []netproto.Want {
-	addr := to.IPv4
-	if !addr.IsValid() {
-		addr = to.IPv6
-	}
-	out := make([]netproto.Want, len(needed))
-	for i, n := range needed {
-		x := ports[n]
-		host := x.HostIP
-		if !host.IsValid() {
-			host = netip.IPv4Unspecified()
-		}
-		out[i] = netproto.Want{
-			Proto: x.Proto, Host: host, Port: x.HostPort, End: x.HostPortEnd,
-			Target: netip.AddrPortFrom(addr, x.ContainerPort), IPv6: p.cfg.IPv6 && host.IsUnspecified(),
-		}
-	}
-	return out
-}
-
-func (p *Publisher) explain(err error, ports []spec.Port, needed []int) error {
+func (p *Publisher) explain(err error, ws []want) error {
 	var taken *TakenError
-	if !errors.As(err, &taken) || taken.Index < 0 || taken.Index >= len(needed) {
+	if !errors.As(err, &taken) || taken.Index < 0 || taken.Index >= len(ws) {
 		return err
 	}
-	port := ports[needed[taken.Index]]
-	port.HostPort = taken.Port
+	w := ws[taken.Index]
+	port := spec.Port{Proto: w.Proto, HostIP: w.Host, HostPort: taken.Port, ContainerPort: w.Target.Port()}
 	cause := taken.Cause
 	if taken.Owner == "" && taken.Cause == syscall.EADDRINUSE.Error() {
 		if who := holder(port.Proto, port.HostPort); who != "" {
@@ -274,30 +235,6 @@ func (p *Publisher) explain(err error, ports []spec.Port, needed []int) error {
 		}
 	}
 	return &networks.PortTakenError{Port: port, Owner: taken.Owner, Cause: cause}
-}
-
-// mappings are the packet rules of ports: one for each family that a port has.
-func mappings(ports []spec.Port, to spec.PortTarget) []firewall.Mapping {
-	var out []firewall.Mapping
-	for _, x := range ports {
-		v4, v6 := families(x, to)
-		every := !x.HostIP.IsValid() || x.HostIP.IsUnspecified()
-		add := func(host, target netip.Addr) {
-			if !every {
-				host = x.HostIP
-			}
-			out = append(out, firewall.Mapping{
-				Bridge: to.Interface, Proto: x.Proto, Host: host, Port: x.HostPort, Target: netip.AddrPortFrom(target, x.ContainerPort),
-			})
-		}
-		if v4 {
-			add(netip.IPv4Unspecified(), to.IPv4)
-		}
-		if v6 {
-			add(netip.IPv6Unspecified(), to.IPv6)
-		}
-	}
-	return out
 }
 
 // forgetFlows makes the kernel look UDP ports up again: it has no connections whose

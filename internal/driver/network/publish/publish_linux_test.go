@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -76,17 +75,17 @@ type rulesOf struct{ *world }
 
 func (r rulesOf) Close(remove bool) error { return r.do("close rules, remove %t", remove) }
 
-func (w *world) Reserve(_ context.Context, owner string, wants []netproto.Want) ([]uint16, error) {
+func (w *world) Reserve(_ context.Context, owner string, wants []netproto.Want) ([]netproto.Bound, error) {
 	if w.taken != nil {
 		return nil, &TakenError{*w.taken}
 	}
 	if err := w.do("reserve"); err != nil {
 		return nil, err
 	}
-	ports := make([]uint16, len(wants))
+	ports := make([]netproto.Bound, len(wants))
 	for i, x := range wants {
-		if ports[i] = x.Port; x.Port == 0 {
-			ports[i] = 32768
+		if ports[i] = (netproto.Bound{Port: x.Port, IPv6: x.IPv6}); x.Port == 0 {
+			ports[i].Port = 32768
 		}
 	}
 	w.held[owner] = wants
@@ -117,7 +116,7 @@ func TestPublishAndWithdraw(t *testing.T) {
 	}
 	want := []spec.Port{
 		{Proto: "tcp", ContainerPort: 80, HostPort: 8080, HostIP: netip.MustParseAddr("127.0.0.1")},
-		{Proto: "udp", ContainerPort: 53, HostPort: 32768, HostIP: netip.IPv4Unspecified()},
+		{Proto: "udp", ContainerPort: 53, HostPort: 32768, HostIP: netip.IPv6Unspecified()},
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("bound %+v, want %+v", got, want)
@@ -125,10 +124,10 @@ func TestPublishAndWithdraw(t *testing.T) {
 	if asked[0].Proto != "TCP" || asked[0].HostPortEnd != 8090 {
 		t.Error("the caller's request was changed")
 	}
-	if h := w.held["c"]; h[0].End != 8090 || h[0].IPv6 || !h[1].IPv6 || h[1].Target.String() != "172.17.0.2:53" {
+	if h := w.held["c"]; h[0].End != 8090 || h[0].IPv6 || h[1].IPv6 || h[1].Host != netip.IPv6Unspecified() || h[1].Target.String() != "172.17.0.2:53" {
 		t.Errorf("reserved %+v", h)
 	}
-	if w.rules["tcp 127.0.0.1:8080"] != "172.17.0.2:80" || w.rules["udp 0.0.0.0:32768"] != "172.17.0.2:53" {
+	if w.rules["tcp 127.0.0.1:8080"] != "172.17.0.2:80" || len(w.rules) != 1 { // the container has no IPv6: gantry-net carries
 		t.Errorf("rules %v", w.rules)
 	}
 	for range 2 {
@@ -144,37 +143,55 @@ func TestPublishAndWithdraw(t *testing.T) {
 // TestTargets: what is reserved and which rules are made, by the container's addresses.
 func TestTargets(t *testing.T) {
 	const v4, v6 = "172.17.0.2", "fd00::2"
-	any4, any6 := netip.IPv4Unspecified(), netip.IPv6Unspecified()
+	a := netip.MustParseAddr
+	any4, any6, none := netip.IPv4Unspecified(), netip.IPv6Unspecified(), netip.Addr{}
+	four, six := spec.PortTarget{IPv4: a(v4)}, spec.PortTarget{IPv6: a(v6)}
+	both := spec.PortTarget{IPv4: a(v4), IPv6: a(v6)}
+	bound, routed, routed6 := four, both, both
+	bound.HostIPv4, routed.Routed4, routed.Routed6, routed6.Routed6 = a("192.0.2.1"), true, true, true
+	rule4, rule6 := "tcp 0.0.0.0:8080 "+v4+":80", "tcp :::8080 ["+v6+"]:80"
 	for name, c := range map[string]struct {
 		to    spec.PortTarget
 		host  netip.Addr
-		rules map[string]string
-		held  string // what is reserved: host and target; empty for nothing
+		rules string
+		held  string // what is reserved: host, + for IPv6 too, and target
+		bound string
 	}{
-		"both families":           {spec.PortTarget{IPv4: netip.MustParseAddr(v4), IPv6: netip.MustParseAddr(v6)}, any4, map[string]string{"tcp 0.0.0.0:8080": v4 + ":80", "tcp :::8080": "[" + v6 + "]:80"}, "0.0.0.0 " + v4 + ":80"},
-		"both, one address":       {spec.PortTarget{IPv4: netip.MustParseAddr(v4), IPv6: netip.MustParseAddr(v6)}, netip.MustParseAddr("127.0.0.1"), map[string]string{"tcp 127.0.0.1:8080": v4 + ":80"}, "127.0.0.1 " + v4 + ":80"},
-		"IPv6 only":               {spec.PortTarget{IPv6: netip.MustParseAddr(v6)}, any6, map[string]string{"tcp :::8080": "[" + v6 + "]:80"}, "0.0.0.0 [" + v6 + "]:80"},
-		"the network's address":   {spec.PortTarget{IPv4: netip.MustParseAddr(v4), HostIPv4: netip.MustParseAddr("192.0.2.1")}, netip.Addr{}, map[string]string{"tcp 192.0.2.1:8080": v4 + ":80"}, "192.0.2.1 " + v4 + ":80"},
-		"routed":                  {spec.PortTarget{IPv4: netip.MustParseAddr(v4), Routed4: true}, any4, map[string]string{"tcp 0.0.0.0:0": v4 + ":80"}, ""},
-		"routed over IPv6 only":   {spec.PortTarget{IPv4: netip.MustParseAddr(v4), IPv6: netip.MustParseAddr(v6), Routed6: true}, any4, map[string]string{"tcp 0.0.0.0:8080": v4 + ":80", "tcp :::8080": "[" + v6 + "]:80"}, "0.0.0.0 " + v4 + ":80"},
-		"routed over both, in v6": {spec.PortTarget{IPv4: netip.MustParseAddr(v4), IPv6: netip.MustParseAddr(v6), Routed4: true, Routed6: true}, any6, map[string]string{"tcp 0.0.0.0:0": v4 + ":80", "tcp :::0": "[" + v6 + "]:80"}, ""},
+		"IPv4, everywhere":         {four, none, rule4, "0.0.0.0+ " + v4 + ":80", "0.0.0.0:8080 [::]:8080"},
+		"IPv4, everywhere of IPv4": {four, any4, rule4, "0.0.0.0 " + v4 + ":80", "0.0.0.0:8080"},
+		"IPv4, everywhere of IPv6": {four, any6, "", ":: " + v4 + ":80", "[::]:8080"},
+		"both, everywhere":         {both, none, rule4 + " " + rule6, "0.0.0.0+ " + v4 + ":80", "0.0.0.0:8080 [::]:8080"},
+		"both, one address":        {both, a("127.0.0.1"), "tcp 127.0.0.1:8080 " + v4 + ":80", "127.0.0.1 " + v4 + ":80", "127.0.0.1:8080"},
+		"both, one of IPv6":        {both, a("fd99::1"), "tcp fd99::1:8080 [" + v6 + "]:80", "fd99::1 [" + v6 + "]:80", "[fd99::1]:8080"},
+		"IPv6, everywhere":         {six, none, rule6, "0.0.0.0+ [" + v6 + "]:80", "0.0.0.0:8080 [::]:8080"},
+		"IPv6, everywhere of IPv4": {six, any4, "", "0.0.0.0 [" + v6 + "]:80", "0.0.0.0:8080"},
+		"the network's address":    {bound, none, "tcp 192.0.2.1:8080 " + v4 + ":80", "192.0.2.1 " + v4 + ":80", "192.0.2.1:8080"},
+		"routed over both":         {routed, none, "tcp 0.0.0.0:0 " + v4 + ":80 tcp :::0 [" + v6 + "]:80", "", "0.0.0.0:0 [::]:0"},
+		"routed over IPv6 only":    {routed6, none, rule4 + " tcp :::0 [" + v6 + "]:80", "0.0.0.0 " + v4 + ":80", "0.0.0.0:8080 [::]:0"},
 	} {
 		for _, again := range []bool{false, true} { // published, and taken over after a restart
 			w := newWorld()
-			p := New(Config{}, rulesOf{w}, w)
+			p := New(Config{IPv6: true}, rulesOf{w}, w)
 			ports := []spec.Port{{Proto: "tcp", ContainerPort: 80, HostPort: 8080, HostIP: c.host}}
-			bound, err := p.Publish(ctx, "c", c.to, ports)
+			got, err := p.Publish(ctx, "c", c.to, ports)
 			if again && err == nil {
 				w = newWorld()
-				p = New(Config{}, rulesOf{w}, w)
-				err = errors.Join(p.Restore(ctx, "c", c.to, bound), p.Ready(ctx), p.Close(ctx, false))
+				p = New(Config{IPv6: true}, rulesOf{w}, w)
+				err = errors.Join(p.Restore(ctx, "c", c.to, got), p.Ready(ctx), p.Close(ctx, false))
 			}
-			held := ""
+			var held, rules, bound []string
 			for _, x := range w.held["c"] {
-				held += x.Host.String() + " " + x.Target.String()
+				held = append(held, x.Host.String()+map[bool]string{true: "+"}[x.IPv6]+" "+x.Target.String())
 			}
-			if err != nil || !maps.Equal(w.rules, c.rules) || held != c.held {
-				t.Errorf("%s, restored %t: %v; rules %v, reserved %q; want %v, %q", name, again, err, w.rules, held, c.rules, c.held)
+			for k, to := range w.rules {
+				rules = append(rules, k+" "+to)
+			}
+			slices.Sort(rules)
+			for _, x := range got {
+				bound = append(bound, netip.AddrPortFrom(x.HostIP, x.HostPort).String())
+			}
+			if err != nil || strings.Join(rules, " ") != c.rules || strings.Join(held, " ") != c.held || strings.Join(bound, " ") != c.bound {
+				t.Errorf("%s, restored %t: %v; rules %q, reserved %q, bound %q; want %q, %q, %q", name, again, err, rules, held, bound, c.rules, c.held, c.bound)
 			}
 			if err := p.Withdraw(ctx, "c"); err != nil || len(w.rules)+len(w.held) != 0 {
 				t.Errorf("%s, restored %t: left %v, %v: %v", name, again, w.rules, w.held, err)
