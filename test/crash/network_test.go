@@ -1,21 +1,38 @@
 package crash
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/http"
+	"os/exec"
+	"sync"
 )
 
 // networks makes two networks, runs a container on one that comes to the other and leaves it, and takes all away. The
 // container sees its interfaces come and go, whatever is killed meanwhile, and finds itself by its name.
-func (c *trial) networks() error { return c.onNetworks("bridge", "bridge") }
+func (c *trial) networks() error { return c.onNetworks(map[string]any{"Driver": "bridge"}) }
 
 // below does the same with a network of interfaces below one of the host's.
-func (c *trial) below() error { return c.onNetworks("bridge", "macvlan") }
+func (c *trial) below() error {
+	if dummies() { // the network makes its own
+		return c.onNetworks(map[string]any{"Driver": "macvlan"})
+	}
+	parent := "p-" + c.name
+	if out, err := exec.Command("ip", "link", "add", parent, "type", "veth", "peer", "name", "q-"+c.name).CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	err := c.onNetworks(map[string]any{"Driver": "macvlan", "Options": map[string]any{"parent": parent}})
+	out, derr := exec.Command("ip", "link", "del", parent).CombinedOutput()
+	if derr != nil {
+		derr = fmt.Errorf("%w: %s", derr, out)
+	}
+	return errors.Join(err, derr)
+}
 
-func (c *trial) onNetworks(first, second string) error {
-	for n, driver := range []string{first, second} {
-		if err := c.network(n, driver); err != nil {
+func (c *trial) onNetworks(second map[string]any) error {
+	for n, body := range []map[string]any{{"Driver": "bridge"}, second} {
+		if err := c.network(n, body); err != nil {
 			return err
 		}
 	}
@@ -53,13 +70,15 @@ while [ -e /sys/class/net/eth1 ]; do sleep 0.02; done; echo went; exit 5`
 func (c *trial) named(n int) string { return fmt.Sprintf("%s-%d", c.name, n) }
 
 // network makes one of the trial's networks.
-func (c *trial) network(n int, driver string) error {
+func (c *trial) network(n int, body map[string]any) error {
+	body["Name"] = c.named(n)
 	return insist("making "+c.named(n), func() (bool, string, error) {
-		st, b, err := c.do("POST", "/networks/create", map[string]any{"Name": c.named(n), "Driver": driver})
+		st, b, err := c.do("POST", "/networks/create", body)
 		if errors.Is(err, errDown) {
 			return false, err.Error(), nil
 		}
-		return st == http.StatusCreated || st == http.StatusConflict, fmt.Sprintf("%d %s", st, b), err
+		there := st == http.StatusConflict && bytes.Contains(b, []byte("already exists"))
+		return st == http.StatusCreated || there, fmt.Sprintf("%d %s", st, b), err
 	})
 }
 
@@ -72,4 +91,18 @@ func (c *trial) member(verb, id string, done int) error {
 		}
 		return st == http.StatusOK || st == done, fmt.Sprintf("%d %s", st, b), err
 	})
+}
+
+// dummies tells whether the kernel has interfaces that lead nowhere, of which networks without a parent are made.
+var dummies = sync.OnceValue(func() bool {
+	if exec.Command("ip", "link", "add", "gtry0", "type", "dummy").Run() != nil {
+		return false
+	}
+	_ = exec.Command("ip", "link", "del", "gtry0").Run()
+	return true
+})
+
+// beyond tells of failpoints that this kernel cannot come to.
+func beyond(point string) bool {
+	return !dummies() && (point == "gantryd.lower-unnamed" || point == "gantryd.lower-retired")
 }
