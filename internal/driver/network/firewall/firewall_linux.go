@@ -61,24 +61,23 @@ type Firewall struct {
 
 	hostFirewall string // who closes the host's input; empty if nobody
 
-	port     uint32      // of conn: notifications of our own changes come from there
-	damaged  atomic.Bool // another program has changed our tables
-	watcher  *watcher    // nil before Rebuild
+	port     atomic.Uint32 // of conn: notifications of our own changes come from there
+	damaged  atomic.Bool   // another program has changed our tables
+	watcher  *watcher      // nil before Rebuild
 	troubles trouble.Log
 }
 
-// sendBuffer holds the largest transaction: one with some 50,000 ports.
-const sendBuffer = 8 << 20
+// buffers bound a transaction: what is sent, some 100 octets a port, and the kernel's
+// answers, some 2 KiB a rule, which all come before the first is read. They are limits;
+// nothing is set aside.
+const buffers = 64 << 20
 
 // New opens a lasting nftables socket. Nothing is changed before Rebuild.
 func New(cfg Config) (*Firewall, error) {
 	f := &Firewall{cfg: cfg, wanted: newWanted(cfg), loop: newHandover(cfg.Table)}
-	var err error
-	f.conn, err = nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(c *netlink.Conn) error {
-		return errors.Join(c.SetWriteBuffer(sendBuffer), f.learnPort(c))
-	}))
+	err := f.dial()
 	if err != nil {
-		return nil, fmt.Errorf("opening an nftables socket (the kernel needs CONFIG_NF_TABLES): %w", err)
+		return nil, err
 	}
 	if f.lists, err = netlink.Dial(unix.NETLINK_NETFILTER, nil); err != nil {
 		return nil, errors.Join(fmt.Errorf("opening an nftables socket: %w", err), f.conn.CloseLasting())
@@ -87,6 +86,37 @@ func New(cfg Config) (*Firewall, error) {
 		return nil, errors.Join(err, f.lists.Close(), f.conn.CloseLasting())
 	}
 	return f, nil
+}
+
+func (f *Firewall) dial() (err error) {
+	f.conn, err = nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(c *netlink.Conn) error {
+		return errors.Join(c.SetWriteBuffer(buffers), c.SetReadBuffer(buffers), f.learnPort(c))
+	}))
+	if err != nil {
+		return fmt.Errorf("opening an nftables socket (the kernel needs CONFIG_NF_TABLES): %w", err)
+	}
+	return nil
+}
+
+// flush sends the open transaction. After an error the library may have left answers in the
+// socket that it would take for the next transaction's: it is given up for a new one.
+func (f *Firewall) flush() error {
+	err := f.conn.Flush()
+	if err == nil {
+		return nil
+	}
+	old := f.conn
+	if again := f.dial(); again != nil {
+		f.conn = old
+		return errors.Join(err, again)
+	}
+	for _, t := range f.tables {
+		t.conn = f.conn
+	}
+	if f.watcher != nil {
+		err = errors.Join(err, f.watcher.ignore(f.port.Load()))
+	}
+	return errors.Join(err, old.CloseLasting())
 }
 
 // learnPort notes the socket's netlink port.
@@ -101,7 +131,7 @@ func (f *Firewall) learnPort(c *netlink.Conn) error {
 		return errors.Join(err, nameErr)
 	}
 	if nl, ok := name.(*unix.SockaddrNetlink); ok {
-		f.port = nl.Pid
+		f.port.Store(nl.Pid)
 	}
 	return nil
 }
@@ -216,7 +246,7 @@ func (f *Firewall) write(c *change, before, after func(*table)) error {
 			after(t)
 		}
 	}
-	return f.conn.Flush()
+	return f.flush()
 }
 
 // Rebuild replaces our tables by what is wanted, in one transaction: no packet ever
@@ -284,7 +314,7 @@ func (f *Firewall) rebuild() error {
 			return fmt.Errorf("building table %s %s: %w", fam.name, f.cfg.Table, err)
 		}
 	}
-	if err := f.conn.Flush(); err != nil {
+	if err := f.flush(); err != nil {
 		return fmt.Errorf("building the nftables tables %s: %w", f.cfg.Table, f.explain(err))
 	}
 	f.tables, f.built = tables, shape
@@ -347,7 +377,7 @@ func (f *Firewall) Teardown() error {
 	for _, fam := range families {
 		newTable(fam, f.conn, f.cfg.Table).remove()
 	}
-	return errors.Join(err, f.conn.Flush(), f.loop.remove(f.routes))
+	return errors.Join(err, f.flush(), f.loop.remove(f.routes))
 }
 
 // Repair puts back what other programs have removed: our tables, and our accepts in

@@ -86,7 +86,7 @@ func (f *Firewall) acceptForeign() error {
 			}
 		}
 		if err := f.settle(c, want); err != nil {
-			errs = append(errs, fmt.Errorf("accepting containers' traffic in chain %s of nftables table %s %s, which drops it: %w", c.Name, familyName(c.Table.Family), c.Table.Name, err))
+			errs = append(errs, fmt.Errorf("accepting containers' traffic in chain %s of nftables table %s %s, which drops it: %w%s", c.Name, familyName(c.Table.Family), c.Table.Name, err, f.advice(c, err)))
 		}
 	}
 	return errors.Join(append(errs, f.legacy())...)
@@ -110,6 +110,19 @@ func (f *Firewall) acceptHandedOver() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// advice says what helps where a table belongs to a program that lets nobody else change it.
+func (f *Firewall) advice(c foreignChain, err error) string {
+	bridges := slices.Sorted(maps.Keys(f.wanted.networks))
+	switch {
+	case !errors.Is(err, unix.EPERM) || len(bridges) == 0:
+		return ""
+	case c.owner() == "firewalld":
+		return fmt.Sprintf(" (firewalld owns its table: give 'firewall-cmd --permanent --zone=trusted --add-interface=%s; firewall-cmd --reload', "+
+			"or set NftablesTableOwner=no in /etc/firewalld/firewalld.conf)", bridges[0])
+	}
+	return fmt.Sprintf(" (its owner lets nobody else change the table: accept interface %s there)", bridges[0])
 }
 
 // accepts is one rule of ours in a foreign chain.
@@ -197,7 +210,7 @@ func (f *Firewall) settle(c foreignChain, want []accepts) error {
 	if steps == 0 {
 		return nil
 	}
-	if err := f.conn.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
+	if err := f.flush(); err != nil && !errors.Is(err, unix.ENOENT) {
 		return err
 	}
 	return nil

@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"io"
 	"os/exec"
 	"strings"
 	"testing"
@@ -241,4 +242,21 @@ func TestBypassed(t *testing.T) {
 		nft(t, c...)
 	}
 	is("ufw", "ufw")
+}
+
+// TestTableOfAnOwner: a table that only its owner may change is left, and the error says what helps.
+func TestTableOfAnOwner(t *testing.T) {
+	owner := exec.Command("nft", "-i") // it owns the table as long as it lives
+	in, err := owner.StdinPipe()
+	must(t, err)
+	must(t, owner.Start())
+	t.Cleanup(func() { _ = in.Close(); _ = owner.Wait() })
+	_, err = io.WriteString(in, "add table inet firewalld { flags owner; }\nadd chain inet firewalld filter_FORWARD { type filter hook forward priority 10; policy drop; }\n")
+	must(t, err)
+	waitFor(t, "the owner's chain", func() bool { return strings.Contains(nft(t, "list", "ruleset"), "filter_FORWARD") })
+	f := open(t, Config{}, network("gtest0", 0))
+	must(t, f.Rebuild())
+	if err := f.Repair(); err == nil || !strings.Contains(err.Error(), "--zone=trusted --add-interface=gtest0") {
+		t.Errorf("a table of somebody's own: %v", err)
+	}
 }

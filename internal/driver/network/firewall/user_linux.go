@@ -51,7 +51,7 @@ func (f *Firewall) offerUserChain() error {
 	f.conn.AddChain(&nftables.Chain{
 		Name: userChain, Table: t, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward, Priority: &priority, Policy: &policy,
 	})
-	if err := f.conn.Flush(); err != nil && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EAFNOSUPPORT) {
+	if err := f.flush(); err != nil && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EAFNOSUPPORT) {
 		return fmt.Errorf("making the chain for users' own rules, nftables table inet %s: %w", t.Name, err)
 	}
 	return nil
@@ -75,7 +75,7 @@ func (f *Firewall) removeUserChain() error {
 		}
 	}
 	f.conn.DelTable(t)
-	if err := f.conn.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
+	if err := f.flush(); err != nil && !errors.Is(err, unix.ENOENT) {
 		return err
 	}
 	return nil
