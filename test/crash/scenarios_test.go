@@ -44,8 +44,6 @@ var scenarios = []struct {
 	{"restart", (*trial).restart},
 	{"rotation", (*trial).rotation},
 	{"failing start", (*trial).failing},
-	{"names on a network", (*trial).named},
-	{"another network", (*trial).connected},
 	{"daemon restarts", (*trial).daemonRestarts},
 	{"keeper dies", (*trial).keeperDies},
 	{"anchor dies", (*trial).anchorDies},
@@ -56,6 +54,8 @@ var scenarios = []struct {
 	{"ship", (*trial).ship},
 	{"load", (*trial).load},
 	{"mend", (*trial).mend},
+	{"networks", (*trial).networks},
+	{"networks below", (*trial).below},
 }
 
 const count = `i=0; while [ $i -lt %d ]; do i=$((i+1)); echo "line $i"; done; `
