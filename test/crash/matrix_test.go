@@ -45,6 +45,10 @@ func TestFailpoints(t *testing.T) {
 	t.Logf("seed %d; %d points; the scenarios without a kill took %v", seed, len(all), time.Since(began).Round(time.Millisecond))
 	kills := map[string]int{}
 	for i, p := range all {
+		if len(by[p]) == 0 && beyond(p) {
+			t.Logf("this kernel has no dummy interfaces: %s is not reached", p)
+			continue
+		}
 		if len(by[p]) == 0 {
 			t.Errorf("no scenario reaches the failpoint %s", p)
 			continue

@@ -54,6 +54,8 @@ var scenarios = []struct {
 	{"ship", (*trial).ship},
 	{"load", (*trial).load},
 	{"mend", (*trial).mend},
+	{"networks", (*trial).networks},
+	{"networks below", (*trial).below},
 }
 
 const count = `i=0; while [ $i -lt %d ]; do i=$((i+1)); echo "line $i"; done; `

@@ -312,3 +312,32 @@ func TestSomebodyRemovedAnElement(t *testing.T) {
 	must(t, f.Remove([]Mapping{more}))
 	golden(t, "ports", ours(t))
 }
+
+// TestMany: hundreds of networks and thousands of ports are one transaction.
+func TestMany(t *testing.T) {
+	const networks, ports = 300, 6000
+	f := open(t, Config{})
+	var all []Mapping
+	for n := range networks {
+		four := netip.AddrFrom4([4]byte{10, byte(n / 250), byte(n % 250), 0})
+		six := netip.MustParsePrefix(fmt.Sprintf("fd00:31:%x::/64", n))
+		must(t, f.AddNetwork(Network{Bridge: fmt.Sprintf("gt%d", n), V4: []netip.Prefix{netip.PrefixFrom(four, 24)}, V6: []netip.Prefix{six}, Masquerade: true, ICC: true}))
+		for i := range ports / networks {
+			all = append(all, Mapping{Proto: "tcp", Port: uint16(10000 + n*ports/networks + i), Target: netip.AddrPortFrom(four.Next().Next(), uint16(80+i))})
+		}
+	}
+	must(t, f.Rebuild())
+	must(t, f.Add(all))
+	must(t, f.Rebuild())
+	if got := strings.Count(ours(t), " . tcp . ") + strings.Count(ours(t), "tcp . "); got < ports {
+		t.Errorf("%d ports of %d are published", got, ports)
+	}
+	if got := strings.Count(ours(t), "chain from_"); got != 2*networks {
+		t.Errorf("%d chains of networks, want %d", got, 2*networks)
+	}
+	must(t, f.Remove(all))
+	for n := range networks {
+		must(t, f.RemoveNetwork(fmt.Sprintf("gt%d", n)))
+	}
+	golden(t, "empty", ours(t))
+}

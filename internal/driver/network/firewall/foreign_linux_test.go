@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"io"
 	"os/exec"
 	"strings"
 	"testing"
@@ -241,4 +242,41 @@ func TestBypassed(t *testing.T) {
 		nft(t, c...)
 	}
 	is("ufw", "ufw")
+}
+
+// TestTableOfAnOwner: a table that only its owner may change is left, and the error says what helps.
+func TestTableOfAnOwner(t *testing.T) {
+	owner := exec.Command("nft", "-i") // it owns the table as long as it lives
+	in, err := owner.StdinPipe()
+	must(t, err)
+	must(t, owner.Start())
+	t.Cleanup(func() { _ = in.Close(); _ = owner.Wait() })
+	_, err = io.WriteString(in, "add table inet firewalld { flags owner; }\nadd chain inet firewalld filter_FORWARD { type filter hook forward priority 10; policy drop; }\n")
+	must(t, err)
+	waitFor(t, "the owner's chain", func() bool { return strings.Contains(nft(t, "list", "ruleset"), "filter_FORWARD") })
+	f := open(t, Config{}, network("gtest0", 0))
+	must(t, f.Rebuild())
+	if err := f.Repair(); err == nil || !strings.Contains(err.Error(), "--zone=trusted --add-interface=gtest0") {
+		t.Errorf("a table of somebody's own: %v", err)
+	}
+}
+
+// TestAnotherEngine: engines beside each other leave each other's tables alone, also where
+// these end by dropping what passes through the host.
+func TestAnotherEngine(t *testing.T) {
+	f := open(t, Config{NoRouter: true}, network("gtest0", 0))
+	must(t, f.Rebuild())
+	before := ours(t)
+	other, err := New(Config{Table: "other", NoRouter: true})
+	must(t, err)
+	defer func() { must(t, other.Close(true)) }()
+	must(t, other.AddNetwork(network("gtest1", 1)))
+	must(t, other.Rebuild())
+	must(t, f.Repair())
+	if got := ours(t); got != before {
+		t.Errorf("another engine changed our rules:\n%s", got)
+	}
+	if got := nft(t, "list", "table", "ip", "other"); strings.Contains(got, testTable) {
+		t.Errorf("we changed another engine's rules:\n%s", got)
+	}
 }

@@ -2,11 +2,14 @@ package firewall
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/mdlayher/netlink"
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -33,18 +36,42 @@ type watcher struct {
 }
 
 // watch starts a watcher.
-func (f *Firewall) watch() (*watcher, error) {
+func watch(f *Firewall) (*watcher, error) {
 	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
 		return nil, fmt.Errorf("opening a socket for nftables' notifications: %w", err)
 	}
+	w := &watcher{f: f, events: c, changed: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{})}
+	if err := w.ignore(f.kernel.port.Load()); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
 	if err := c.JoinGroup(unix.NFNLGRP_NFTABLES); err != nil {
 		return nil, errors.Join(fmt.Errorf("subscribing to nftables' notifications: %w", err), c.Close())
 	}
-	w := &watcher{f: f, events: c, changed: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{})}
+	f.kernel.renewed = w.ignore
 	go w.listen()
 	go w.repair()
 	return w, nil
+}
+
+// ignore lets the kernel keep the notifications of our own changes to itself: those of a large
+// transaction would not fit into the socket, and what is lost may be anybody's.
+func (w *watcher) ignore(port uint32) error {
+	const sender = 12 // offset of nlmsg_pid, in the host's byte order
+	is := binary.BigEndian.Uint32(binary.NativeEndian.AppendUint32(nil, port))
+	filter, err := bpf.Assemble([]bpf.Instruction{
+		bpf.LoadAbsolute{Off: sender, Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: is, SkipTrue: 1},
+		bpf.RetConstant{Val: math.MaxUint32},
+		bpf.RetConstant{Val: 0},
+	})
+	if err == nil {
+		err = w.events.SetBPF(filter)
+	}
+	if err != nil {
+		return fmt.Errorf("filtering nftables' notifications: %w", err)
+	}
+	return nil
 }
 
 func (w *watcher) close() error {
@@ -76,7 +103,7 @@ func (w *watcher) listen() {
 // note looks at one notification: the message of the change, from the port of who made it.
 // The first attribute type of all messages about nftables is the table's name.
 func (w *watcher) note(m netlink.Message) {
-	if m.Header.Type>>8 != unix.NFNL_SUBSYS_NFTABLES || m.Header.PID == w.f.port || len(m.Data) < 4 {
+	if m.Header.Type>>8 != unix.NFNL_SUBSYS_NFTABLES || m.Header.PID == w.f.kernel.port.Load() || len(m.Data) < 4 {
 		return
 	}
 	attrs, err := netlink.UnmarshalAttributes(m.Data[4:])
@@ -85,7 +112,7 @@ func (w *watcher) note(m netlink.Message) {
 	}
 	const tableName = 1
 	for _, a := range attrs {
-		if a.Type == tableName && w.f.own(string(bytes.TrimRight(a.Data, "\x00"))) {
+		if a.Type == tableName && w.f.kernel.own(string(bytes.TrimRight(a.Data, "\x00"))) {
 			w.f.damaged.Store(true)
 			w.nudge()
 			return

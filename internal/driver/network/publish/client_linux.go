@@ -44,7 +44,7 @@ func (c *Client) Reserve(ctx context.Context, owner string, wants []netproto.Wan
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	ports, err := c.reserve(ctx, owner, wants)
-	if errors.Is(err, gantrynet.ErrGone) { // it ended, or was killed, just now: its sockets are gone too
+	for try := 0; errors.Is(err, gantrynet.ErrGone) && try < 3; try++ { // it ended, or was killed, just now: its sockets are gone too
 		ports, err = c.reserve(ctx, owner, wants)
 	}
 	if err != nil {
