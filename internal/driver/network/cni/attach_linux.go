@@ -16,7 +16,6 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/gantry-engine/gantry/internal/driver/network/inside"
-	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/kit/undo"
 	"github.com/gantry-engine/gantry/internal/service/networks"
 	"github.com/gantry-engine/gantry/internal/spec"
@@ -50,7 +49,6 @@ func (d *driver) Attach(ctx context.Context, j networks.Join) (_ networks.Attach
 	}
 	at := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), ns.Fd())
 	steps.Push("CNI network "+list.Name, func(ctx context.Context) error { return d.kind.end(ctx, n, at) })
-	failpoint.Hit("gantryd.cni-noted")
 	var result *types100.Result
 	add := func() (err error) {
 		result, err = d.add(ctx, list, n, at)
@@ -64,7 +62,6 @@ func (d *driver) Attach(ctx context.Context, j networks.Join) (_ networks.Attach
 	if err != nil {
 		return networks.Attached{}, err
 	}
-	failpoint.Hit("gantryd.cni-added")
 	ep, err := endpoint(result, n)
 	if err != nil {
 		return networks.Attached{}, fmt.Errorf("CNI network %s: %w", list.Name, err)

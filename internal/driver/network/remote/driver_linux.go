@@ -17,7 +17,6 @@ import (
 	"github.com/gantry-engine/gantry/internal/driver/network/inside"
 	"github.com/gantry-engine/gantry/internal/driver/network/ipam"
 	"github.com/gantry-engine/gantry/internal/driver/network/plugin"
-	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/kit/undo"
 	"github.com/gantry-engine/gantry/internal/service/networks"
 	"github.com/gantry-engine/gantry/internal/spec"
@@ -47,7 +46,6 @@ func (d *driver) Open(ctx context.Context) error {
 		return err
 	}
 	d.made = true
-	failpoint.Hit("gantryd.remote-noted")
 	generic := map[string]string{}
 	for k, v := range d.net.Options {
 		generic[k] = v
@@ -128,7 +126,6 @@ func (d *driver) Attach(ctx context.Context, j networks.Join) (_ networks.Attach
 	}, &made); err != nil {
 		return networks.Attached{}, err
 	}
-	failpoint.Hit("gantryd.remote-endpoint")
 	if err := made.Interface.merge(&ep); err != nil {
 		return networks.Attached{}, fmt.Errorf("plugin %s: NetworkDriver.CreateEndpoint: %w", d.p.Name, err)
 	}
