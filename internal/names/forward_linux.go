@@ -137,12 +137,13 @@ func (f *forwarder) run(so *sockets, servers []netproto.Server, p *pending, over
 	}
 	waiters := p.waiters
 	f.mu.Unlock()
+	q := p.question.copy() // as an exchange that comes too late may still read the other one
 	for _, w := range waiters {
-		copy(p.question.raw, w.number[:])
+		copy(q.raw, w.number[:])
 		if said == nil {
-			w.asker.tell(refuse(p.question, make([]byte, 0, len(p.question.raw)+optSize), rcodeServer))
+			w.asker.tell(refuse(q, make([]byte, 0, len(q.raw)+optSize), rcodeServer))
 		} else {
-			w.asker.tell(relay(p.question, said, w.asker.limit(p.question)))
+			w.asker.tell(relay(q, said, w.asker.limit(q)))
 		}
 	}
 	f.mu.Lock()

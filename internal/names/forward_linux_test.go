@@ -277,15 +277,16 @@ func TestLies(t *testing.T) {
 	check(t, err)
 	defer stranger.Close()
 	var forged atomic.Bool
-	var up *upstream
-	up = newUpstream(t, nil, false, func(_ string, asked []byte, say func([]byte)) {
-		from := lastClient(t, up)
+	server := make(chan *upstream, 1)
+	up := newUpstream(t, nil, false, func(_ string, asked []byte, say func([]byte)) {
+		from := lastClient(t, <-server)
 		if from.IsValid() {
 			_, _ = stranger.WriteToUDPAddrPort(text(t, asked, "forged"), from)
 			forged.Store(true)
 		}
 		say(text(t, asked, "truth"))
 	})
+	server <- up
 	p = newPlace(t)
 	asking(t, s, "d", p, up.from(true))
 	if _, data := p.query("udp", "x.example.", typeText, 0); strings.Join(data, " ") != "truth" || !forged.Load() {
@@ -402,7 +403,7 @@ func TestLoops(t *testing.T) {
 	s := newServer(t)
 	s.forward.pace = brisk
 	p := newPlace(t)
-	var c *net.UDPConn
+	c := p.udp()
 	up := newUpstream(t, p, false, func(_ string, asked []byte, _ func([]byte)) {
 		for i := range 3 { // a forwarder that asks whom it was told to ask: us; several times, with an option of its own
 			raw := append(bytes.Clone(asked), 0, 0, typeOPT, 4, byte(i), 0, 0, 0, 0, 0, 0)
@@ -415,7 +416,6 @@ func TestLoops(t *testing.T) {
 		}
 	})
 	asking(t, s, "c", p, up.from(false))
-	c = p.udp()
 	asker := p.udp()
 	if m, _ := exchange(t, asker, ask(t, "x.example.", typeText, 0)); m.RCode != dnsmessage.RCodeServerFailure {
 		t.Errorf("a loop ends with %v", m.RCode)

@@ -1,11 +1,11 @@
 package names
 
 import (
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"github.com/gantry-engine/gantry/internal/netproto"
 )
@@ -17,7 +17,6 @@ type table struct {
 	endpoints map[string]*endpoint
 	members   map[string][]*endpoint // by container
 	sandboxes map[string]*sandbox
-	turn      atomic.Uint32 // whose turn it is to be first among those that share a name
 }
 
 // network is a space of names. It exists while somebody is on it.
@@ -77,7 +76,7 @@ func (t *table) serve(want netproto.Sandbox) {
 				if m.links == nil {
 					m.links = map[string]string{}
 				}
-				m.links[strings.ToLower(l.Alias)] = l.Container
+				m.links[folded(l.Alias)] = l.Container
 			}
 		}
 		sb.networks = append(sb.networks, m)
@@ -122,7 +121,7 @@ func (t *table) join(want netproto.Endpoint) {
 	defer t.mu.Unlock()
 	n := t.use(want.Network)
 	t.remove(want.ID)
-	n.name = strings.ToLower(want.NetworkName)
+	n.name = folded(want.NetworkName)
 	ep := &endpoint{id: want.ID, container: want.Container, network: n}
 	ep.alone = []*endpoint{ep}
 	for _, a := range want.Addresses {
@@ -142,7 +141,7 @@ func (t *table) join(want netproto.Endpoint) {
 		if ep.pointer == nil {
 			ep.pointer = wire(name + "." + want.NetworkName)
 		}
-		if name = strings.ToLower(name); name != "" && !slices.Contains(ep.names, name) {
+		if name = folded(name); name != "" && !slices.Contains(ep.names, name) {
 			ep.names = append(ep.names, name)
 			n.names[name] = append(n.names[name], ep)
 		}
@@ -262,7 +261,7 @@ func (t *table) answer(container string, q *question, out []byte, limit int) []b
 			return refuse(q, out, rcodeVersion)
 		}
 		a.begin(q, out, limit)
-		t.addresses(&a, q.kind, found)
+		addresses(&a, q.kind, found)
 		return a.end(q, rcodeSuccess)
 	}
 	at, ok := reverse(q.name)
@@ -281,14 +280,15 @@ func (t *table) answer(container string, q *question, out []byte, limit int) []b
 	return nil
 }
 
-// addresses adds the addresses of one family, beginning with another endpoint each time.
-func (t *table) addresses(a *answer, kind uint16, found []*endpoint) {
+// addresses adds the addresses of one family, beginning with any. Chance and no counter chooses it: clients ask for both
+// families in turn, and would meet the same one of two again and again.
+func addresses(a *answer, kind uint16, found []*endpoint) {
 	if kind != typeA && kind != typeAAAA {
 		return
 	}
 	first := 0
 	if len(found) > 1 {
-		first = int(t.turn.Add(1) % uint32(len(found)))
+		first = rand.IntN(len(found))
 	}
 	for i := range found {
 		ep := found[(first+i)%len(found)]
@@ -337,6 +337,15 @@ func (m *membership) link(name []byte) []*endpoint {
 		}
 	}
 	return nil
+}
+
+// folded gives a name in lower case, as far as DNS knows cases: those of ASCII.
+func folded(name string) string {
+	b := []byte(name)
+	for i, c := range b {
+		b[i] = lower(c)
+	}
+	return string(b)
 }
 
 // wire writes a name as it travels, or gives nil if it cannot.

@@ -109,7 +109,7 @@ func TestDescriptorsGoWithTheirLines(t *testing.T) {
 
 func TestMalformedStreams(t *testing.T) {
 	c, socket := pair(t)
-	go func() { _, _ = socket.Write(bytes.Repeat([]byte("x"), MaxLine+1)) }()
+	go func(to *net.UnixConn) { _, _ = to.Write(bytes.Repeat([]byte("x"), MaxLine+1)) }(socket)
 	if _, err := c.Receive(); !errors.Is(err, ErrMalformed) {
 		t.Errorf("an endless line: %v", err)
 	}
@@ -137,14 +137,14 @@ func TestMalformedStreams(t *testing.T) {
 	c, socket = pair(t)
 	before := open(t)
 	fs := files(t, 1)
-	go func() {
-		rights := unix.UnixRights(int(fs[0].Fd()))
+	rights := unix.UnixRights(int(fs[0].Fd()))
+	go func(to *net.UnixConn) {
 		for range unclaimed + 1 {
-			if _, _, err := socket.WriteMsgUnix([]byte("{}\n"), rights, nil); err != nil {
+			if _, _, err := to.WriteMsgUnix([]byte("{}\n"), rights, nil); err != nil {
 				return
 			}
 		}
-	}()
+	}(socket)
 	var err error
 	for range unclaimed + 1 {
 		if _, err = c.Receive(); err != nil {

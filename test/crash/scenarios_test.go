@@ -44,8 +44,6 @@ var scenarios = []struct {
 	{"restart", (*trial).restart},
 	{"rotation", (*trial).rotation},
 	{"failing start", (*trial).failing},
-	{"names on a network", (*trial).named},
-	{"another network", (*trial).connected},
 	{"daemon restarts", (*trial).daemonRestarts},
 	{"keeper dies", (*trial).keeperDies},
 	{"anchor dies", (*trial).anchorDies},
