@@ -32,20 +32,15 @@ func (f *Firewall) bypassed() error {
 	return nil
 }
 
-// findHostFirewall looks for input chains that close, and names the first one's owner.
-func (f *Firewall) findHostFirewall() error {
-	chains, err := f.foreign(nftables.ChainHookInput)
-	if err != nil {
-		return err
-	}
-	f.hostFirewall = ""
+// findHostFirewall looks for input chains that close, and names the first one's owner; empty if there is none.
+func (k *kernel) findHostFirewall() (who string, err error) {
+	chains, err := k.foreign(nftables.ChainHookInput)
 	for _, c := range chains {
 		if _, ok := c.closes(); ok {
-			f.hostFirewall = c.owner()
-			break
+			return c.owner(), nil
 		}
 	}
-	return nil
+	return "", err
 }
 
 // owner names the program that keeps a chain, if it is a known one.

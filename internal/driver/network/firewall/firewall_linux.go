@@ -20,7 +20,6 @@ import (
 	"sync/atomic"
 
 	"github.com/google/nftables"
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/gantry-engine/gantry/internal/kit/trouble"
@@ -51,9 +50,9 @@ type Firewall struct {
 	cfg Config
 
 	mu     sync.Mutex
-	conn   *nftables.Conn
-	lists  *netlink.Conn // for what the library cannot list
+	kernel *kernel
 	routes *rtnetlink.Conn
+	beside *beside
 	wanted *wanted
 	tables map[*family]*table // what the kernel has; nil before Rebuild
 	built  shape
@@ -61,79 +60,26 @@ type Firewall struct {
 
 	hostFirewall string // who closes the host's input; empty if nobody
 
-	port     atomic.Uint32 // of conn: notifications of our own changes come from there
-	damaged  atomic.Bool   // another program has changed our tables
-	watcher  *watcher      // nil before Rebuild
+	damaged  atomic.Bool // another program has changed our tables
+	watcher  *watcher    // nil before Rebuild
 	troubles trouble.Log
 }
-
-// buffers bound a transaction: what is sent, some 100 octets a port, and the kernel's
-// answers, some 2 KiB a rule, which all come before the first is read. They are limits;
-// nothing is set aside.
-const buffers = 64 << 20
 
 // New opens a lasting nftables socket. Nothing is changed before Rebuild.
 func New(cfg Config) (*Firewall, error) {
 	f := &Firewall{cfg: cfg, wanted: newWanted(cfg), loop: newHandover(cfg.Table)}
-	err := f.dial()
-	if err != nil {
+	var err error
+	if f.kernel, err = openKernel(cfg.Table); err != nil {
 		return nil, err
 	}
-	if f.lists, err = netlink.Dial(unix.NETLINK_NETFILTER, nil); err != nil {
-		return nil, errors.Join(fmt.Errorf("opening an nftables socket: %w", err), f.conn.CloseLasting())
-	}
 	if f.routes, err = rtnetlink.Open(nil); err != nil {
-		return nil, errors.Join(err, f.lists.Close(), f.conn.CloseLasting())
+		return nil, errors.Join(err, f.kernel.close())
+	}
+	f.beside = &beside{kernel: f.kernel, routes: f.routes}
+	if cfg.RespectHost {
+		f.beside.handed = f.loop.out
 	}
 	return f, nil
-}
-
-func (f *Firewall) dial() (err error) {
-	f.conn, err = nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(c *netlink.Conn) error {
-		return errors.Join(c.SetWriteBuffer(buffers), c.SetReadBuffer(buffers), f.learnPort(c))
-	}))
-	if err != nil {
-		return fmt.Errorf("opening an nftables socket (the kernel needs CONFIG_NF_TABLES): %w", err)
-	}
-	return nil
-}
-
-// flush sends the open transaction. After an error the library may have left answers in the
-// socket that it would take for the next transaction's: it is given up for a new one.
-func (f *Firewall) flush() error {
-	err := f.conn.Flush()
-	if err == nil {
-		return nil
-	}
-	old := f.conn
-	if again := f.dial(); again != nil {
-		f.conn = old
-		return errors.Join(err, again)
-	}
-	for _, t := range f.tables {
-		t.conn = f.conn
-	}
-	if f.watcher != nil {
-		err = errors.Join(err, f.watcher.ignore(f.port.Load()))
-	}
-	return errors.Join(err, old.CloseLasting())
-}
-
-// learnPort notes the socket's netlink port.
-func (f *Firewall) learnPort(c *netlink.Conn) error {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var name unix.Sockaddr
-	var nameErr error
-	if err := raw.Control(func(fd uintptr) { name, nameErr = unix.Getsockname(int(fd)) }); err != nil || nameErr != nil {
-		return errors.Join(err, nameErr)
-	}
-	if nl, ok := name.(*unix.SockaddrNetlink); ok {
-		f.port.Store(nl.Pid)
-	}
-	return nil
 }
 
 // AddNetwork lets a network's packets pass as its modes say. Its interface need not
@@ -151,7 +97,7 @@ func (f *Firewall) AddNetwork(n Network) error {
 		f.wanted.removeNetwork(n.Bridge)
 		return fmt.Errorf("packet rules for bridge %s: %w", n.Bridge, err)
 	}
-	f.joinGroup(n.Bridge)
+	f.beside.joinGroup(n.Bridge)
 	return nil
 }
 
@@ -235,7 +181,7 @@ func (f *Firewall) write(c *change, before, after func(*table)) error {
 		for _, step := range []struct {
 			es []element
 			do func(*nftables.Set, []nftables.SetElement) error
-		}{{c.remove, f.conn.SetDeleteElements}, {c.add, f.conn.SetAddElements}} {
+		}{{c.remove, f.kernel.conn.SetDeleteElements}, {c.add, f.kernel.conn.SetAddElements}} {
 			es := slices.DeleteFunc(slices.Clone(step.es), func(e element) bool { return e.family != t.family })
 			slices.SortFunc(es, element.compare)
 			if err := t.elements(es, step.do); err != nil {
@@ -246,7 +192,7 @@ func (f *Firewall) write(c *change, before, after func(*table)) error {
 			after(t)
 		}
 	}
-	return f.flush()
+	return f.kernel.flush()
 }
 
 // Rebuild replaces our tables by what is wanted, in one transaction: no packet ever
@@ -261,7 +207,7 @@ func (f *Firewall) Rebuild() error {
 	f.besideOthers()
 	if f.watcher == nil {
 		var err error
-		f.watcher, err = f.watch()
+		f.watcher, err = watch(f)
 		return err
 	}
 	return nil
@@ -289,9 +235,11 @@ func (f *Firewall) look() {
 
 // besideOthers looks after what other programs' rules do to containers, and ours to them.
 func (f *Firewall) besideOthers() {
-	f.troubles.Say(troubleForeign, f.acceptForeign())
-	f.troubles.Say(troubleUser, f.offerUserChain())
-	f.troubles.Say(troubleLook, f.findHostFirewall())
+	f.troubles.Say(troubleForeign, f.beside.accept(f.wanted.bridges()))
+	f.troubles.Say(troubleUser, f.kernel.offerUserChain())
+	var err error
+	f.hostFirewall, err = f.kernel.findHostFirewall()
+	f.troubles.Say(troubleLook, err)
 	f.troubles.Say(troubleBypass, f.bypassed())
 }
 
@@ -304,7 +252,7 @@ func (f *Firewall) rebuild() error {
 	shape := f.wanted.shape()
 	tables := map[*family]*table{}
 	for _, fam := range families {
-		t := newTable(fam, f.conn, f.cfg.Table)
+		t := newTable(fam, f.kernel)
 		t.remove()
 		if fam == ip6 && !shape.v6 && !(f.cfg.NoRouter6 && forwards6()) {
 			continue // hooks in IPv6 would cost what nobody uses
@@ -314,8 +262,8 @@ func (f *Firewall) rebuild() error {
 			return fmt.Errorf("building table %s %s: %w", fam.name, f.cfg.Table, err)
 		}
 	}
-	if err := f.flush(); err != nil {
-		return fmt.Errorf("building the nftables tables %s: %w", f.cfg.Table, f.explain(err))
+	if err := f.kernel.flush(); err != nil {
+		return fmt.Errorf("building the nftables tables %s: %w", f.cfg.Table, explain(err, f.cfg.RespectHost))
 	}
 	f.tables, f.built = tables, shape
 	if !f.cfg.RespectHost { // of a former daemon that did
@@ -332,10 +280,10 @@ func forwards6() bool {
 }
 
 // explain says what an errno of nftables means for the host.
-func (f *Firewall) explain(err error) error {
+func explain(err error, respectHost bool) error {
 	lacks := errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.ENOENT)
 	switch {
-	case lacks && f.cfg.RespectHost:
+	case lacks && respectHost:
 		return fmt.Errorf("the kernel lacks a part of nftables (--respect-host-firewall needs CONFIG_NFT_DUP_IPV4 and CONFIG_NFT_DUP_IPV6 "+
 			"beside what published ports need: CONFIG_NF_TABLES_IPV4, _IPV6, NFT_NAT, NFT_MASQ, NFT_CT, NFT_FIB_IPV4, _IPV6): %w", err)
 	case lacks:
@@ -356,12 +304,8 @@ func (f *Firewall) Present() (bool, error) {
 
 func (f *Firewall) present() (bool, error) {
 	for fam := range f.tables {
-		all, err := f.conn.ListTablesOfFamily(fam.table)
-		if err != nil {
-			return false, fmt.Errorf("listing nftables tables: %w", err)
-		}
-		if !slices.ContainsFunc(all, func(t *nftables.Table) bool { return t.Name == f.cfg.Table }) {
-			return false, nil
+		if there, err := f.kernel.has(fam.table, f.cfg.Table); err != nil || !there {
+			return false, err
 		}
 	}
 	return f.tables != nil, nil
@@ -372,12 +316,12 @@ func (f *Firewall) present() (bool, error) {
 func (f *Firewall) Teardown() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	err := errors.Join(f.withdrawAccepts(), f.removeUserChain())
+	err := errors.Join(f.beside.withdraw(), f.kernel.removeUserChain())
 	f.tables = nil
 	for _, fam := range families {
-		newTable(fam, f.conn, f.cfg.Table).remove()
+		newTable(fam, f.kernel).remove()
 	}
-	return errors.Join(err, f.flush(), f.loop.remove(f.routes))
+	return errors.Join(err, f.kernel.flush(), f.loop.remove(f.routes))
 }
 
 // Repair puts back what other programs have removed: our tables, and our accepts in
@@ -388,7 +332,9 @@ func (f *Firewall) Repair() error {
 	if err := f.repairOwn(); err != nil {
 		return err
 	}
-	return errors.Join(f.acceptForeign(), f.offerUserChain(), f.findHostFirewall())
+	var err error
+	f.hostFirewall, err = f.kernel.findHostFirewall()
+	return errors.Join(f.beside.accept(f.wanted.bridges()), f.kernel.offerUserChain(), err)
 }
 
 func (f *Firewall) repairOwn() error {
@@ -409,7 +355,7 @@ func (f *Firewall) repairOwn() error {
 func (f *Firewall) Close(remove bool) error {
 	f.mu.Lock()
 	w := f.watcher
-	f.watcher = nil
+	f.watcher, f.kernel.renewed = nil, nil
 	f.mu.Unlock()
 	var errs []error
 	if w != nil {
@@ -419,5 +365,5 @@ func (f *Firewall) Close(remove bool) error {
 		errs = append(errs, f.Teardown())
 	}
 	f.routes.Close()
-	return errors.Join(append(errs, f.lists.Close(), f.conn.CloseLasting())...)
+	return errors.Join(append(errs, f.kernel.close())...)
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -27,28 +26,35 @@ import (
 // They know our bridges by their device group, so two are enough for any number of
 // networks. A bridge that the user has put into another group gets two of its own.
 
+// beside looks after foreign chains.
+type beside struct {
+	*kernel
+	routes *netlink.Conn
+	handed string // interface of what the host has accepted; empty if it is not asked
+}
+
 // bridgeGroup is the device group of our bridges: "gnt" in ASCII.
 const bridgeGroup = 0x676e74
 
 // joinGroup puts a bridge into our group, if it is in none. Where that does not work
 // it has rules by name.
-func (f *Firewall) joinGroup(bridge string) {
-	if now, err := f.routes.Group(bridge); err == nil && now == 0 {
-		_ = f.routes.SetGroup(bridge, bridgeGroup)
+func (b *beside) joinGroup(bridge string) {
+	if now, err := b.routes.Group(bridge); err == nil && now == 0 {
+		_ = b.routes.SetGroup(bridge, bridgeGroup)
 	}
 }
 
 // elsewhere are our bridges that the rule for our group does not cover.
-func (f *Firewall) elsewhere() ([]string, error) {
-	groups, err := f.routes.Groups()
+func (b *beside) elsewhere(bridges []string) ([]string, error) {
+	groups, err := b.routes.Groups()
 	if err != nil {
 		return nil, err
 	}
 	var out []string
-	for name := range f.wanted.networks {
+	for _, name := range bridges {
 		group, there := groups[name]
 		if there && group == 0 {
-			if err := f.routes.SetGroup(name, bridgeGroup); err == nil || errors.Is(err, os.ErrNotExist) {
+			if err := b.routes.SetGroup(name, bridgeGroup); err == nil || errors.Is(err, os.ErrNotExist) {
 				continue
 			}
 		}
@@ -56,56 +62,55 @@ func (f *Firewall) elsewhere() ([]string, error) {
 			out = append(out, name)
 		}
 	}
-	slices.Sort(out)
 	return out, nil
 }
 
-// acceptForeign puts our accepts into foreign chains, and takes away those that are not
-// needed any more. It changes nothing when all is in place. The caller holds the lock.
-func (f *Firewall) acceptForeign() error {
-	chains, err := f.foreign(nftables.ChainHookForward)
+// accept puts our accepts into foreign chains, and takes away those that are not
+// needed any more. It changes nothing when all is in place.
+func (b *beside) accept(bridges []string) error {
+	chains, err := b.foreign(nftables.ChainHookForward)
 	if err != nil {
 		return err
 	}
-	if err := f.acceptHandedOver(); err != nil {
+	if err := b.handedOver(); err != nil {
 		return err
 	}
 	var names []string
-	if len(f.wanted.networks) > 0 && len(chains) > 0 {
-		if names, err = f.elsewhere(); err != nil {
+	if len(bridges) > 0 && len(chains) > 0 {
+		if names, err = b.elsewhere(bridges); err != nil {
 			return err
 		}
 	}
 	var errs []error
 	for _, c := range chains {
 		var want []accepts
-		if end, ok := c.closes(); ok && len(f.wanted.networks) > 0 {
-			want = f.acceptsIn(c, names)
+		if end, ok := c.closes(); ok && len(bridges) > 0 {
+			want = b.acceptsIn(c, names)
 			for i := range want {
 				want[i].before = end
 			}
 		}
-		if err := f.settle(c, want); err != nil {
-			errs = append(errs, fmt.Errorf("accepting containers' traffic in chain %s of nftables table %s %s, which drops it: %w%s", c.Name, familyName(c.Table.Family), c.Table.Name, err, f.advice(c, err)))
+		if err := b.settle(c, want); err != nil {
+			errs = append(errs, fmt.Errorf("accepting containers' traffic in chain %s of nftables table %s %s, which drops it: %w%s", c.Name, familyName(c.Table.Family), c.Table.Name, err, advice(c, bridges, err)))
 		}
 	}
-	return errors.Join(append(errs, f.legacy())...)
+	return errors.Join(append(errs, legacy(bridges))...)
 }
 
-// acceptHandedOver lets copies of accepted packets through output chains that drop. The
+// handedOver lets copies of accepted packets through output chains that drop. The
 // kernel sends them as its own, but what they are has been judged on the way in.
-func (f *Firewall) acceptHandedOver() error {
-	chains, err := f.foreign(nftables.ChainHookOutput)
+func (b *beside) handedOver() error {
+	chains, err := b.foreign(nftables.ChainHookOutput)
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, c := range chains {
 		var want []accepts
-		if before, ok := c.closes(); ok && f.cfg.RespectHost {
-			want = []accepts{{f.cfg.Table + " handed over", exactly(expr.MetaKeyOIFNAME, f.loop.out), before}}
+		if before, ok := c.closes(); ok && b.handed != "" {
+			want = []accepts{{b.table + " handed over", exactly(expr.MetaKeyOIFNAME, b.handed), before}}
 		}
-		if err := f.settle(c, want); err != nil {
+		if err := b.settle(c, want); err != nil {
 			errs = append(errs, fmt.Errorf("accepting what the host's firewall has accepted in chain %s of nftables table %s %s, which drops it: %w", c.Name, familyName(c.Table.Family), c.Table.Name, err))
 		}
 	}
@@ -113,8 +118,7 @@ func (f *Firewall) acceptHandedOver() error {
 }
 
 // advice says what helps where a table belongs to a program that lets nobody else change it.
-func (f *Firewall) advice(c foreignChain, err error) string {
-	bridges := slices.Sorted(maps.Keys(f.wanted.networks))
+func advice(c foreignChain, bridges []string, err error) string {
 	switch {
 	case !errors.Is(err, unix.EPERM) || len(bridges) == 0:
 		return ""
@@ -132,9 +136,9 @@ type accepts struct {
 	before uint64 // handle of the rule it goes in front of; 0 is the chain's end
 }
 
-func (f *Firewall) acceptsIn(c foreignChain, names []string) (out []accepts) {
+func (b *beside) acceptsIn(c foreignChain, names []string) (out []accepts) {
 	add := func(what string, match ...expr.Any) {
-		out = append(out, accepts{mark: f.cfg.Table + " " + what, match: match})
+		out = append(out, accepts{mark: b.table + " " + what, match: match})
 	}
 	if c.iptables() { // in the form of iptables-nft, so that its listings keep working
 		add("from containers", deviceGroup(true))
@@ -173,21 +177,21 @@ func deviceGroup(source bool) expr.Any {
 
 // settle makes our rules in a foreign chain those wanted, in one transaction. A chain
 // that vanishes meanwhile is no error.
-func (f *Firewall) settle(c foreignChain, want []accepts) error {
+func (b *beside) settle(c foreignChain, want []accepts) error {
 	missing := map[string]bool{}
 	for _, w := range want {
 		missing[w.mark] = true
 	}
 	steps := 0
 	for _, r := range c.rules {
-		if !strings.HasPrefix(r.comment, f.cfg.Table+" ") {
+		if !strings.HasPrefix(r.comment, b.table+" ") {
 			continue // not ours
 		}
 		if missing[r.comment] {
 			delete(missing, r.comment)
 			continue
 		}
-		if err := f.conn.DelRule(&nftables.Rule{Table: c.Table, Chain: c.Chain, Handle: r.handle}); err != nil {
+		if err := b.conn.DelRule(&nftables.Rule{Table: c.Table, Chain: c.Chain, Handle: r.handle}); err != nil {
 			return err
 		}
 		steps++
@@ -202,30 +206,30 @@ func (f *Firewall) settle(c foreignChain, want []accepts) error {
 			Exprs: append(slices.Clone(w.match), &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictAccept}), Position: w.before,
 		}
 		if w.before != 0 {
-			f.conn.InsertRule(r)
+			b.conn.InsertRule(r)
 		} else {
-			f.conn.AddRule(r)
+			b.conn.AddRule(r)
 		}
 	}
 	if steps == 0 {
 		return nil
 	}
-	if err := f.flush(); err != nil && !errors.Is(err, unix.ENOENT) {
+	if err := b.flush(); err != nil && !errors.Is(err, unix.ENOENT) {
 		return err
 	}
 	return nil
 }
 
-// withdrawAccepts takes all our rules out of foreign chains. The caller holds the lock.
-func (f *Firewall) withdrawAccepts() error {
+// withdraw takes all our rules out of foreign chains.
+func (b *beside) withdraw() error {
 	var errs []error
 	for _, hook := range []*nftables.ChainHook{nftables.ChainHookForward, nftables.ChainHookOutput} {
-		chains, err := f.foreign(hook)
+		chains, err := b.foreign(hook)
 		if err != nil {
 			return err
 		}
 		for _, c := range chains {
-			if err := f.settle(c, nil); err != nil {
+			if err := b.settle(c, nil); err != nil {
 				errs = append(errs, fmt.Errorf("withdrawing accepts from chain %s of nftables table %s: %w", c.Name, c.Table.Name, err))
 			}
 		}
@@ -263,48 +267,9 @@ func (c foreignChain) closes() (before uint64, ok bool) {
 	return 0, false
 }
 
-func familyName(f nftables.TableFamily) string {
-	switch f {
-	case nftables.TableFamilyIPv4:
-		return "ip"
-	case nftables.TableFamilyIPv6:
-		return "ip6"
-	}
-	return "inet"
-}
-
-// foreign lists other programs' filter chains of a hook.
-func (f *Firewall) foreign(hook *nftables.ChainHook) ([]foreignChain, error) {
-	var out []foreignChain
-	for _, family := range []nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6, nftables.TableFamilyINet} {
-		chains, err := f.conn.ListChainsOfTableFamily(family)
-		if err != nil {
-			return nil, fmt.Errorf("listing nftables chains: %w", err)
-		}
-		for _, c := range chains {
-			if f.own(c.Table.Name) || c.Table.Name == f.userTable().Name || c.Type != nftables.ChainTypeFilter || c.Hooknum == nil || *c.Hooknum != *hook {
-				continue
-			}
-			c.Table.Family = family
-			rules, gone, err := f.rules(c)
-			if err != nil {
-				return nil, err
-			}
-			if gone {
-				continue
-			}
-			out = append(out, foreignChain{c, rules})
-		}
-	}
-	return out, nil
-}
-
-// own tells whether a table is ours.
-func (f *Firewall) own(table string) bool { return table == f.cfg.Table }
-
 // legacy tells what to do where the old iptables drops: it cannot be changed over nftables.
-func (f *Firewall) legacy() error {
-	for _, bridge := range slices.Sorted(maps.Keys(f.wanted.networks)) {
+func legacy(bridges []string) error {
+	for _, bridge := range bridges {
 		drops, err := netlink.LegacyForwardDrops(bridge)
 		if err != nil {
 			return err

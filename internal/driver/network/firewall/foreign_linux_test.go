@@ -260,3 +260,23 @@ func TestTableOfAnOwner(t *testing.T) {
 		t.Errorf("a table of somebody's own: %v", err)
 	}
 }
+
+// TestAnotherEngine: engines beside each other leave each other's tables alone, also where
+// these end by dropping what passes through the host.
+func TestAnotherEngine(t *testing.T) {
+	f := open(t, Config{NoRouter: true}, network("gtest0", 0))
+	must(t, f.Rebuild())
+	before := ours(t)
+	other, err := New(Config{Table: "other", NoRouter: true})
+	must(t, err)
+	defer func() { must(t, other.Close(true)) }()
+	must(t, other.AddNetwork(network("gtest1", 1)))
+	must(t, other.Rebuild())
+	must(t, f.Repair())
+	if got := ours(t); got != before {
+		t.Errorf("another engine changed our rules:\n%s", got)
+	}
+	if got := nft(t, "list", "table", "ip", "other"); strings.Contains(got, testTable) {
+		t.Errorf("we changed another engine's rules:\n%s", got)
+	}
+}

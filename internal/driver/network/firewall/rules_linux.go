@@ -60,7 +60,7 @@ func (r foreignRule) leaves() bool {
 }
 
 // rules lists a chain's rules; a chain that is gone has none, and gone is true.
-func (f *Firewall) rules(c *nftables.Chain) (out []foreignRule, gone bool, err error) {
+func (k *kernel) rules(c *nftables.Chain) (out []foreignRule, gone bool, err error) {
 	attrs, err := netlink.MarshalAttributes([]netlink.Attribute{
 		{Type: unix.NFTA_RULE_TABLE, Data: append([]byte(c.Table.Name), 0)},
 		{Type: unix.NFTA_RULE_CHAIN, Data: append([]byte(c.Name), 0)},
@@ -68,7 +68,7 @@ func (f *Firewall) rules(c *nftables.Chain) (out []foreignRule, gone bool, err e
 	if err != nil {
 		return nil, false, err
 	}
-	got, err := f.lists.Execute(netlink.Message{
+	got, err := k.lists.Execute(netlink.Message{
 		Header: netlink.Header{Type: unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETRULE, Flags: netlink.Request | netlink.Dump},
 		Data:   append([]byte{byte(c.Table.Family), unix.NFNETLINK_V0, 0, 0}, attrs...),
 	})

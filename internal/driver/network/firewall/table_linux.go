@@ -1,9 +1,6 @@
 package firewall
 
 import (
-	"maps"
-	"slices"
-
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
@@ -31,24 +28,24 @@ func chainFrom(bridge string) string { return "from_" + bridge }
 // table writes one family's table into the connection's open transaction.
 type table struct {
 	family *family
-	conn   *nftables.Conn
+	kernel *kernel
 	nft    *nftables.Table
 	sets   map[setName]*nftables.Set
 }
 
-func newTable(f *family, conn *nftables.Conn, name string) *table {
-	return &table{family: f, conn: conn, nft: &nftables.Table{Family: f.table, Name: name}, sets: map[setName]*nftables.Set{}}
+func newTable(f *family, k *kernel) *table {
+	return &table{family: f, kernel: k, nft: &nftables.Table{Family: f.table, Name: k.table}, sets: map[setName]*nftables.Set{}}
 }
 
 // remove deletes the table; one that is not there is no error.
 func (t *table) remove() {
-	t.conn.AddTable(t.nft) // deleting fails where there is none
-	t.conn.DelTable(t.nft)
+	t.kernel.conn.AddTable(t.nft) // deleting fails where there is none
+	t.kernel.conn.DelTable(t.nft)
 }
 
 // build writes sets, chains and the networks' own chains; the elements follow.
 func (t *table) build(w *wanted, h *handover) error {
-	t.conn.AddTable(t.nft)
+	t.kernel.conn.AddTable(t.nft)
 	if err := t.addSets(w.cfg.RespectHost); err != nil {
 		return err
 	}
@@ -57,10 +54,10 @@ func (t *table) build(w *wanted, h *handover) error {
 	if w.cfg.RespectHost {
 		t.judge(h)
 	}
-	for _, bridge := range slices.Sorted(maps.Keys(w.networks)) {
+	for _, bridge := range w.bridges() {
 		t.addNetwork(w.networks[bridge])
 	}
-	return t.elements(w.all(t.family), t.conn.SetAddElements)
+	return t.elements(w.all(t.family), t.kernel.conn.SetAddElements)
 }
 
 func (t *table) addSets(respectHost bool) error {
@@ -88,7 +85,7 @@ func (t *table) addSets(respectHost bool) error {
 	}
 	for _, s := range all {
 		s.Table = t.nft
-		if err := t.conn.AddSet(s, nil); err != nil {
+		if err := t.kernel.conn.AddSet(s, nil); err != nil {
 			return err
 		}
 		t.sets[setName(s.Name)] = s
@@ -117,12 +114,12 @@ func (t *table) elements(es []element, do func(*nftables.Set, []nftables.SetElem
 }
 
 func (t *table) chain(name string) *nftables.Chain {
-	return t.conn.AddChain(&nftables.Chain{Name: name, Table: t.nft})
+	return t.kernel.conn.AddChain(&nftables.Chain{Name: name, Table: t.nft})
 }
 
 func (t *table) base(name string, typ nftables.ChainType, hook *nftables.ChainHook, prio nftables.ChainPriority) *nftables.Chain {
 	policy := nftables.ChainPolicyAccept
-	return t.conn.AddChain(&nftables.Chain{Name: name, Table: t.nft, Type: typ, Hooknum: hook, Priority: &prio, Policy: &policy})
+	return t.kernel.conn.AddChain(&nftables.Chain{Name: name, Table: t.nft, Type: typ, Hooknum: hook, Priority: &prio, Policy: &policy})
 }
 
 func (t *table) rule(c *nftables.Chain, parts ...[]expr.Any) {
@@ -130,7 +127,7 @@ func (t *table) rule(c *nftables.Chain, parts ...[]expr.Any) {
 	for _, p := range parts {
 		all = append(all, p...)
 	}
-	t.conn.AddRule(&nftables.Rule{Table: t.nft, Chain: c, Exprs: all})
+	t.kernel.conn.AddRule(&nftables.Rule{Table: t.nft, Chain: c, Exprs: all})
 }
 
 // translate writes the chains that change addresses. They see the first packet of
@@ -235,6 +232,6 @@ func (t *table) addNetwork(n Network) {
 func (t *table) removeNetwork(n Network) {
 	s := n.side(t.family)
 	if len(s.subnets) > 0 && !n.Internal && s.mode != Routed {
-		t.conn.DelChain(&nftables.Chain{Name: chainFrom(n.Bridge), Table: t.nft})
+		t.kernel.conn.DelChain(&nftables.Chain{Name: chainFrom(n.Bridge), Table: t.nft})
 	}
 }

@@ -19,21 +19,14 @@ const userChain = "forward"
 // userPriority lets it run before our forward chain and others' (filter is 0).
 const userPriority = nftables.ChainPriority(-10)
 
-func (f *Firewall) userTable() *nftables.Table {
-	return &nftables.Table{Family: nftables.TableFamilyINet, Name: f.cfg.Table + "_user"}
-}
-
 // userState tells what there is of the table.
-func (f *Firewall) userState() (table bool, chains []*nftables.Chain, err error) {
-	want := f.userTable()
-	tables, err := f.conn.ListTablesOfFamily(want.Family)
-	if err != nil {
-		return false, nil, fmt.Errorf("listing nftables tables: %w", err)
+func (k *kernel) userState() (table bool, chains []*nftables.Chain, err error) {
+	want := k.userTable()
+	there, err := k.has(want.Family, want.Name)
+	if err != nil || !there {
+		return false, nil, err
 	}
-	if !slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == want.Name }) {
-		return false, nil, nil
-	}
-	all, err := f.conn.ListChainsOfTableFamily(want.Family)
+	all, err := k.conn.ListChainsOfTableFamily(want.Family)
 	if err != nil {
 		return false, nil, fmt.Errorf("listing nftables chains: %w", err)
 	}
@@ -42,40 +35,40 @@ func (f *Firewall) userState() (table bool, chains []*nftables.Chain, err error)
 
 // offerUserChain makes the chain if it is not there. A kernel without the family inet
 // has none.
-func (f *Firewall) offerUserChain() error {
-	_, chains, err := f.userState()
+func (k *kernel) offerUserChain() error {
+	_, chains, err := k.userState()
 	if err != nil || slices.ContainsFunc(chains, func(c *nftables.Chain) bool { return c.Name == userChain }) {
 		return err
 	}
-	t, priority, policy := f.conn.AddTable(f.userTable()), userPriority, nftables.ChainPolicyAccept
-	f.conn.AddChain(&nftables.Chain{
+	t, priority, policy := k.conn.AddTable(k.userTable()), userPriority, nftables.ChainPolicyAccept
+	k.conn.AddChain(&nftables.Chain{
 		Name: userChain, Table: t, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward, Priority: &priority, Policy: &policy,
 	})
-	if err := f.flush(); err != nil && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EAFNOSUPPORT) {
+	if err := k.flush(); err != nil && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EAFNOSUPPORT) {
 		return fmt.Errorf("making the chain for users' own rules, nftables table inet %s: %w", t.Name, err)
 	}
 	return nil
 }
 
 // removeUserChain takes the table away if there is nothing in it.
-func (f *Firewall) removeUserChain() error {
-	there, chains, err := f.userState()
+func (k *kernel) removeUserChain() error {
+	there, chains, err := k.userState()
 	if err != nil || !there {
 		return err
 	}
-	t := f.userTable()
-	sets, err := f.conn.GetSets(t)
+	t := k.userTable()
+	sets, err := k.conn.GetSets(t)
 	if err != nil || len(sets) > 0 || len(chains) > 1 {
 		return err
 	}
 	for _, c := range chains {
 		c.Table = t
-		if rules, _, err := f.rules(c); err != nil || len(rules) > 0 {
+		if rules, _, err := k.rules(c); err != nil || len(rules) > 0 {
 			return err
 		}
 	}
-	f.conn.DelTable(t)
-	if err := f.flush(); err != nil && !errors.Is(err, unix.ENOENT) {
+	k.conn.DelTable(t)
+	if err := k.flush(); err != nil && !errors.Is(err, unix.ENOENT) {
 		return err
 	}
 	return nil

@@ -35,6 +35,9 @@ func newWanted(cfg Config) *wanted {
 	}
 }
 
+// bridges are the networks' interfaces, sorted.
+func (w *wanted) bridges() []string { return slices.Sorted(maps.Keys(w.networks)) }
+
 // shape is what decides which chains and tables there are. A change of it needs all
 // to be built again; every other change is one of set elements.
 type shape struct{ v6, isolated4, isolated6 bool }

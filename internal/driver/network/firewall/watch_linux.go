@@ -36,18 +36,19 @@ type watcher struct {
 }
 
 // watch starts a watcher.
-func (f *Firewall) watch() (*watcher, error) {
+func watch(f *Firewall) (*watcher, error) {
 	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
 		return nil, fmt.Errorf("opening a socket for nftables' notifications: %w", err)
 	}
 	w := &watcher{f: f, events: c, changed: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{})}
-	if err := w.ignore(f.port.Load()); err != nil {
+	if err := w.ignore(f.kernel.port.Load()); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
 	if err := c.JoinGroup(unix.NFNLGRP_NFTABLES); err != nil {
 		return nil, errors.Join(fmt.Errorf("subscribing to nftables' notifications: %w", err), c.Close())
 	}
+	f.kernel.renewed = w.ignore
 	go w.listen()
 	go w.repair()
 	return w, nil
@@ -102,7 +103,7 @@ func (w *watcher) listen() {
 // note looks at one notification: the message of the change, from the port of who made it.
 // The first attribute type of all messages about nftables is the table's name.
 func (w *watcher) note(m netlink.Message) {
-	if m.Header.Type>>8 != unix.NFNL_SUBSYS_NFTABLES || m.Header.PID == w.f.port.Load() || len(m.Data) < 4 {
+	if m.Header.Type>>8 != unix.NFNL_SUBSYS_NFTABLES || m.Header.PID == w.f.kernel.port.Load() || len(m.Data) < 4 {
 		return
 	}
 	attrs, err := netlink.UnmarshalAttributes(m.Data[4:])
@@ -111,7 +112,7 @@ func (w *watcher) note(m netlink.Message) {
 	}
 	const tableName = 1
 	for _, a := range attrs {
-		if a.Type == tableName && w.f.own(string(bytes.TrimRight(a.Data, "\x00"))) {
+		if a.Type == tableName && w.f.kernel.own(string(bytes.TrimRight(a.Data, "\x00"))) {
 			w.f.damaged.Store(true)
 			w.nudge()
 			return
