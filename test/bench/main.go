@@ -52,6 +52,8 @@ var all = []row{
 	{"registry", "our registry: push, pull and small requests of 64 clients", "≥ 2× docker-registry", registries},
 	{"lazy", "first answer of an application of 500 MB over 100 Mbit/s", "≥ 3× sooner than a full pull", lazy},
 	{"logs", "short lines written through json-file, and read back", "≥ 20 / ≥ 200 MB/s", logs},
+	{"networks", "life of a network over the API; starts on several", "≤ 5 ms each", networks},
+	{"traffic", "packets to containers and to published ports", "≥ 0.95× / ≥ 0.9×", traffic},
 	{"lookups", "DNS lookups in a container, and the time of each at 5,000 a second", "≥ 5× docker; 99th < 1 ms", lookups},
 }
 

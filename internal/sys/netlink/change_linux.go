@@ -78,12 +78,16 @@ func (c *Conn) Discard(l Link) error {
 	return nil
 }
 
-// MoveTo moves an interface that is down into another namespace, under another name.
+// MoveTo moves an interface into another namespace, under another name, in one message: each renaming by itself waits for
+// RCU. The interface is down then, without addresses. It needs OpenForPairs or OpenOwn.
 func (c *Conn) MoveTo(index int, ns *os.File, name string) error {
-	if err := c.Rename(index, name); err != nil {
-		return err
-	}
-	if err := c.h.LinkSetNsFd(byIndex(index), int(ns.Fd())); err != nil {
+	req := rtnl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
+	msg := rtnl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index = int32(index)
+	req.AddData(msg)
+	req.AddData(rtnl.NewRtAttr(unix.IFLA_NET_NS_FD, rtnl.Uint32Attr(uint32(ns.Fd()))))
+	req.AddData(rtnl.NewRtAttr(unix.IFLA_IFNAME, rtnl.ZeroTerminated(name)))
+	if err := c.do(req); err != nil {
 		return fmt.Errorf("moving a network interface as %s into a container: %w", name, err)
 	}
 	return nil

@@ -34,12 +34,19 @@ func Open(ns *os.File) (*Conn, error) {
 }
 
 // OpenForPairs is Open of the caller's namespace with what AddPair needs.
-func OpenForPairs() (*Conn, error) {
-	c, err := Open(nil)
+func OpenForPairs() (*Conn, error) { return OpenOwn(nil) }
+
+// OpenOwn is Open with what is needed for messages that the library cannot express.
+func OpenOwn(ns *os.File) (*Conn, error) {
+	c, err := Open(ns)
 	if err != nil {
 		return nil, err
 	}
-	s, err := rtnl.GetNetlinkSocketAt(netns.None(), netns.None(), unix.NETLINK_ROUTE)
+	at := netns.None()
+	if ns != nil {
+		at = netns.NsHandle(ns.Fd())
+	}
+	s, err := rtnl.GetNetlinkSocketAt(at, netns.None(), unix.NETLINK_ROUTE)
 	if err != nil {
 		c.Close()
 		return nil, fmt.Errorf("opening a routing socket: %w", err)

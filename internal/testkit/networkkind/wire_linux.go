@@ -17,7 +17,7 @@ func Wire(t *testing.T, name string) *os.File {
 		t.Fatal(err)
 	}
 	IP(t, nil, "link add "+name+" type veth peer name far0")
-	c, err := netlink.Open(nil)
+	c, err := netlink.OpenOwn(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

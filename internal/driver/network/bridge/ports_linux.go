@@ -121,7 +121,7 @@ func (m *maker) transplant(p *port, j networks.Join) (err error) {
 			m.giveBack(p, true)
 		}
 	}()
-	c, err := netlink.Open(from)
+	c, err := netlink.OpenOwn(from)
 	if err != nil {
 		return err
 	}
@@ -134,12 +134,9 @@ func (m *maker) transplant(p *port, j networks.Join) (err error) {
 	if foreign {
 		to = j.NetNS
 	}
-	if err := c.SetDown(l.Index); err != nil {
-		return err
-	}
 	if foreign {
 		err = c.MoveTo(l.Index, to, j.Interface)
-	} else {
+	} else if err = c.SetDown(l.Index); err == nil {
 		err = c.Rename(l.Index, j.Interface)
 	}
 	if err != nil {
