@@ -27,6 +27,7 @@ import (
 	"github.com/gantry-engine/gantry/internal/driver/network/plugin"
 	"github.com/gantry-engine/gantry/internal/driver/network/publish"
 	"github.com/gantry-engine/gantry/internal/driver/network/remote"
+	"github.com/gantry-engine/gantry/internal/driver/network/vxlan"
 	"github.com/gantry-engine/gantry/internal/service/networks"
 	"github.com/gantry-engine/gantry/internal/spec"
 	"github.com/gantry-engine/gantry/internal/sys/netlink"
@@ -115,7 +116,7 @@ func New(cfg Config) (networks.Deps, error) {
 	manager := ipam.NewManager(supplies, used)
 	below := lower.Env{Devices: lower.NewDevices(short(cfg.Engine)), PoolSize: cfg.PoolSize, Prepare: answers.Prepare}
 	deps := networks.Deps{
-		Namespaces: inside.Namespaces{}, Kinds: map[string]networks.Kind{"bridge": bridges, "macvlan": macvlan.Kind{Env: below}, "ipvlan": ipvlan.Kind{Env: below}, "cni": cni.Kind{State: filepath.Join(cfg.State, "cni")}},
+		Namespaces: inside.Namespaces{}, Kinds: map[string]networks.Kind{"bridge": bridges, "macvlan": macvlan.Kind{Env: below}, "ipvlan": ipvlan.Kind{Env: below}, "vxlan": vxlan.Kind{Bridge: bridges}, "cni": cni.Kind{State: filepath.Join(cfg.State, "cni")}},
 		IPAM:    map[string]networks.IPAM{"default": manager, "null": ipam.Null{}},
 		Plugins: remote.NewFinder(plugin.Default, plugin.Usual, cfg.State), Ports: publish.New(pub, rules, client), Names: answers,
 		Predefined: []networks.Predefined{

@@ -95,13 +95,10 @@ func begin(t *testing.T, s Suite) *host {
 func (h *host) start(t *testing.T, recorded bool) {
 	t.Helper()
 	h.kind = h.suite.Kind()
-	h.net = spec.Network{
-		ID: networkID, Name: "judged", Driver: h.suite.Column, Scope: "local", EnableIPv4: true, EnableIPv6: true, Options: h.suite.Options,
-		Pools:    []spec.Pool{{Subnet: netip.MustParsePrefix(subnet4)}, {Subnet: netip.MustParsePrefix(subnet6)}},
-		Recorded: recorded,
-	}
-	if h.suite.Own {
-		h.net.Pools, h.net.IPAM.Driver = nil, "null"
+	if recorded {
+		h.net.Recorded = true
+	} else {
+		h.net = h.suite.network()
 	}
 	if err := h.kind.Settle(&h.net); err != nil {
 		t.Fatalf("settling: %v", err)
@@ -119,6 +116,17 @@ func (h *host) start(t *testing.T, recorded bool) {
 		h.driver = nil
 		t.Fatalf("opening: %v", err)
 	}
+}
+
+// network is what a user asks for.
+func (s Suite) network() spec.Network {
+	n := spec.Network{
+		ID: networkID, Name: "judged", Driver: s.Column, Scope: "local", EnableIPv4: true, EnableIPv6: true, Options: s.Options, IPAM: spec.IPAM{Driver: "default"},
+	}
+	if !s.Own {
+		n.Pools = []spec.Pool{{Subnet: netip.MustParsePrefix(subnet4)}, {Subnet: netip.MustParsePrefix(subnet6)}}
+	}
+	return n
 }
 
 func manager() *ipam.Manager {

@@ -45,6 +45,12 @@ type options struct {
 	source4, source6 netip.Addr // what packets to the outside come from, instead of the address of the interface they leave by
 }
 
+// Interface is the name of a network's bridge on the host.
+func Interface(n *spec.Network) string {
+	o, _ := parse(n) // it was settled
+	return o.name
+}
+
 // parse reads a network's options, and tells what is wrong with them.
 func parse(n *spec.Network) (options, error) {
 	o := options{name: "br-" + n.ID[:min(12, len(n.ID))], icc: true, masquerade: true, mode4: firewall.NAT, mode6: firewall.NAT, mtu: 1500}
