@@ -391,11 +391,12 @@ func TestTooManyQuestions(t *testing.T) {
 			t.Fatalf("%v", m.RCode)
 		}
 	}
-	s.forward.mu.Lock()
-	defer s.forward.mu.Unlock()
-	if q := &s.sockets["web"].queue; s.forward.waiting != 0 || q.waiting != 0 || len(q.pending) != 0 || len(q.about) != 0 {
-		t.Errorf("still waiting: %d, %+v", s.forward.waiting, q)
-	}
+	await(t, "the queue to be empty", func() bool {
+		s.forward.mu.Lock()
+		defer s.forward.mu.Unlock()
+		q := &s.sockets["web"].queue
+		return s.forward.waiting == 0 && q.waiting == 0 && len(q.pending) == 0 && len(q.about) == 0
+	})
 }
 
 // Two containers that forward to each other, changing the message each time, do not multiply a question.

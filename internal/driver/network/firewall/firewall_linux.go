@@ -115,7 +115,7 @@ func (f *Firewall) RemoveNetwork(bridge string) error {
 		_, _, _ = f.wanted.addPorts(ports)
 		return fmt.Errorf("removing the packet rules of bridge %s: %w", bridge, err)
 	}
-	return nil
+	return f.beside.leaveGroup(bridge)
 }
 
 // Add opens ports, all or none. A port that is open already is no change; one that
@@ -317,6 +317,9 @@ func (f *Firewall) Teardown() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	err := errors.Join(f.beside.withdraw(), f.kernel.removeUserChain())
+	for _, bridge := range f.wanted.bridges() {
+		err = errors.Join(err, f.beside.leaveGroup(bridge))
+	}
 	f.tables = nil
 	for _, fam := range families {
 		newTable(fam, f.kernel).remove()

@@ -44,6 +44,18 @@ func (b *beside) joinGroup(bridge string) {
 	}
 }
 
+// leaveGroup gives a bridge that stays behind its former group back.
+func (b *beside) leaveGroup(bridge string) error {
+	now, err := b.routes.Group(bridge)
+	if err == nil && now == bridgeGroup {
+		err = b.routes.SetGroup(bridge, 0)
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
 // elsewhere are our bridges that the rule for our group does not cover.
 func (b *beside) elsewhere(bridges []string) ([]string, error) {
 	groups, err := b.routes.Groups()

@@ -84,6 +84,13 @@ func TestBridgesInAGroup(t *testing.T) {
 	if got := nft(t, "list", "table", "ip", "filter"); strings.Contains(got, `"gtest1"`) {
 		t.Errorf("rules by name are left:\n%s", got)
 	}
+	must(t, f.RemoveNetwork("gtest0"))
+	must(t, f.Teardown())
+	for _, bridge := range []string{"gtest0", "gtest1"} {
+		if got := ip(t, "link", "show", "dev", bridge); !strings.Contains(got, "group default") {
+			t.Errorf("bridge %s stays in our group: %s", bridge, got)
+		}
+	}
 }
 
 func ip(t testing.TB, args ...string) string {
