@@ -4,7 +4,7 @@ set -euo pipefail
 case "${1:-}" in
 run)  want=(busybox-static nftables iproute2 curl ca-certificates) ;;
 test) want=(busybox-static nftables iproute2 iptables ufw firewalld dbus-daemon curl ca-certificates strace jq procps docker.io docker-registry podman skopeo crun runc
-            python3-docker gcc libc6-dev libseccomp-dev libcap2-bin e2fsprogs tmux zstd xz-utils shellcheck mmdebstrap gnupg chromium bind9-dnsutils dnsmasq-base docker-compose nginx-light redis-server iperf3 wrk) ;;
+            python3-docker gcc libc6-dev libseccomp-dev libcap2-bin e2fsprogs tmux zstd xz-utils shellcheck mmdebstrap gnupg chromium bind9-dnsutils dnsmasq-base docker-compose nginx-light redis-server iperf3 wrk containernetworking-plugins) ;;
 vm)   want=(qemu-system-x86 mmdebstrap e2fsprogs) ;;
 *) echo "usage: deps.sh run|test|vm" >&2; exit 2 ;;
 esac

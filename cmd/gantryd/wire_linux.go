@@ -181,7 +181,7 @@ func (e *engine) wireVolumes(ctx context.Context, d *daemon) error {
 func (e *engine) wireNetworks(ctx context.Context, d *daemon) error {
 	c := d.cfg
 	n := network.Config{
-		ExecRoot: c.ExecRoot, GantryNet: sibling.Path("gantry-net"), Bridge: c.BridgeName, Gateway: c.DefaultGateway, HostIP: c.IP, MTU: c.MTU,
+		ExecRoot: c.ExecRoot, State: filepath.Join(c.DataRoot, "network-plugins"), GantryNet: sibling.Path("gantry-net"), Bridge: c.BridgeName, Gateway: c.DefaultGateway, HostIP: c.IP, MTU: c.MTU,
 		IPv6: c.IPv6, Gateway6: c.DefaultGateway6, DirectRouting: c.AllowDirectRouting, RespectHostFirewall: c.RespectHostFirewall,
 		NoICC: !c.ICC, NoMasq: !c.IPMasq, NoIPTables: !c.IPTables, NoIPForward: !c.IPForward, ForwardNoDrop: c.ForwardNoDrop,
 		Table: c.FirewallTable, PoolSize: poolSize, Engine: d.id, Namespace: e.namespaceOf,

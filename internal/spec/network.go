@@ -44,6 +44,9 @@ type Network struct {
 	Pools   []Pool // settled: every family that is enabled has one, unless the IPAM driver gives none
 	Options map[string]string
 	Labels  map[string]string
+
+	// Recorded says that it was read from its record: it was made before the daemon's start.
+	Recorded bool `json:"-"`
 }
 
 // IPAM says who manages a network's addresses.

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 
 	"github.com/gantry-engine/gantry/internal/driver/network/bridge"
+	"github.com/gantry-engine/gantry/internal/driver/network/cni"
 	"github.com/gantry-engine/gantry/internal/driver/network/firewall"
 	"github.com/gantry-engine/gantry/internal/driver/network/flows"
 	"github.com/gantry-engine/gantry/internal/driver/network/gantrynet"
@@ -23,7 +24,9 @@ import (
 	"github.com/gantry-engine/gantry/internal/driver/network/macvlan"
 	"github.com/gantry-engine/gantry/internal/driver/network/names"
 	"github.com/gantry-engine/gantry/internal/driver/network/null"
+	"github.com/gantry-engine/gantry/internal/driver/network/plugin"
 	"github.com/gantry-engine/gantry/internal/driver/network/publish"
+	"github.com/gantry-engine/gantry/internal/driver/network/remote"
 	"github.com/gantry-engine/gantry/internal/service/networks"
 	"github.com/gantry-engine/gantry/internal/spec"
 	"github.com/gantry-engine/gantry/internal/sys/netlink"
@@ -32,6 +35,7 @@ import (
 // Config is what dockerd's flags and the engine's folders decide.
 type Config struct {
 	ExecRoot  string // where gantry-net's socket goes
+	State     string // folder for what plugins were asked to make, which outlives a reboot; empty is one in ExecRoot
 	GantryNet string // path of the executable
 	// Namespace opens the network namespace of a running container by its ID.
 	Namespace func(container string) (*os.File, error) `json:"-"`
@@ -79,6 +83,9 @@ func New(cfg Config) (networks.Deps, error) {
 	if cfg.Bridge == "" {
 		cfg.Bridge = DefaultBridge
 	}
+	if cfg.State == "" {
+		cfg.State = filepath.Join(cfg.ExecRoot, "network-plugins")
+	}
 	if cfg.Table == "" {
 		cfg.Table = "gantry"
 		if cfg.Bridge != DefaultBridge && cfg.Bridge != "none" {
@@ -108,9 +115,9 @@ func New(cfg Config) (networks.Deps, error) {
 	manager := ipam.NewManager(supplies, used)
 	below := lower.Env{Devices: lower.NewDevices(short(cfg.Engine)), PoolSize: cfg.PoolSize, Prepare: answers.Prepare}
 	deps := networks.Deps{
-		Namespaces: inside.Namespaces{}, Kinds: map[string]networks.Kind{"bridge": bridges, "macvlan": macvlan.Kind{Env: below}, "ipvlan": ipvlan.Kind{Env: below}},
-		IPAM:  map[string]networks.IPAM{"default": manager, "null": ipam.Null{}},
-		Ports: publish.New(pub, rules, client), Names: answers,
+		Namespaces: inside.Namespaces{}, Kinds: map[string]networks.Kind{"bridge": bridges, "macvlan": macvlan.Kind{Env: below}, "ipvlan": ipvlan.Kind{Env: below}, "cni": cni.Kind{State: filepath.Join(cfg.State, "cni")}},
+		IPAM:    map[string]networks.IPAM{"default": manager, "null": ipam.Null{}},
+		Plugins: remote.NewFinder(plugin.Default, plugin.Usual, cfg.State), Ports: publish.New(pub, rules, client), Names: answers,
 		Predefined: []networks.Predefined{
 			{Network: spec.Network{Name: "host", Driver: "host", EnableIPv4: true}, Driver: host.New()},
 			{Network: spec.Network{Name: "none", Driver: "null", EnableIPv4: true}, Driver: null.New(cfg.PoolSize)},

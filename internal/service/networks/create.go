@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -113,19 +112,15 @@ func (m *maker) build(ctx context.Context, holder *known, steps *undo.Stack) (*k
 
 // assemble finds a network's driver and addresses. Nothing is made on the host.
 func (m *maker) assemble(ctx context.Context, n spec.Network, steps *undo.Stack) (*known, error) {
-	kind := m.deps.Kinds[n.Driver]
-	if kind == nil {
-		if n.Driver == "host" || n.Driver == "null" {
-			return nil, fmt.Errorf("only one instance of %q network is allowed: %w", n.Driver, errdefs.ErrPermissionDenied)
-		}
-		return nil, fmt.Errorf("plugin %q not found: there is no network driver of this name, known are %s: %w",
-			n.Driver, strings.Join(slices.Sorted(maps.Keys(m.deps.Kinds)), ", "), errdefs.ErrNotFound)
-	}
-	ipam := m.deps.IPAM[n.IPAM.Driver]
-	if ipam == nil {
-		return nil, fmt.Errorf("plugin %q not found: there is no address management of this name, known are %s: %w", n.IPAM.Driver, strings.Join(slices.Sorted(maps.Keys(m.deps.IPAM)), ", "), errdefs.ErrNotFound)
+	kind, err := m.deps.kind(n.Driver)
+	if err != nil {
+		return nil, err
 	}
 	if err := kind.Settle(&n); err != nil {
+		return nil, err
+	}
+	ipam, err := m.deps.ipam(n.IPAM.Driver)
+	if err != nil {
 		return nil, err
 	}
 	if err := m.clash(n); err != nil {
@@ -199,7 +194,7 @@ func (m *maker) remove(ctx context.Context, n *known) error {
 	failpoint.Hit("gantryd.network-forgotten")
 	var released error
 	if n.driver != nil {
-		if ipam := m.deps.IPAM[n.IPAM.Driver]; ipam != nil {
+		if ipam, err := m.deps.ipam(n.IPAM.Driver); err == nil {
 			released = ipam.Release(ctx, n.Network)
 		}
 	}
@@ -214,11 +209,17 @@ func (m *maker) reopen(ctx context.Context, n *known) error {
 		n.spare()
 		return nil
 	}
-	d, err := m.deps.Kinds[n.Driver].New(n.Network, n.space)
+	kind, err := m.deps.kind(n.Driver)
 	if err != nil {
 		return err
 	}
-	again := &known{Network: n.Network, driver: d, space: n.space}
+	as := n.Network
+	as.Recorded = false // it is made anew
+	d, err := kind.New(as, n.space)
+	if err != nil {
+		return err
+	}
+	again := &known{Network: as, driver: d, space: n.space}
 	if again.shut = d.Open(ctx); again.shut == nil {
 		again.shut = d.Ready(ctx)
 	}

@@ -81,6 +81,15 @@ type IPAM interface {
 	Release(ctx context.Context, n spec.Network) error
 }
 
+// Plugins finds drivers that are other programs, by the names that are not those of built-in ones. Whether there is one of
+// the name is asked with Settle or Reserve of a network that is being made: errdefs.ErrNotFound. Implemented by driver/network/remote.
+type Plugins interface {
+	Kind(name string) Kind
+	IPAM(name string) IPAM
+	// Sweep takes away what networks left that are no longer known.
+	Sweep(ctx context.Context, known func(id string) bool) error
+}
+
 // Namespaces looks after containers' network namespaces as wholes. Implemented by driver/network/sandbox.
 type Namespaces interface {
 	// Of opens the namespace of a running process.
@@ -97,16 +106,19 @@ type Join struct {
 	LinkLocal  []netip.Addr // further addresses
 	MAC        net.HardwareAddr
 	Options    map[string]string
+	Ports      []spec.Port       // to be published, if the network does that itself: see Attached.Ports
 	Admin      bool              // the container may change its addresses: see spec.SandboxRequest
 	Sysctls    map[string]string // net.* settings, made in the namespace once the interface is there
 }
 
-// Attached is an endpoint as made. IDs and names are filled in by the service.
+// Attached is an endpoint as made. Names are filled in by the service, and the ID if the driver has given none.
 type Attached struct {
 	Endpoint spec.Endpoint
 	// NetNS is the namespace that came with the endpoint; the caller closes it.
 	// nil with a nil Join.NetNS means the host's own namespace.
 	NetNS *os.File
+	// Ports are those that the network publishes itself.
+	Ports []spec.Port
 	// Prepared says that names can be asked for in it: Names.Prepare has been called.
 	Prepared bool
 }

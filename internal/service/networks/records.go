@@ -67,6 +67,7 @@ func decode(id string, data []byte) (*spec.Network, error) {
 	case r.ID != id, r.Name == "":
 		return nil, fmt.Errorf("it is incomplete: %w", errdefs.ErrDataLoss)
 	}
+	r.Recorded = true
 	return &r.Network, nil
 }
 

@@ -119,6 +119,9 @@ func (s *sandboxes) join(ctx context.Context, sb *spec.Sandbox, want spec.Endpoi
 	if j.Sysctls, err = endpointSysctls(want.DriverOpts, j.Interface, sysctls); err != nil {
 		return spec.Endpoint{}, nil, false, err
 	}
+	if len(req.Endpoints) == 1 { // with several, ports lead to the network of the default route
+		j.Ports = req.Ports
+	}
 	if err := n.enter(ctx); err != nil {
 		return spec.Endpoint{}, nil, false, err
 	}
@@ -131,7 +134,11 @@ func (s *sandboxes) join(ctx context.Context, sb *spec.Sandbox, want spec.Endpoi
 		sb.NetNS = a.NetNS
 	}
 	ep := a.Endpoint
-	ep.ID, ep.NetworkID, ep.NetworkName, ep.Driver = newID(), n.ID, n.Name, n.Driver
+	if ep.ID == "" {
+		ep.ID = newID()
+	}
+	sb.Ports = append(sb.Ports, a.Ports...)
+	ep.NetworkID, ep.NetworkName, ep.Driver = n.ID, n.Name, n.Driver
 	ep.Aliases, ep.Links, ep.LinkLocal, ep.GwPriority, ep.DriverOpts = want.Aliases, want.Links, want.LinkLocal, want.GwPriority, want.DriverOpts
 	ep.Names = namesOf(n, want, req)
 	sb.Endpoints = append(sb.Endpoints, ep)

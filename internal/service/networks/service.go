@@ -36,6 +36,7 @@ type Deps struct {
 	Predefined []Predefined
 	Kinds      map[string]Kind // by the driver's name
 	IPAM       map[string]IPAM // by the driver's name
+	Plugins    Plugins         // for other names; nil: there are none
 	Namespaces Namespaces
 	Ports      Ports
 	Names      Names // nil: networks have no names
@@ -110,6 +111,11 @@ func (s *Service) Start(ctx context.Context) error {
 	for name, kind := range s.maker.deps.Kinds {
 		if err := kind.Sweep(ctx, func(id string) bool { return s.nets.byID(id) != nil }); err != nil {
 			slog.Warn("what removed networks left could not be tidied up", "driver", name, "error", err)
+		}
+	}
+	if p := s.maker.deps.Plugins; p != nil {
+		if err := p.Sweep(ctx, func(id string) bool { return s.nets.byID(id) != nil }); err != nil {
+			slog.Warn("what removed networks left with plugins could not be tidied up", "error", err)
 		}
 	}
 	if names := s.naming.names; names != nil {

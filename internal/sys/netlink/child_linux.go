@@ -108,3 +108,37 @@ func (c *Conn) SetLabel(index int, text string) error {
 	}
 	return nil
 }
+
+// Routes are some that were taken away, to be put back.
+type Routes struct{ all []nl.Route }
+
+// TakeDefaultRoutes takes the default routes of both families away.
+func (c *Conn) TakeDefaultRoutes() (Routes, error) {
+	var out Routes
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		all, err := c.h.RouteList(nil, family)
+		if err != nil && !errors.Is(err, nl.ErrDumpInterrupted) {
+			return out, fmt.Errorf("listing routes: %w", err)
+		}
+		for _, r := range all {
+			if p, ok := toPrefix(r.Dst); r.Dst == nil || ok && p.Bits() == 0 {
+				out.all = append(out.all, r)
+			}
+		}
+		if err := c.DeleteDefaultRoutes(family == unix.AF_INET6); err != nil {
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+// PutRoutes puts routes back.
+func (c *Conn) PutRoutes(r Routes) error {
+	var errs []error
+	for _, one := range r.all {
+		if err := c.h.RouteReplace(&one); err != nil {
+			errs = append(errs, fmt.Errorf("putting a default route back: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}

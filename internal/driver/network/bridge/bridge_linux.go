@@ -12,6 +12,7 @@ import (
 	"github.com/gantry-engine/gantry/internal/driver/network/firewall"
 	"github.com/gantry-engine/gantry/internal/driver/network/flows"
 	"github.com/gantry-engine/gantry/internal/driver/network/inside"
+	"github.com/gantry-engine/gantry/internal/driver/network/ipam"
 	"github.com/gantry-engine/gantry/internal/kit/failpoint"
 	"github.com/gantry-engine/gantry/internal/service/networks"
 	"github.com/gantry-engine/gantry/internal/spec"
@@ -223,17 +224,7 @@ func (d *Driver) gateway(a netip.Addr) netip.Addr {
 // Restore implements networks.Driver.
 func (d *Driver) Restore(_ context.Context, ep spec.Endpoint) error {
 	d.sweeper.spare(ep.HostVeth)
-	if ep.IPv4.IsValid() && d.space.V4 != nil {
-		if _, err := d.space.V4.Take(ep.IPv4.Addr()); err != nil {
-			return err
-		}
-	}
-	if ep.IPv6.IsValid() && d.space.V6 != nil {
-		if _, err := d.space.V6.Take(ep.IPv6.Addr()); err != nil {
-			return err
-		}
-	}
-	return nil
+	return ipam.Relend(d.space, ep)
 }
 
 // Unplug implements networks.Driver: the container loses the interface at once; the kernel takes it away later.

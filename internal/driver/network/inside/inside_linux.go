@@ -67,11 +67,7 @@ func Set(ns *os.File, in Interface) error {
 		return err
 	}
 	for _, a := range in.LinkLocal {
-		bits := 16
-		if a.Is6() {
-			bits = 64
-		}
-		in.Addresses = append(in.Addresses, netip.PrefixFrom(a, bits))
+		in.Addresses = append(in.Addresses, linkLocal(a))
 	}
 	for _, a := range in.Addresses {
 		if a.IsValid() {
@@ -88,6 +84,50 @@ func Set(ns *os.File, in Interface) error {
 		}
 	}
 	return nil
+}
+
+func linkLocal(a netip.Addr) netip.Prefix {
+	if a.Is6() {
+		return netip.PrefixFrom(a, 64)
+	}
+	return netip.PrefixFrom(a, 16)
+}
+
+// AddLinkLocal gives an interface further addresses.
+func AddLinkLocal(ns *os.File, name string, addresses []netip.Addr) error {
+	c, err := netlink.Open(ns)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	l, err := c.Link(name)
+	if err != nil {
+		return err
+	}
+	for _, a := range addresses {
+		if err := c.AddAddress(l.Index, linkLocal(a)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// KeepDefaults has others change a namespace that lives on, and puts its default routes back as they were.
+func KeepDefaults(ns *os.File, do func() error) error {
+	c, err := netlink.Open(ns)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	kept, err := c.TakeDefaultRoutes()
+	if err != nil {
+		return err
+	}
+	err = do()
+	if _, terr := c.TakeDefaultRoutes(); terr != nil {
+		err = errors.Join(err, terr)
+	}
+	return errors.Join(err, c.PutRoutes(kept))
 }
 
 // family6 switches IPv6 on or off for one interface.

@@ -38,16 +38,31 @@ func Lend(space networks.Space, four, six netip.Addr) (Lease, error) {
 }
 
 // Relend marks the addresses of an endpoint that a former daemon made.
-func Relend(space networks.Space, ep spec.Endpoint) (err error) {
-	if ep.IPv4.IsValid() && space.V4 != nil {
-		if _, err := space.V4.Take(ep.IPv4.Addr()); err != nil {
+func Relend(space networks.Space, ep spec.Endpoint) error {
+	for _, f := range []struct {
+		of networks.Addresses
+		a  netip.Prefix
+	}{{space.V4, ep.IPv4}, {space.V6, ep.IPv6}} {
+		if f.of == nil || !f.a.IsValid() {
+			continue
+		}
+		var err error
+		if r, remote := f.of.(retaker); remote {
+			err = r.Retake(f.a.Addr())
+		} else {
+			_, err = f.of.Take(f.a.Addr())
+		}
+		if err != nil {
 			return err
 		}
 	}
-	if ep.IPv6.IsValid() && space.V6 != nil {
-		_, err = space.V6.Take(ep.IPv6.Addr())
-	}
-	return err
+	return nil
+}
+
+// retaker are addresses of somebody who remembers himself who has which.
+type retaker interface {
+	// Retake marks an address that was taken before the daemon's restart.
+	Retake(a netip.Addr) error
 }
 
 // LeaseOf is what an endpoint has of a space.
