@@ -335,6 +335,7 @@ func (m *membership) link(name []byte) []*endpoint {
 		if ep := m.network.containers[to]; ep != nil {
 			return ep.alone
 		}
+		return m.network.names[folded(to)] // a link to whoever has the name
 	}
 	return nil
 }

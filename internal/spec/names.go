@@ -15,7 +15,7 @@ type NameSandbox struct {
 type NameLink struct {
 	Network   string // ID
 	Alias     string
-	Container string // full ID of the one that is meant
+	Container string // full ID, or a name on the network, of the one that is meant
 }
 
 // NameServer is an upstream DNS server.

@@ -211,8 +211,8 @@ func (c *core) endpointRequest(rec *Container, name string, ep *network.Endpoint
 		if err != nil {
 			return r, err
 		}
-		// Who is linked to may come later: the name is looked up then.
-		if other, err := c.reg.get(target); err == nil {
+		// A name is looked up when it is asked for: who has it may come later, or be made anew.
+		if other, err := c.reg.get(target); err == nil && other.snapshot().Name != target {
 			target = other.id
 		}
 		r.Links = append(r.Links, spec.Link{Container: target, Alias: alias})
