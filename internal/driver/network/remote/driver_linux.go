@@ -232,7 +232,7 @@ func nameInside(ns *os.File, j networks.Join, how joined) (string, error) {
 
 // move takes an interface of the host into a container.
 func move(source string, ns *os.File, name string) error {
-	host, err := netlink.Open(nil)
+	host, err := netlink.OpenForPairs()
 	if err != nil {
 		return err
 	}
@@ -247,21 +247,7 @@ func move(source string, ns *os.File, name string) error {
 	if err := host.SetDown(l.Index); err != nil {
 		return err
 	}
-	if err := host.MoveTo(l.Index, ns, source); err != nil {
-		return err
-	}
-	c, err := netlink.Open(ns)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	if l, err = c.Link(source); err != nil {
-		return err
-	}
-	if err := c.Rename(l.Index, name); err != nil {
-		return errors.Join(err, back(ns, source, source))
-	}
-	return nil
+	return host.MoveTo(l.Index, ns, name)
 }
 
 // back gives an interface back to the host, where its plugin looks for it. One that is gone is no error.
@@ -271,7 +257,7 @@ func back(ns *os.File, name, source string) error {
 		return err
 	}
 	defer home.Close()
-	c, err := netlink.Open(ns)
+	c, err := netlink.OpenOwn(ns)
 	if err != nil {
 		return err
 	}
