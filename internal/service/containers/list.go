@@ -157,9 +157,10 @@ func bridged(rec *Container) bool {
 	})
 }
 
-// publishes tells whether ports of the container can be published: one of its networks has a bridge that leads outside.
+// publishes tells whether ports of the container can be published: one of its networks has a bridge that leads outside, or
+// publishes them itself.
 func publishes(rec *Container) bool {
-	return bridged(rec) && slices.ContainsFunc(rec.Sandbox.Endpoints, func(e spec.Endpoint) bool {
+	return bridged(rec) && len(rec.Sandbox.Ports) > 0 || bridged(rec) && slices.ContainsFunc(rec.Sandbox.Endpoints, func(e spec.Endpoint) bool {
 		return e.HostInterface != "" || e.Gateway4.IsValid() && e.NetworkName == network.NetworkBridge // recorded before it was noted
 	})
 }

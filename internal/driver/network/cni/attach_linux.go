@@ -69,11 +69,22 @@ func (d *driver) Attach(ctx context.Context, j networks.Join) (_ networks.Attach
 	if err := finish(ns, j, ep, list.Name); err != nil {
 		return networks.Attached{}, err
 	}
-	a := networks.Attached{Endpoint: ep, Ports: j.Ports}
+	a := networks.Attached{Endpoint: ep, Ports: bound(j.Ports)}
 	if j.NetNS == nil {
 		a.NetNS = ns
 	}
 	return a, nil
+}
+
+// bound are ports as they are shown: portmap opens those that name no address at all of IPv4.
+func bound(ports []spec.Port) (out []spec.Port) {
+	for _, p := range ports {
+		if !p.HostIP.IsValid() {
+			p.HostIP = netip.IPv4Unspecified()
+		}
+		out = append(out, p)
+	}
+	return out
 }
 
 // taken refuses a name that an interface of the container has: plugins would take it for their own.
