@@ -37,7 +37,7 @@ func traffic(b *bench) (_ []result, err error) {
 		if e.daemon == nil {
 			continue
 		}
-		t, err := newStreet(b, e)
+		t, err := newStreet(e)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", e.name, err)
 		}
@@ -75,7 +75,7 @@ func middle(v []float64) float64 { slices.Sort(v); return v[len(v)/2] }
 
 func (p pair) ratio() float64 { return middle(p.got) / middle(p.bare) }
 
-func newStreet(b *bench, e *engine) (_ *street, err error) {
+func newStreet(e *engine) (_ *street, err error) {
 	t := &street{e: e, daemon: strconv.Itoa(e.daemon())}
 	defer func() {
 		if err != nil {
