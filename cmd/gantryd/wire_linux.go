@@ -258,7 +258,7 @@ func (e *engine) facts(d *daemon) systemservice.Facts {
 		DataRoot: c.DataRoot, Experimental: c.Experimental, LogDriver: c.LogDriver, LogDrivers: []string{"json-file", "local", "none"},
 		CgroupDriver: driver, HTTPProxy: c.HTTPProxy, HTTPSProxy: c.HTTPSProxy, NoProxy: c.NoProxy,
 		StorageDriver: e.storageDriver(), StorageStatus: [][2]string{{"Backing Filesystem", filesystem(c.DataRoot)}},
-		NetworkDrivers: []string{"bridge", "cni", "host", "ipvlan", "macvlan", "null", "vxlan"}, Firewall: "nftables", SecurityOptions: securityOptions(c, e.containers.Config), DefaultRuntime: c.DefaultRuntime,
+		NetworkDrivers: e.networks.Drivers(), Firewall: "nftables", SecurityOptions: securityOptions(c, e.containers.Config), DefaultRuntime: c.DefaultRuntime,
 	}
 	reloadable(&f, c)
 	return f

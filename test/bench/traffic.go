@@ -37,7 +37,7 @@ func traffic(b *bench) (_ []result, err error) {
 		if e.daemon == nil {
 			continue
 		}
-		t, err := newStreet(b, e)
+		t, err := newStreet(e)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", e.name, err)
 		}
@@ -75,7 +75,7 @@ func middle(v []float64) float64 { slices.Sort(v); return v[len(v)/2] }
 
 func (p pair) ratio() float64 { return middle(p.got) / middle(p.bare) }
 
-func newStreet(b *bench, e *engine) (_ *street, err error) {
+func newStreet(e *engine) (_ *street, err error) {
 	t := &street{e: e, daemon: strconv.Itoa(e.daemon())}
 	defer func() {
 		if err != nil {
@@ -122,15 +122,17 @@ func (t *street) build() error {
 			return err
 		}
 		t.done = append(t.done, func() error { _ = p.Process.Kill(); _ = p.Wait(); return nil })
-		link := filepath.Join(t.dir, ns)
-		if err := os.WriteFile(link, []byte(strconv.Itoa(p.Process.Pid)), 0o644); err != nil {
+		pid := strconv.Itoa(p.Process.Pid)
+		if err := os.WriteFile(filepath.Join(t.dir, ns), []byte(pid), 0o644); err != nil {
+			return err
+		}
+		if err := hasLeft(pid); err != nil {
 			return err
 		}
 	}
-	time.Sleep(100 * time.Millisecond) // until they have left for their namespaces
 	script := fmt.Sprintf(`set -e
 b1=$(cat bare1); b2=$(cat bare2); o=$(cat other)
-at() { p=$1; shift; nsenter -t $p -n "$@"; }
+at() { ns=$1; shift; nsenter -t $ns -n "$@"; }
 at %[1]s ip link add bare0 type bridge; at %[1]s ip addr add 10.85.0.1/24 dev bare0; at %[1]s ip link set bare0 up
 n=1; for p in $b1 $b2; do n=$((n+1))
   at %[1]s ip link add bv$n type veth peer name eth0 netns $p; at %[1]s ip link set bv$n master bare0 up
@@ -168,6 +170,21 @@ X
 	}
 	time.Sleep(300 * time.Millisecond)
 	return nil
+}
+
+// hasLeft waits until a process is in a network namespace of its own.
+func hasLeft(pid string) error {
+	home, err := os.Readlink("/proc/self/ns/net")
+	if err != nil {
+		return err
+	}
+	for range 500 {
+		if ns, err := os.Readlink("/proc/" + pid + "/ns/net"); err != nil || ns != home {
+			return err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return fmt.Errorf("process %s has no network namespace of its own", pid)
 }
 
 func (t *street) close() error {

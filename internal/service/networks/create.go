@@ -27,6 +27,13 @@ type maker struct {
 	announce announcer
 }
 
+// Drivers are the names of the network drivers there are, in order.
+func (m *maker) Drivers() []string {
+	names := append(slices.Collect(maps.Keys(m.deps.Kinds)), "host", "null")
+	slices.Sort(names)
+	return names
+}
+
 // Create makes a user-defined network: checked, made on the host, recorded. What fails is undone; a daemon that dies
 // before the record is written finds what it made on the host by its label, and takes it away.
 func (m *maker) Create(ctx context.Context, req network.CreateRequest) (_ network.CreateResponse, err error) {
