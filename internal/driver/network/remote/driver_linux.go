@@ -138,10 +138,38 @@ func (d *driver) Attach(ctx context.Context, j networks.Join) (_ networks.Attach
 		return networks.Attached{}, fmt.Errorf("plugin %s: NetworkDriver.Join: %w", d.p.Name, err)
 	}
 	a := networks.Attached{Endpoint: ep}
+	if a.Ports, err = d.expose(ctx, ep.ID, j.Ports); err != nil {
+		return networks.Attached{}, err
+	}
 	if j.NetNS == nil {
 		a.NetNS = ns
 	}
 	return a, nil
+}
+
+// expose has the plugin publish ports, and gives those that it does: a plugin that does not know how publishes none.
+func (d *driver) expose(ctx context.Context, endpoint string, ports []spec.Port) ([]spec.Port, error) {
+	if len(ports) == 0 {
+		return nil, nil
+	}
+	err := d.p.Call(ctx, "NetworkDriver.ProgramExternalConnectivity", program(d.net.ID, endpoint, ports), nil)
+	if errors.Is(err, plugin.ErrNotImplemented) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var out []spec.Port
+	for _, p := range ports {
+		if p.HostPort == 0 { // the plugin chose, and the protocol does not say what
+			continue
+		}
+		if !p.HostIP.IsValid() {
+			p.HostIP = netip.IPv4Unspecified()
+		}
+		out = append(out, p)
+	}
+	return out, nil
 }
 
 // plug moves the interface that the plugin made into the container, and sets it up as the plugin said.

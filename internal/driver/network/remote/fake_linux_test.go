@@ -32,6 +32,7 @@ type fake struct {
 	networks  map[string]string // ID: bridge
 	gateways  map[string]object // of a network, as a join tells them
 	endpoints map[string]string // ID: the host's end
+	ports     map[string]string // published, by endpoint
 	pools     int
 	addresses map[string]bool
 	calls     []string
@@ -42,7 +43,7 @@ type fake struct {
 
 func newFake(t *testing.T) *fake {
 	t.Helper()
-	f := &fake{t: t, dir: testkit.ShortTempDir(t), networks: map[string]string{}, gateways: map[string]object{}, endpoints: map[string]string{}, addresses: map[string]bool{}, lies: map[string]any{}, hangs: map[string]bool{}, stop: make(chan struct{})}
+	f := &fake{t: t, dir: testkit.ShortTempDir(t), networks: map[string]string{}, gateways: map[string]object{}, endpoints: map[string]string{}, ports: map[string]string{}, addresses: map[string]bool{}, lies: map[string]any{}, hangs: map[string]bool{}, stop: make(chan struct{})}
 	f.listen()
 	t.Cleanup(func() {
 		close(f.stop)
@@ -176,6 +177,12 @@ func (f *fake) do(method string, in object) (any, error) {
 		said := object{"InterfaceName": object{"SrcName": "c" + ep[:10], "DstPrefix": "eth"}}
 		maps.Copy(said, f.gateways[id])
 		return said, nil
+	case "NetworkDriver.ProgramExternalConnectivity":
+		for _, b := range in["Options"].(object)["com.docker.network.portmap"].([]any) {
+			f.ports[ep] = fmt.Sprintf("%s %v:%v", f.ports[ep], b.(object)["HostPort"], b.(object)["Port"])
+		}
+	case "NetworkDriver.RevokeExternalConnectivity":
+		delete(f.ports, ep)
 	case "NetworkDriver.Leave":
 	case "IpamDriver.GetDefaultAddressSpaces":
 		return object{"LocalDefaultAddressSpace": "here"}, nil

@@ -4,6 +4,7 @@ package remote
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -54,6 +55,39 @@ type (
 
 // maxRoutes is how many routes a plugin may give a container.
 const maxRoutes = 1024
+
+// programPorts asks a plugin to publish ports.
+type programPorts struct {
+	NetworkID, EndpointID string
+	Options               map[string]any
+}
+
+// transports are the protocols' numbers.
+var transports = map[string]int{"tcp": 6, "udp": 17, "sctp": 132}
+
+func program(network, endpoint string, ports []spec.Port) programPorts {
+	type exposed struct {
+		Proto int
+		Port  uint16
+	}
+	type binding struct {
+		Proto                 int
+		IP                    string
+		Port                  uint16
+		HostIP                string
+		HostPort, HostPortEnd uint16
+	}
+	var open []exposed
+	var bound []binding
+	for _, p := range ports {
+		b := binding{Proto: transports[p.Proto], Port: p.ContainerPort, HostPort: p.HostPort, HostPortEnd: max(p.HostPort, p.HostPortEnd)}
+		if p.HostIP.IsValid() {
+			b.HostIP = p.HostIP.String()
+		}
+		open, bound = append(open, exposed{b.Proto, b.Port}), append(bound, b)
+	}
+	return programPorts{network, endpoint, map[string]any{"com.docker.network.portmap": bound, "com.docker.network.endpoint.exposedports": open}}
+}
 
 // poolsOf are a network's subnets of one family, as plugins read them.
 func poolsOf(n *spec.Network, six bool) []ipData {
@@ -177,6 +211,9 @@ func clip(s string) string { return s[:min(len(s), 100)] }
 // leave ends an endpoint, whatever of it there is.
 func leave(ctx context.Context, p *plugin.Plugin, network, endpoint string) error {
 	id := endpointID{network, endpoint}
+	if err := p.Call(ctx, "NetworkDriver.RevokeExternalConnectivity", id, nil); !heard(err) && !errors.Is(err, plugin.ErrNotImplemented) {
+		return err
+	}
 	if err := p.Call(ctx, "NetworkDriver.Leave", id, nil); !heard(err) {
 		return err
 	}

@@ -214,6 +214,44 @@ func TestJoin(t *testing.T) {
 	}
 }
 
+// TestPorts are published by the plugin, or by nobody.
+func TestPorts(t *testing.T) {
+	f := newFake(t)
+	d, err := open(t, f.finder(t.TempDir()), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = d.Close(ctx, true) }()
+	j := networks.Join{Interface: "eth0", Ports: []spec.Port{{Proto: "tcp", ContainerPort: 80, HostPort: 8080}, {Proto: "udp", ContainerPort: 53}}}
+	a, err := d.Attach(ctx, j)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = a.NetNS.Close()
+	if len(a.Ports) != 1 || a.Ports[0].HostPort != 8080 || f.ports[a.Endpoint.ID] != " 8080:80 0:53" {
+		t.Errorf("published are %+v, the plugin heard %q", a.Ports, f.ports[a.Endpoint.ID])
+	}
+	if err := d.Detach(ctx, a.Endpoint); err != nil || len(f.ports) > 0 {
+		t.Errorf("after the end: %v, %v", f.ports, err)
+	}
+	f.lie("NetworkDriver.ProgramExternalConnectivity", object{"Err": "port 8080 is taken"})
+	if _, err := d.Attach(ctx, j); err == nil || !strings.Contains(err.Error(), "plugin weaver: NetworkDriver.ProgramExternalConnectivity: port 8080 is taken") {
+		t.Errorf("a port that is taken: %v", err)
+	}
+	f.lie("NetworkDriver.ProgramExternalConnectivity", "404")
+	b, err := d.Attach(ctx, j)
+	if err != nil || len(b.Ports) > 0 {
+		t.Fatalf("a plugin that publishes none: %+v, %v", b.Ports, err)
+	}
+	_ = b.NetNS.Close()
+	if err := d.Detach(ctx, b.Endpoint); err != nil {
+		t.Error(err)
+	}
+	if f.left() != "1 networks, 0 endpoints, 0 pools, 0 addresses" {
+		t.Errorf("the plugin still has %s", f.left())
+	}
+}
+
 // TestAddresses is a network whose addresses a plugin manages, through a restart.
 func TestAddresses(t *testing.T) {
 	f := newFake(t)
