@@ -46,7 +46,7 @@ func TestEveryFlagOfTheRealExecutable(t *testing.T) {
 	write(t, policy, `{"default":[{"type":"insecureAcceptAnything"}]}`)
 	sample := map[string]string{
 		"bool": "true", "int": "20", "ip": "10.0.0.1", "mapmap": "bridge=a=b", "bytes": "1m", "ulimit": "nofile=1:2", "map": "a=b", "list": "a=b", "string": "x",
-		"--bip": "10.9.0.1/16", "--bip6": "fd00::1/64", "--fixed-cidr-v6": "fd00::/80", "--default-gateway-v6": "fd00::9", "--default-address-pool": "base=10.0.0.0/8,size=24", "--fixed-cidr": "10.9.1.0/24", "--data-root": "/x", "--image-policy": policy, "--exec-root": "/x", "--log-level": "warn", "--log-format": "json", "--host": "unix:///x", "--dns": "9.9.9.9",
+		"--bip": "10.9.0.1/16", "--bridge-accept-fwmark": "1", "--bip6": "fd00::1/64", "--fixed-cidr-v6": "fd00::/80", "--default-gateway-v6": "fd00::9", "--default-address-pool": "base=10.0.0.0/8,size=24", "--fixed-cidr": "10.9.1.0/24", "--data-root": "/x", "--image-policy": policy, "--exec-root": "/x", "--log-level": "warn", "--log-format": "json", "--host": "unix:///x", "--dns": "9.9.9.9",
 		"--default-cgroupns-mode": "host", "--default-ipc-mode": "shareable", "--default-runtime": "runc", "--exec-opt": "native.cgroupdriver=cgroupfs", "--host-gateway-ip": "10.0.0.1",
 		"--storage-driver": "overlay2", "--dns-opt": "ndots:1", "--dns-search": "example.org", "--bridge": "none", "--seccomp-profile": "unconfined",
 	}

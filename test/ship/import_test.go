@@ -243,6 +243,7 @@ func TestImportFromARunningDocker(t *testing.T) {
 	d.Must(t, "exec", "runs", "sh", "-c", "until [ -e /data/ready ]; do sleep 0.05; done")
 	d.Must(t, "create", "--name", "apart", "--network", "own", "bb", "true")
 	e := testkit.Start(t, testkit.Options{})
+	e.Must(t, "network", "create", "--subnet", "10.99.1.0/25", "in-the-way")
 	ignore := []string{"/network/files", "/containers/", "/buildkit", "/containerd", "/overlay2/"} // Docker itself writes there
 	before := fingerprint(t, d.DataRoot, ignore...)
 	r := importFrom(t, e, 1, d.DataRoot, "--writable")
