@@ -208,3 +208,17 @@ func Remove(ns *os.File, name string) error {
 	}
 	return c.Discard(l)
 }
+
+// KindOf is the kind of an interface in a namespace ("macvlan"), or "" if there is none of this name.
+func KindOf(ns *os.File, name string) string {
+	c, err := netlink.Open(ns)
+	if err != nil {
+		return ""
+	}
+	defer c.Close()
+	l, err := c.Link(name)
+	if err != nil {
+		return ""
+	}
+	return l.Kind
+}

@@ -186,7 +186,14 @@ func (d *Driver) plug(ctx context.Context, ns *os.File, j networks.Join, ep *spe
 		mac = macOf(ep)
 	}
 	ch := netlink.Child{NS: ns, Name: j.Interface, MAC: mac, MTU: d.plan.MTU}
-	if err := d.patiently(ctx, func() error { return d.make(ch) }); err != nil {
+	err = d.patiently(ctx, func() error { return d.make(ch) })
+	if errors.Is(err, syscall.EEXIST) && j.NetNS != nil && inside.KindOf(ns, j.Interface) == d.plan.Kind {
+		// A daemon that was killed while it connected the container has left it: nobody else knows of it.
+		if err = inside.Remove(ns, j.Interface); err == nil {
+			err = d.patiently(ctx, func() error { return d.make(ch) })
+		}
+	}
+	if err != nil {
 		return d.explain(err)
 	}
 	failpoint.Hit("gantryd.lower-plugged")
